@@ -1,0 +1,196 @@
+"""The events, as any team that asks or listens sees them.
+
+This contract only grows: within a major version no field is renamed, removed or narrowed. Unknown fields are
+ignored when read, so that an older worker understands a newer producer; nothing unknown is ever written.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+SCHEMA_VERSION = "1.0"
+
+MAX_TEXT_CHARS = 8_192
+MAX_ID_CHARS = 128
+MAX_TOP_K = 1_000
+
+Scalar = str | int | float | bool
+Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", use_attribute_docstrings=True)
+
+
+class QueryEvent(_Event):
+    """A question put to the documents. The Kafka key decides its partition and comes back on the answer."""
+
+    id: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_ID_CHARS, pattern=r"\S")]
+    """A UUID or any string of up to 128 characters, unique per question: answers carry it as `query_id`."""
+    text: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_TEXT_CHARS, pattern=r"\S")]
+    """The question, 1 to 8,192 characters, not only white space."""
+    collection: Annotated[str, StringConstraints(strict=True, min_length=3, max_length=512)] | None = None
+    """The Chroma collection to search; the worker's default when absent."""
+    where: dict[str, Any] | None = None
+    """A Chroma metadata filter, passed on as it is."""
+    top_k: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
+    """How many candidates to recall; the worker's default when absent."""
+    top_n: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
+    """How many contexts to keep after reranking; the worker's default when absent."""
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Contexts with a lower `rerank_score` are dropped; the worker's default when absent."""
+    generate: bool = True
+    """False: contexts only, no answer is generated."""
+    include_candidates: bool = False
+    """True: the answer also lists every candidate with its rank before and after reranking."""
+    deadline_ms: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Milliseconds after the event's Kafka timestamp when nobody waits any more: answered `expired`, unpaid for."""
+    metadata: dict[str, Any] | None = None
+    """Echoed on the answer, never read."""
+
+
+class CandidateInfo(_Event):
+    """One recalled document, and what the reranker made of it."""
+
+    document_id: str
+    """The document's id in its collection."""
+    text: str
+    """The document's text."""
+    metadata: dict[str, Scalar] = Field(default_factory=dict)
+    """The document's metadata in its collection."""
+    recall_rank: Annotated[int, Field(ge=1)]
+    """1-based position in recall order."""
+    distance: float
+    """Distance from the query as the vector store reports it."""
+    rerank_rank: Annotated[int, Field(ge=1)]
+    """1-based position after reranking."""
+    rerank_score: float | None = None
+    """What the order rests on: `rerank_logit + prior_weight * cosine similarity`; null if reranking failed."""
+    rerank_logit: float | None = None
+    """The cross-encoder's raw output; null if reranking failed."""
+
+
+class ContextInfo(CandidateInfo):
+    """A candidate that was kept: what the answer rests on."""
+
+
+class Usage(_Event):
+    """Tokens the LLM counted for one answer."""
+
+    prompt_tokens: Annotated[int, Field(ge=0)]
+    """Tokens read."""
+    completion_tokens: Annotated[int, Field(ge=0)]
+    """Tokens written."""
+
+
+class Answer(_Event):
+    """A generated answer and the documents it cites."""
+
+    text: str
+    """The answer; `[1]` points to the first entry of `contexts`."""
+    citations: list[str] = Field(default_factory=list)
+    """Ids of the cited documents, each of them among `contexts`."""
+    model: str
+    """What wrote it: an LLM's name, or `extractive` and the scorer that chose the sentences."""
+    usage: Usage | None = None
+    """Token counts, where the model reports them."""
+
+
+class Timings(_Event):
+    """Where the time went, in milliseconds."""
+
+    queue: Milliseconds
+    """From the event's Kafka timestamp until the worker began with it."""
+    recall: Milliseconds
+    """Embedding the query and searching the collection, waiting for a batch included."""
+    rerank: Milliseconds
+    """Scoring the candidates, waiting for a micro-batch included."""
+    answer: Milliseconds
+    """Generating the answer."""
+    total: Milliseconds
+    """From the event's Kafka timestamp until the answer event was handed to the producer."""
+
+
+class Models(_Event):
+    """Which models made this answer; a null stage was not used."""
+
+    embedding: str | None = None
+    """The model that embedded the query."""
+    cross_encoder: str | None = None
+    """The model that scored the candidates."""
+    prior_weight: float = 0.0
+    """Weight of the recall similarity in `rerank_score`."""
+    answer: str | None = None
+    """The model that wrote the answer."""
+
+
+class Degradation(_Event):
+    """A stage that failed, and what was published all the same."""
+
+    stage: Literal["rerank", "answer"]
+    """The stage that failed."""
+    reason: str
+    """Why, in one line."""
+
+
+class AnswerStatus(StrEnum):
+    """How a query ended."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    NO_CONTEXT = "no_context"
+    EXPIRED = "expired"
+
+
+class AnswerEvent(_Event):
+    """What became of one query event. Its Kafka key and its trace headers are the query's."""
+
+    query_id: str
+    """The query event's `id`."""
+    query_text: str
+    """The query event's `text`."""
+    status: AnswerStatus
+    """`ok`; `degraded`: see `degradations`; `no_context`: nothing good enough was found; `expired`: too late."""
+    contexts: list[ContextInfo] = Field(default_factory=list)
+    """The best candidates after reranking, best first."""
+    candidates: list[CandidateInfo] | None = None
+    """Every candidate in recall order, if the query asked with `include_candidates`."""
+    answer: Answer | None = None
+    """Null when not asked for, when there is no context, or when degraded."""
+    degradations: list[Degradation] = Field(default_factory=list)
+    """Which stages failed, when `status` is `degraded`."""
+    timings_ms: Timings
+    """Where the time went."""
+    models: Models
+    """Which models made it."""
+    worker: str
+    """The worker process that made it."""
+    answered_at: AwareDatetime
+    """When it was made, RFC 3339, UTC."""
+    metadata: dict[str, Any] | None = None
+    """The query event's `metadata`, unchanged."""
+    schema_version: str = SCHEMA_VERSION
+    """Version of this contract, `major.minor`."""
+
+
+class DeadLetterInfo(_Event):
+    """Why an event could not be answered: the headers of a dead letter. Its key and value are the original bytes."""
+
+    error_kind: Literal["poison", "transient"]
+    """`poison`: could never succeed; `transient`: retries ran out."""
+    error_class: str
+    """A short stable reason, e.g. `invalid_json`."""
+    error_message: str
+    """The reason in one line."""
+    source_topic: str
+    """Topic the event came from."""
+    source_partition: Annotated[int, Field(ge=0)]
+    """Partition the event came from."""
+    source_offset: Annotated[int, Field(ge=0)]
+    """Offset of the event."""
+    source_timestamp: datetime | None = None
+    """Kafka timestamp of the event, RFC 3339, UTC."""
+    attempts: Annotated[int, Field(ge=1)] = 1
+    """How often it was tried."""

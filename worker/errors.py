@@ -1,0 +1,28 @@
+"""The three kinds of error that may cross a stage's boundary, named by what the worker must do next."""
+
+
+class WorkerError(Exception):
+    """Root of every error this worker raises on purpose."""
+
+
+class PoisonError(WorkerError):
+    """This event can never succeed: dead-letter it with its reason.
+
+    ``reason`` is a short, stable label (a metric label and a dead-letter header), e.g. ``invalid_json``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TransientError(WorkerError):
+    """Worth retrying; ``retry_after_s`` carries what the dependency asked for, if it did."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class FatalError(WorkerError):
+    """The process cannot go on: exit non-zero with this one line; the orchestrator restarts it."""

@@ -1,0 +1,49 @@
+"""The rerank stage's seams: the stage itself, and the scorer it batches for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from worker.types import Candidate, Context, Query
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """One (query, document) pair, tokenised: what a scorer is given."""
+
+    input_ids: Sequence[int]
+    token_type_ids: Sequence[int]
+
+    @property
+    def tokens(self) -> int:
+        """Length in tokens, special tokens included: the unit of cost."""
+        return len(self.input_ids)
+
+
+class Scorer(Protocol):
+    """A cross-encoder on one device. Not thread-safe: tokenise on one thread, score on one thread."""
+
+    @property
+    def model_name(self) -> str:
+        """The name answers carry; an offline model never pretends to be the hub's."""
+        ...
+
+    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+        """Tokenise pairs, truncating only the document. Blocking, CPU only."""
+        ...
+
+    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        """Return one fp32 logit per pair, in order, from one padded forward pass. Blocking."""
+        ...
+
+
+class Reranker(Protocol):
+    """Orders a query's candidates by a cross-encoder's judgement."""
+
+    async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
+        """Return every candidate as a Context, best first, ties in recall order.
+
+        Keeping the best ``top_n`` above ``min_score`` is the pipeline's step, not this one's: the whole
+        ranking is what a user asks to see when an answer surprises. Raises TransientError or FatalError.
+        """
+        ...
