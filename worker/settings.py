@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Add the YAML file below the environment."""
         config_file = os.environ.get(CONFIG_FILE_VARIABLE)
