@@ -1,0 +1,60 @@
+"""librdkafka configuration from our settings.
+
+Whatever the delivery guarantee rests on is set last, so that no passthrough option can weaken it.
+"""
+
+import logging
+from typing import Any
+
+from worker.settings import KafkaSettings
+
+logger = logging.getLogger("librdkafka")
+
+Config = dict[str, Any]
+
+
+def common_config(kafka: KafkaSettings) -> Config:
+    """Return how to reach the broker: shared by consumer, producer and admin client."""
+    config: Config = {**kafka.client_options, "bootstrap.servers": kafka.bootstrap_servers, "logger": logger}
+    if kafka.security_protocol != "plaintext":
+        config["security.protocol"] = kafka.security_protocol
+    if kafka.sasl_mechanism is not None:
+        config["sasl.mechanism"] = kafka.sasl_mechanism
+    if kafka.sasl_username is not None:
+        config["sasl.username"] = kafka.sasl_username
+    if kafka.sasl_password is not None:
+        config["sasl.password"] = kafka.sasl_password.get_secret_value()
+    if kafka.ssl_ca_location is not None:
+        config["ssl.ca.location"] = str(kafka.ssl_ca_location)
+    return config
+
+
+def consumer_config(kafka: KafkaSettings) -> Config:
+    """Return a consumer that never commits by itself and hands partitions over one by one."""
+    config = common_config(kafka) | {
+        "group.id": kafka.group_id,
+        "group.protocol": kafka.group_protocol,
+        "auto.offset.reset": kafka.auto_offset_reset,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "max.poll.interval.ms": int(kafka.max_poll_interval_s * 1000),
+        "allow.auto.create.topics": False,
+    }
+    config.setdefault("statistics.interval.ms", 5_000)
+    if kafka.group_protocol == "classic":
+        config["partition.assignment.strategy"] = "cooperative-sticky"
+    return config
+
+
+def producer_config(kafka: KafkaSettings) -> Config:
+    """Return a producer whose acknowledgement means that every in-sync replica has the record, once."""
+    config = common_config(kafka) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "delivery.timeout.ms": int(kafka.delivery_timeout_s * 1000),
+    }
+    # An answer waits for nobody: at the default of 5 ms, batching would be most of a fast query's latency.
+    config.setdefault("linger.ms", 1)
+    config.setdefault("compression.type", "lz4")
+    return config

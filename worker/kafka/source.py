@@ -1,0 +1,281 @@
+"""The consumer: one thread that owns the native client and never stops polling.
+
+The loop speaks to the thread through a queue of commands that is served between two polls; the thread speaks to the
+loop through the ``SourceListener``. A slow query therefore can't cost the assignment, and a commit can never run
+beside a rebalance callback: both happen on this thread, in turn.
+"""
+
+import asyncio
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from worker.errors import FatalError
+from worker.kafka.config import consumer_config
+from worker.kafka.offsets import CompletedPrefix
+from worker.kafka.records import Record, from_message
+from worker.settings import KafkaSettings
+
+logger = structlog.get_logger()
+
+# Without a margin the thread would give up on the loop at the very moment the loop gives up on its queries.
+REVOKE_MARGIN_S = 5.0
+# Leaving the group takes one round trip; beyond this the broker is gone and its session timeout will do it.
+CLOSE_TIMEOUT_S = 15.0
+
+# Retried at the next cadence: the group is between two generations, and the prefix only grows meanwhile.
+_COMMIT_LATER = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - librdkafka's local codes have no public spelling
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._STATE,  # noqa: SLF001
+    }
+)
+_FATAL = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError._FATAL,  # noqa: SLF001
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.FENCED_INSTANCE_ID,
+    }
+)
+
+Partition = tuple[str, int]
+
+
+class SourceListener(Protocol):
+    """What the source tells the loop; every method is called on the loop's thread, in the order things happened."""
+
+    def on_records(self, records: Sequence[Record]) -> None:
+        """Take records of assigned partitions, in offset order per partition."""
+
+    def on_assigned(self, partitions: Sequence[Partition]) -> None:
+        """Begin with these partitions; their records come after this call."""
+
+    async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
+        """Finish what can be finished within ``revoke_timeout_s``; return the prefixes to commit last."""
+        ...
+
+    def on_lost(self, partitions: Sequence[Partition]) -> None:
+        """Drop these partitions at once: they may have another owner already."""
+
+    def on_statistics(self, statistics: Mapping[str, object]) -> None:
+        """Take librdkafka's statistics (see its STATISTICS.md)."""
+
+    def on_fatal(self, error: FatalError) -> None:
+        """End the process: the consumer can't go on."""
+
+
+class Source:
+    """Consumes the query topic. Built and used on the loop's thread; ``start`` and ``close`` once each."""
+
+    def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
+        self._kafka = kafka
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        # Bounded by its use: one pause or resume and one commit are outstanding at most.
+        self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=64)
+        self._stopping = threading.Event()
+        self._paused = False
+        self._brokers_down = False
+        self._last_poll_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
+
+    def start(self) -> None:
+        """Join the consumer group; returns at once."""
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Stop fetching at the next poll; polling goes on. New partitions of a later assignment start paused."""
+        self._commands.put_nowait(self._pause)
+
+    def resume(self) -> None:
+        """Fetch again from the next poll on."""
+        self._commands.put_nowait(self._resume)
+
+    async def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Commit the completed prefixes between two polls; returns when the broker has answered.
+
+        A prefix whose assignment has ended by then is left out. Raises FatalError if the broker refuses for good.
+        """
+        done: Future[None] = Future()
+
+        def command(consumer: Consumer) -> None:
+            try:
+                self._commit(consumer, prefixes)
+            except FatalError as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._commands.put_nowait(command)
+        await asyncio.wait_for(asyncio.wrap_future(done), self._kafka.revoke_timeout_s + CLOSE_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Leave the group (its partitions are revoked first) and join the thread."""
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join, self._kafka.revoke_timeout_s + REVOKE_MARGIN_S + CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            logger.error("kafka consumer did not close in time")
+
+    @property
+    def brokers_down(self) -> bool:
+        """Whether librdkafka has lost every broker and none has answered since."""
+        return self._brokers_down
+
+    def poll_age_s(self) -> float:
+        """Seconds since the last poll began: the thread's heartbeat. Any thread may call it."""
+        return time.monotonic() - self._last_poll_s
+
+    def _run(self) -> None:
+        try:
+            consumer = Consumer(
+                consumer_config(self._kafka) | {"error_cb": self._on_error, "stats_cb": self._on_statistics}
+            )
+            consumer.subscribe(
+                [self._kafka.query_topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            try:
+                while not self._stopping.is_set():
+                    self._serve_commands(consumer)
+                    self._poll(consumer)
+                self._serve_commands(consumer)
+            finally:
+                consumer.close()
+        except FatalError as error:
+            self._tell(self._listener.on_fatal, error)
+        except KafkaException as error:
+            self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer failed: {error.args[0].str()}"))
+
+    def _serve_commands(self, consumer: Consumer) -> None:
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            command(consumer)
+
+    def _poll(self, consumer: Consumer) -> None:
+        self._last_poll_s = time.monotonic()
+        # consume(n, t) waits for n messages or all of t; poll() returns with the first one, the rest is then there.
+        first = consumer.poll(self._kafka.poll_timeout_s)
+        if first is None:
+            return
+        rest = consumer.consume(self._kafka.poll_batch - 1, timeout=0) if self._kafka.poll_batch > 1 else []
+        records = []
+        for message in (first, *rest):
+            error = message.error()
+            if error is None:
+                records.append(from_message(message))
+            else:
+                self._on_error(error)
+        if records:
+            self._brokers_down = False
+            self._tell(self._listener.on_records, records)
+
+    def _pause(self, consumer: Consumer) -> None:
+        self._paused = True
+        consumer.pause(consumer.assignment())
+
+    def _resume(self, consumer: Consumer) -> None:
+        self._paused = False
+        consumer.resume(consumer.assignment())
+
+    def _commit(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        # The coordinator accepts commits for partitions another member owns (redpanda-data/connect#4477): this
+        # check, on the thread that runs the rebalance callbacks, is what makes such a commit impossible.
+        positions = [
+            (prefix, position)
+            for prefix in prefixes.values()
+            if not prefix.ended and (position := prefix.to_commit) is not None
+        ]
+        if not positions:
+            return
+        offsets = [TopicPartition(at.topic, at.partition, at.offset + 1) for _, at in positions]
+        try:
+            consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() not in _COMMIT_LATER:
+                raise FatalError(f"Kafka refused an offset commit: {error.args[0].str()}") from error
+            logger.info("commit put off", reason=error.args[0].name())
+            return
+        for prefix, position in positions:
+            self._tell(prefix.mark_committed, position)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            return
+        self._tell(self._listener.on_assigned, [(p.topic, p.partition) for p in partitions])
+        consumer.incremental_assign(partitions)
+        if self._paused:
+            consumer.pause(partitions)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            return
+        keys = [(p.topic, p.partition) for p in partitions]
+        finished = asyncio.run_coroutine_threadsafe(self._revoke(keys), self._loop)
+        try:
+            prefixes = finished.result(self._kafka.revoke_timeout_s + REVOKE_MARGIN_S)
+            self._commit(consumer, prefixes)
+            for prefix in prefixes.values():
+                prefix.end()
+        except TimeoutError:
+            finished.cancel()
+            logger.warning("in-flight queries of revoked partitions did not end in time", partitions=keys)
+        except FatalError as error:
+            # An exception in a callback would come out of poll() and again out of close().
+            self._tell(self._listener.on_fatal, error)
+        consumer.incremental_unassign(partitions)
+
+    async def _revoke(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
+        return await self._listener.on_revoked(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            return
+        self._tell(self._listener.on_lost, [(p.topic, p.partition) for p in partitions])
+        consumer.incremental_unassign(partitions)
+
+    def _on_statistics(self, document: str) -> None:
+        statistics: dict[str, object] = json.loads(document)
+        self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
+        self._tell(self._listener.on_statistics, statistics)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in _FATAL or error.fatal():
+            self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer: {error.name()}: {error.str()}"))
+            return
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self._brokers_down = True
+        # librdkafka retries everything else by itself.
+        logger.warning("kafka consumer error", code=error.name(), reason=error.str())
+
+    def _tell(self, method: Callable[..., object], *args: object) -> None:
+        self._loop.call_soon_threadsafe(method, *args)
+
+
+def _any_broker_up(statistics: Mapping[str, object]) -> bool:
+    brokers = statistics.get("brokers")
+    return isinstance(brokers, dict) and any(broker.get("state") == "UP" for broker in brokers.values())
