@@ -30,6 +30,10 @@ REVOKE_MARGIN_S = 5.0
 # Leaving the group takes one round trip; beyond this the broker is gone and its session timeout will do it.
 CLOSE_TIMEOUT_S = 15.0
 
+# One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
+# that is busy for longer than this gets the next batch all the same: polling must go on.
+HANDOVER_TIMEOUT_S = 10.0
+
 # Retried at the next cadence: the group is between two generations, and the prefix only grows meanwhile.
 _COMMIT_LATER = frozenset(
     {
@@ -100,6 +104,7 @@ class Source:
         self._paused = False
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
+        self._left: set[Partition] = set()
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     def start(self) -> None:
@@ -182,17 +187,35 @@ class Source:
         first = consumer.poll(self._kafka.poll_timeout_s)
         if first is None:
             return
-        rest = consumer.consume(self._kafka.poll_batch - 1, timeout=0) if self._kafka.poll_batch > 1 else []
+        messages = [first]
+        if self._kafka.poll_batch > 1:
+            self._left.clear()
+            rest = consumer.consume(self._kafka.poll_batch - 1, timeout=0)
+            # A rebalance served by consume() may have taken the partition of the message poll() had returned.
+            messages = rest if (first.topic(), first.partition()) in self._left else [first, *rest]
         records = []
-        for message in (first, *rest):
+        for message in messages:
             error = message.error()
             if error is None:
                 records.append(from_message(message))
             else:
                 self._on_error(error)
         if records:
-            self._brokers_down = False
-            self._tell(self._listener.on_records, records)
+            self._hand_over(records)
+
+    def _hand_over(self, records: Sequence[Record]) -> None:
+        self._brokers_down = False
+        taken = threading.Event()
+
+        def take() -> None:
+            try:
+                self._listener.on_records(records)
+            finally:
+                taken.set()
+
+        self._tell(take)
+        if not taken.wait(HANDOVER_TIMEOUT_S):
+            logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
 
     def _pause(self, consumer: Consumer) -> None:
         self._paused = True
@@ -226,7 +249,7 @@ class Source:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
             return
-        self._tell(self._listener.on_assigned, [(p.topic, p.partition) for p in partitions])
+        self._tell(self._listener.on_assigned, _keys(partitions))
         consumer.incremental_assign(partitions)
         if self._paused:
             consumer.pause(partitions)
@@ -234,7 +257,8 @@ class Source:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
             return
-        keys = [(p.topic, p.partition) for p in partitions]
+        keys = _keys(partitions)
+        self._left.update(keys)
         finished = asyncio.run_coroutine_threadsafe(self._revoke(keys), self._loop)
         try:
             prefixes = finished.result(self._kafka.revoke_timeout_s + REVOKE_MARGIN_S)
@@ -255,7 +279,9 @@ class Source:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
             return
-        self._tell(self._listener.on_lost, [(p.topic, p.partition) for p in partitions])
+        keys = _keys(partitions)
+        self._left.update(keys)
+        self._tell(self._listener.on_lost, keys)
         consumer.incremental_unassign(partitions)
 
     def _on_statistics(self, document: str) -> None:
@@ -274,6 +300,10 @@ class Source:
 
     def _tell(self, method: Callable[..., object], *args: object) -> None:
         self._loop.call_soon_threadsafe(method, *args)
+
+
+def _keys(partitions: Sequence[TopicPartition]) -> list[Partition]:
+    return [(partition.topic, partition.partition) for partition in partitions]
 
 
 def _any_broker_up(statistics: Mapping[str, object]) -> bool:
