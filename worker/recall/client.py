@@ -1,0 +1,147 @@
+"""The connection to Chroma: opened as the settings say, bounded in time, its failures named."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+import chromadb
+import httpx
+import structlog
+from chromadb.api import ClientAPI
+from chromadb.api.client import Client
+from chromadb.config import Settings as ChromaSettings
+from chromadb.errors import AuthorizationError, ChromaAuthError, InternalError, RateLimitError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    wait_exponential_jitter,
+)
+
+from worker.errors import FatalError, TransientError
+from worker.settings import RecallSettings
+
+Result = TypeVar("Result")
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+"""Between two tries: long enough for a restarting server, short beside the deadline of a search."""
+
+logger = structlog.get_logger()
+
+
+class ChromaConnection:
+    """One Chroma client, connected when first needed. Blocking; call it from one thread at a time."""
+
+    def __init__(self, settings: RecallSettings) -> None:
+        self._settings = settings
+        self._headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+        self._client: Client | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the store is, for people to read."""
+        if self._settings.mode == "embedded":
+            return f"the folder {self._settings.path} (RERANK_WORKER_RECALL__PATH)"
+        return f"{self._url} (RERANK_WORKER_RECALL__HOST and __PORT)"
+
+    def run(self, operation: Callable[[ClientAPI], Result], *, deadline: float) -> Result:
+        """Return what ``operation`` makes of the client, repeated on failures that may pass.
+
+        ``deadline`` (``time.monotonic()``) ends the last try and all pauses together. An embedded store cannot be
+        interrupted, only not tried again. Raises TransientError when the tries or the time are used up, FatalError if
+        the store refuses the credentials; what Chroma says about the operation itself passes through unchanged.
+        """
+
+        def used_up(state: RetryCallState) -> bool:
+            tries = state.attempt_number >= self._settings.attempts
+            return tries or time.monotonic() + state.upcoming_sleep >= deadline
+
+        retrying = Retrying(
+            stop=used_up,
+            wait=wait_exponential_jitter(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S),
+            retry=retry_if_exception_type(TransientError),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+        result: Result = retrying(self._try_once, operation, deadline)
+        return result
+
+    def close(self) -> None:
+        """Let the connection go; the next ``run`` opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @property
+    def _url(self) -> str:
+        return f"{'https' if self._settings.ssl else 'http'}://{self._settings.host}:{self._settings.port}"
+
+    def _try_once(self, operation: Callable[[ClientAPI], Result], deadline: float) -> Result:
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TransientError(f"No time was left to ask Chroma at {self.address}.")
+        try:
+            if self._client is None:
+                self._client = self._connect(remaining_s)
+            _limit(self._client, remaining_s)
+            return operation(self._client)
+        except Exception as error:
+            refined = self._refine(error)
+            if refined is None:
+                raise
+            raise refined from error
+
+    def _connect(self, timeout_s: float) -> Client:
+        settings = ChromaSettings(anonymized_telemetry=False)
+        if self._settings.mode == "embedded":
+            return cast(Client, chromadb.PersistentClient(path=self._settings.path, settings=settings))
+        # HttpClient asks the server several things while it is made, without any timeout: see first if it answers.
+        httpx.get(f"{self._url}/api/v2/heartbeat", headers=self._headers, timeout=timeout_s).raise_for_status()
+        client = chromadb.HttpClient(
+            host=self._settings.host,
+            port=self._settings.port,
+            ssl=self._settings.ssl,
+            headers=dict(self._headers),
+            settings=settings,
+        )
+        return cast(Client, client)
+
+    def _refine(self, error: Exception) -> FatalError | TransientError | None:
+        """Name a failure of the connection; None is a failure of the operation, for the caller to judge."""
+        # Chroma raises bare Exception and ValueError over httpx's errors: look below.
+        causes = list(_chain(error))
+        status = next((c.response.status_code for c in causes if isinstance(c, httpx.HTTPStatusError)), None)
+        if status in {401, 403} or isinstance(error, (AuthorizationError, ChromaAuthError)):
+            return FatalError(
+                f"Chroma at {self.address} refuses the credentials: set RERANK_WORKER_RECALL__HEADERS, "
+                'e.g. {"Authorization": "Bearer ..."}.'
+            )
+        if any(isinstance(cause, httpx.TimeoutException) for cause in causes):
+            return TransientError(f"Chroma at {self.address} did not answer in time.")
+        if any(isinstance(cause, httpx.TransportError) for cause in causes):
+            return TransientError(f"Chroma at {self.address} cannot be reached ({error}): check that it runs.")
+        if status is not None or isinstance(error, (InternalError, RateLimitError, json.JSONDecodeError)):
+            return TransientError(f"Chroma at {self.address} failed: {error}")
+        return None
+
+
+def _limit(client: ClientAPI, timeout_s: float) -> None:
+    # Chroma's client has no setting for this and waits for ever (1.5.9); an embedded store has no session.
+    session: Any = getattr(getattr(client, "_server", None), "_session", None)
+    if isinstance(session, httpx.Client):
+        session.timeout = httpx.Timeout(timeout_s)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning(
+        "chroma retry", attempt=state.attempt_number, pause_s=round(state.upcoming_sleep, 3), error=str(error)
+    )

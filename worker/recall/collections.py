@@ -1,0 +1,124 @@
+"""Collections: made so that recall knows what is in them, and checked before they are searched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import structlog
+from chromadb.api import ClientAPI
+from chromadb.api.models.Collection import Collection
+from chromadb.errors import NotFoundError
+
+from worker.recall.base import Embedder
+
+MODEL_KEY = "embedding_model"
+DIMENSION_KEY = "embedding_dimension"
+"""Metadata of every collection made here."""
+
+PRIVATE_PREFIX = "_"
+"""Metadata keys of documents that begin so are the index's own and leave with no answer."""
+
+LEAST_EF_SEARCH = 200
+"""How far HNSW looks: Chroma's default of 100 loses neighbours, and it should be twice `top_k` at least."""
+
+UNIT_LENGTH_TOLERANCE = 1e-2
+
+logger = structlog.get_logger()
+
+Space = Literal["cosine", "l2", "ip"]
+
+
+class IncompatibleCollectionError(Exception):
+    """The collection's vectors do not come from the model that embeds the queries."""
+
+    def __init__(self, name: str, contents: str, embedder: Embedder) -> None:
+        super().__init__(
+            f"Collection {name!r} holds {contents}, but queries are embedded with {embedder.model_name!r} "
+            f"({embedder.dimension} dimensions): set RERANK_WORKER_RECALL__EMBEDDING_MODEL to its model, or ingest "
+            "into another collection."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCollection:
+    """A collection that was found compatible."""
+
+    handle: Collection
+    space: Space | None
+    """None if cosine similarity cannot be told from its distances."""
+
+    def similarity(self, distance: float) -> float | None:
+        """Cosine similarity of a distance. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
+        match self.space:
+            case "cosine" | "ip":
+                return 1.0 - distance
+            case "l2":
+                return 1.0 - distance / 2.0
+            case _:
+                return None
+
+
+def open_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: int) -> OpenCollection:
+    """Open a collection for search; nothing is ever downloaded.
+
+    One that says nothing of its model (made elsewhere) is taken with a warning if its dimension fits. Raises
+    IncompatibleCollectionError, and chromadb's NotFoundError if there is none. ``top_k`` is the usual one: a
+    collection whose `ef_search` is below twice that is warned about.
+    """
+    handle = client.get_collection(name, embedding_function=None)
+    metadata: Mapping[str, Any] = handle.metadata or {}
+    hnsw: Mapping[str, Any] = handle.configuration.get("hnsw") or {}
+    space: Space | None = hnsw.get("space")
+    if MODEL_KEY in metadata:
+        _check_recorded(name, metadata, embedder)
+    elif not _check_foreign(handle, embedder) and space != "cosine":
+        space = None
+    if hnsw.get("ef_search", LEAST_EF_SEARCH) < 2 * top_k:
+        logger.warning(
+            "collection searches less widely than top_k wants",
+            collection=name,
+            ef_search=hnsw["ef_search"],
+            wanted=2 * top_k,
+        )
+    return OpenCollection(handle=handle, space=space)
+
+
+def make_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: int) -> Collection:
+    """Return the collection, created for cosine similarity and this model if there is none.
+
+    Raises IncompatibleCollectionError if there is one built with another model.
+    """
+    try:
+        return open_collection(client, name, embedder, top_k=top_k).handle
+    except NotFoundError:
+        client.get_or_create_collection(
+            name,
+            embedding_function=None,
+            metadata={MODEL_KEY: embedder.model_name, DIMENSION_KEY: embedder.dimension},
+            configuration={"hnsw": {"space": "cosine", "ef_search": max(LEAST_EF_SEARCH, 2 * top_k)}},
+        )
+    return open_collection(client, name, embedder, top_k=top_k).handle
+
+
+def _check_recorded(name: str, metadata: Mapping[str, Any], embedder: Embedder) -> None:
+    built_with, dimension = metadata[MODEL_KEY], metadata.get(DIMENSION_KEY)
+    if built_with != embedder.model_name or dimension not in {None, embedder.dimension}:
+        raise IncompatibleCollectionError(name, f"vectors of {built_with!r} ({dimension} dimensions)", embedder)
+
+
+def _check_foreign(handle: Collection, embedder: Embedder) -> bool:
+    """Look at one vector of a collection that does not name its model; true if it has unit length."""
+    embeddings = handle.get(limit=1, include=["embeddings"])["embeddings"]
+    sample = np.asarray(embeddings if embeddings is not None else [], dtype=np.float32)
+    if not sample.size:
+        return False
+    dimension = sample.shape[1]
+    if dimension != embedder.dimension:
+        raise IncompatibleCollectionError(handle.name, f"vectors of {dimension} dimensions", embedder)
+    logger.warning(
+        "collection does not name its embedding model: taken as built with ours",
+        collection=handle.name,
+        embedding_model=embedder.model_name,
+    )
+    return abs(float(np.linalg.norm(sample[0])) - 1.0) < UNIT_LENGTH_TOLERANCE

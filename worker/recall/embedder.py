@@ -1,0 +1,86 @@
+"""The embedding model, by sentence-transformers."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from worker.errors import FatalError
+from worker.recall.base import Vectors
+
+QUERY_CACHE_ENTRIES = 4_096
+"""6 MB at 384 dimensions: questions repeat, and a hit costs no forward pass."""
+
+DOCUMENT_BATCH = 32
+"""Documents per forward pass; sentence-transformers sorts them by length first."""
+
+
+class SentenceEmbedder:
+    """An ``Embedder`` from a sentence-transformers folder or hub name."""
+
+    def __init__(self, path: str | Path, model_name: str) -> None:
+        """Load the model onto CUDA if there is one, else the CPU. Blocks for seconds; raises FatalError."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._model = SentenceTransformer(str(path), device=device)
+        except (OSError, ValueError) as error:
+            raise FatalError(
+                f"The embedding model {model_name!r} cannot be loaded from {path}: {error}. "
+                "See `rerank-worker models`, or set RERANK_WORKER_RECALL__EMBEDDING_MODEL."
+            ) from error
+        self._model_name = model_name
+        self._cache: OrderedDict[str, Vectors] = OrderedDict()
+        self._dimension = int(self.embed_queries(["warm-up"]).shape[1])
+
+    @property
+    def model_name(self) -> str:
+        """The name collections and answers carry."""
+        return self._model_name
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in one embedding."""
+        return self._dimension
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text the model reads, its special tokens left out: what is beyond is never recalled."""
+        special = int(self._model.tokenizer.num_special_tokens_to_add())
+        return int(self._model.max_seq_length or self._model.tokenizer.model_max_length) - special
+
+    def new_tokenizer(self) -> Tokenizer:
+        """Return a copy of the model's tokenizer that neither truncates nor pads: for measuring texts."""
+        tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Embed questions in one forward pass; those asked lately cost nothing."""
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        vectors = {text: self._cache[text] for text in texts if text in self._cache}
+        if unknown:
+            encoded = self._model.encode_query(
+                unknown, batch_size=len(unknown), normalize_embeddings=True, show_progress_bar=False
+            )
+            vectors.update(zip(unknown, np.asarray(encoded, dtype=np.float32), strict=True))
+        self._remember(vectors)
+        return np.stack([vectors[text] for text in texts])
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Embed passages in batches of ``DOCUMENT_BATCH``."""
+        encoded = self._model.encode_document(
+            list(texts), batch_size=DOCUMENT_BATCH, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(encoded, dtype=np.float32)
+
+    def _remember(self, vectors: dict[str, Vectors]) -> None:
+        for text, vector in vectors.items():
+            self._cache[text] = vector
+            self._cache.move_to_end(text)
+        while len(self._cache) > QUERY_CACHE_ENTRIES:
+            self._cache.popitem(last=False)
