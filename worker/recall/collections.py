@@ -68,7 +68,7 @@ def open_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: 
     """
     handle = client.get_collection(name, embedding_function=None)
     metadata: Mapping[str, Any] = handle.metadata or {}
-    hnsw: Mapping[str, Any] = handle.configuration.get("hnsw") or {}
+    hnsw: Mapping[str, Any] = handle.configuration_json.get("hnsw") or {}
     space: Space | None = hnsw.get("space")
     if MODEL_KEY in metadata:
         _check_recorded(name, metadata, embedder)

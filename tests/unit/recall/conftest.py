@@ -1,61 +1,18 @@
-"""A real Chroma in a folder, and an embedder that is honest about not being one."""
+"""A search over the real Chroma of ``recall_settings``."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-import chromadb
-import numpy as np
 import pytest
-from chromadb.api import ClientAPI
-from chromadb.config import Settings as ChromaSettings
 
-from worker.recall.base import Vectors
+from worker.recall.base import Embedder
 from worker.recall.search import ChromaSearch
 from worker.settings import RecallSettings
 from worker.types import Query
 
 
-class FakeHashEmbedder:
-    """Equal texts get equal unit vectors, different ones unrelated ones."""
-
-    def __init__(self, model_name: str = "fake-hash", dimension: int = 16) -> None:
-        self.model_name = model_name
-        self.dimension = dimension
-        self.batches: list[list[str]] = []
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        self.batches.append(list(texts))
-        rows = [self._vector(text) for text in texts]
-        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
-
-    embed_documents = embed_queries
-
-    def _vector(self, text: str) -> Vectors:
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
-        return np.random.default_rng(seed).normal(size=self.dimension).astype(np.float32)
-
-
 @pytest.fixture
-def embedder() -> FakeHashEmbedder:
-    return FakeHashEmbedder()
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> RecallSettings:
-    return RecallSettings(mode="embedded", path=tmp_path / "chroma", collection="documents", top_k=5)
-
-
-@pytest.fixture
-def client(settings: RecallSettings) -> Iterator[ClientAPI]:
-    client = chromadb.PersistentClient(path=settings.path, settings=ChromaSettings(anonymized_telemetry=False))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def search(settings: RecallSettings, embedder: FakeHashEmbedder) -> Iterator[ChromaSearch]:
-    search = ChromaSearch(settings, embedder)
+def search(recall_settings: RecallSettings, embedder: Embedder) -> Iterator[ChromaSearch]:
+    search = ChromaSearch(recall_settings, embedder)
     yield search
     search.close()
 

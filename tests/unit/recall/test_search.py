@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 
 from worker.errors import FatalError, PoisonError
+from worker.recall.base import Embedder
 from worker.recall.collections import make_collection
 from worker.recall.search import ChromaSearch
 from worker.types import Query
@@ -14,8 +16,8 @@ TEXTS = [f"passage {number}" for number in range(12)]
 
 
 @pytest.fixture
-def documents(client: ClientAPI, embedder) -> Collection:
-    collection = make_collection(client, "documents", embedder, top_k=5)
+def documents(chroma_client: ClientAPI, embedder: Embedder) -> Collection:
+    collection = make_collection(chroma_client, "documents", embedder, top_k=5)
     collection.upsert(
         ids=[f"d{number}" for number in range(len(TEXTS))],
         embeddings=embedder.embed_documents(TEXTS),
@@ -36,7 +38,7 @@ def test_every_query_gets_its_own_top_k_nearest_first(search: ChromaSearch, make
 
 
 @pytest.mark.usefixtures("documents")
-def test_a_batch_is_embedded_at_once(search: ChromaSearch, embedder, make_query: MakeQuery) -> None:
+def test_a_batch_is_embedded_at_once(search: ChromaSearch, embedder: Any, make_query: MakeQuery) -> None:
     embedder.batches.clear()
     search.search([make_query("a"), make_query("b", where={"half": 1}), make_query("c", collection="other")])
     assert embedder.batches == [["a", "b", "c"]]
@@ -97,18 +99,18 @@ def test_an_unknown_collection_is_poison_that_names_it(search: ChromaSearch, mak
 
 
 def test_an_empty_collection_has_no_candidates(
-    client: ClientAPI, search: ChromaSearch, embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
 ) -> None:
-    make_collection(client, "documents", embedder, top_k=5)
+    make_collection(chroma_client, "documents", embedder, top_k=5)
     assert search.search([make_query("x")]) == [[]]
 
 
 def test_a_collection_made_anew_is_found_again(
-    client: ClientAPI, documents: Collection, search: ChromaSearch, embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, documents: Collection, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     search.search([make_query("x")])
-    client.delete_collection(documents.name)
-    anew = make_collection(client, "documents", embedder, top_k=5)
+    chroma_client.delete_collection(documents.name)
+    anew = make_collection(chroma_client, "documents", embedder, top_k=5)
     anew.upsert(ids=["new"], embeddings=embedder.embed_documents(["new"]), documents=["new"])
     [[candidate]] = search.search([make_query("x")])
     assert candidate.document_id == "new"
@@ -116,19 +118,19 @@ def test_a_collection_made_anew_is_found_again(
 
 
 def test_a_collection_made_anew_with_another_model_is_refused(
-    client: ClientAPI, documents: Collection, search: ChromaSearch, make_query: MakeQuery, embedder
+    chroma_client: ClientAPI, documents: Collection, search: ChromaSearch, make_query: MakeQuery, embedder: Embedder
 ) -> None:
     search.search([make_query("x")])
-    client.delete_collection(documents.name)
-    client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
+    chroma_client.delete_collection(documents.name)
+    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
     [refused] = search.search([make_query("x")])
     assert isinstance(refused, FatalError)
 
 
 def test_documents_without_text_are_left_out(
-    client: ClientAPI, search: ChromaSearch, embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
 ) -> None:
-    collection = make_collection(client, "documents", embedder, top_k=5)
+    collection = make_collection(chroma_client, "documents", embedder, top_k=5)
     collection.upsert(
         ids=["none", "blank", "text"],
         embeddings=embedder.embed_documents(["a", "b", "c"]),
@@ -139,10 +141,10 @@ def test_documents_without_text_are_left_out(
 
 
 def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one(
-    client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
 ) -> None:
     for name in ("documents", "foreign"):
-        client.create_collection(
+        chroma_client.create_collection(
             name, embedding_function=None, metadata={"embedding_model": "another", "embedding_dimension": 16}
         )
     own, named = search.search([make_query("x"), make_query("x", collection="foreign")])
@@ -154,23 +156,23 @@ def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one
 
 
 def test_a_start_without_the_default_collection_waits_for_it(
-    client: ClientAPI, search: ChromaSearch, embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     search.check()
-    make_collection(client, "documents", embedder, top_k=5)
+    make_collection(chroma_client, "documents", embedder, top_k=5)
     assert search.search([make_query("x")]) == [[]]
 
 
-def test_a_start_on_another_models_collection_is_refused(client: ClientAPI, search: ChromaSearch) -> None:
-    client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
+def test_a_start_on_another_models_collection_is_refused(chroma_client: ClientAPI, search: ChromaSearch) -> None:
+    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
     with pytest.raises(FatalError, match="another"):
         search.check()
 
 
 def test_a_collection_that_was_empty_when_opened_is_checked_again_once_filled_by_another_model(
-    client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
 ) -> None:
-    collection = client.create_collection("documents", embedding_function=None)
+    collection = chroma_client.create_collection("documents", embedding_function=None)
     assert search.search([make_query("x")]) == [[]]
     collection.upsert(ids=["a"], embeddings=[[1.0, 2.0]], documents=["a"])
     [refused] = search.search([make_query("x", where={"half": 1})])
