@@ -14,7 +14,7 @@ import structlog
 from worker.errors import FatalError
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.records import Position, Record
-from worker.kafka.source import Partition, Source
+from worker.kafka.source import Partition, Source, SourceListener
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -43,12 +43,19 @@ class _Assigned:
 class Delivery:
     """Consumes the query topic until stopped. Listens to the ``Source`` it owns."""
 
-    def __init__(self, kafka: KafkaSettings, new_job: Callable[[Record], Job], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        new_job: Callable[[Record], Job],
+        metrics: Metrics,
+        *,
+        new_source: Callable[[KafkaSettings, SourceListener], Source] = Source,
+    ) -> None:
         self._kafka = kafka
         self._new_job = new_job
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._source = Source(kafka, self)
+        self._source = new_source(kafka, self)
         self._assigned: dict[Partition, _Assigned] = {}
         self._in_flight = 0
         self._in_flight_pairs = 0

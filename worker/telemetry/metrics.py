@@ -1,0 +1,111 @@
+"""Every metric, declared once: name, type, unit, labels, help. ``docs/metrics.md`` is generated from here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from schemas.events import AnswerEvent
+
+# From a warm accelerator's milliseconds to an LLM on a busy CPU.
+STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+END_TO_END_BUCKETS_S = (*STAGE_BUCKETS_S, 120.0, 300.0, 900.0)
+BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+PREFIX = "rerank_worker"
+
+
+class Metrics:
+    """The worker's metrics on one registry of their own. Thread-safe, as prometheus_client is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.stage_seconds = self._histogram(
+            "stage_duration_seconds",
+            "Time of one query in one stage (queue, recall, rerank, answer, publish), waiting for batches included.",
+            ["stage"],
+            STAGE_BUCKETS_S,
+        )
+        self.end_to_end_seconds = self._histogram(
+            "end_to_end_duration_seconds",
+            "From the query event's Kafka timestamp to the broker's acknowledgement of its answer.",
+            ["status"],
+            END_TO_END_BUCKETS_S,
+        )
+        self.batch_items = self._histogram(
+            "batch_items",
+            "Items of one micro-batch: queries to recall, pairs to score.",
+            ["batcher"],
+            BATCH_ITEM_BUCKETS,
+        )
+        self.batch_seconds = self._histogram(
+            "batch_duration_seconds", "Time of one micro-batch on its thread.", ["batcher"], STAGE_BUCKETS_S
+        )
+        self.batch_cost = self._counter(
+            "batch_cost", "Cost put into micro-batches (tokens, for rerank), padding left out.", ["batcher"]
+        )
+        self.batch_padded_cost = self._counter(
+            "batch_padded_cost",
+            "Cost of micro-batches with padding; 1 - rate(batch_cost) / rate(this) is the padding's share.",
+            ["batcher"],
+        )
+        self.events = self._counter(
+            "events", "Query events that ended, by outcome: the answer's status, or dead_letter.", ["outcome"]
+        )
+        self.dead_letters = self._counter("dead_letters", "Events dead-lettered, by reason.", ["reason"])
+        self.degradations = self._counter("degradations", "Answers published without a stage that failed.", ["stage"])
+        self.llm_tokens = self._counter("llm_tokens", "Tokens the LLM counted, by kind: prompt, completion.", ["kind"])
+        self.in_flight_queries = self._gauge("in_flight_queries", "Query events in work.")
+        self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
+        self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this process owns.")
+        self.paused_partitions = self._gauge("paused_partitions", "Owned partitions that backpressure has paused.")
+        self.consumer_lag = self._gauge(
+            "consumer_lag_records",
+            "Records between the committed offset and the partition's end, as librdkafka last reported.",
+            ["topic", "partition"],
+        )
+        self.rebalances = self._counter(
+            "rebalances", "Changes of the assignment, by kind: assigned, revoked, lost.", ["kind"]
+        )
+        self.commits = self._counter("commits", "Offset commits, by outcome: ok, put_off.", ["outcome"])
+        self.build = Info("build", "Version of the worker.", namespace=PREFIX, registry=registry)
+        self.models = Info("models", "Models in use.", namespace=PREFIX, registry=registry)
+
+    def observe_answer(self, answer: AnswerEvent, *, publish_s: float, end_to_end_s: float) -> None:
+        """Record an answer the broker has acknowledged."""
+        times_s = {stage: ms / 1000 for stage, ms in answer.timings_ms.model_dump(exclude={"total"}).items()}
+        times_s["publish"] = publish_s
+        for stage, seconds in times_s.items():
+            # A stage that was skipped took no time; counting it as fast would hide the slow ones.
+            if seconds > 0:
+                self.stage_seconds.labels(stage=stage).observe(seconds)
+        self.end_to_end_seconds.labels(status=answer.status).observe(max(0.0, end_to_end_s))
+        self.events.labels(outcome=answer.status).inc()
+        for degradation in answer.degradations:
+            self.degradations.labels(stage=degradation.stage).inc()
+        if answer.answer and answer.answer.usage:
+            self.llm_tokens.labels(kind="prompt").inc(answer.answer.usage.prompt_tokens)
+            self.llm_tokens.labels(kind="completion").inc(answer.answer.usage.completion_tokens)
+
+    def observe_dead_letter(self, reason: str) -> None:
+        """Record a dead letter the broker has acknowledged."""
+        self.events.labels(outcome="dead_letter").inc()
+        self.dead_letters.labels(reason=reason).inc()
+
+    def observe_statistics(self, statistics: Mapping[str, Any]) -> None:
+        """Take the lag of owned partitions from librdkafka's statistics (its STATISTICS.md); forget the others'."""
+        self.consumer_lag.clear()
+        for topic, described in statistics.get("topics", {}).items():
+            for partition, state in described.get("partitions", {}).items():
+                # -1 is librdkafka's "unknown", and its own row for partitions it does not know yet.
+                if state.get("fetch_state") not in {"none", None} and state.get("consumer_lag", -1) >= 0:
+                    self.consumer_lag.labels(topic=topic, partition=partition).set(state["consumer_lag"])
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, labels, namespace=PREFIX, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(name, text, labels, namespace=PREFIX, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(name, text, labels, namespace=PREFIX, registry=self.registry)
