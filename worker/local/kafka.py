@@ -1,0 +1,173 @@
+"""Real Apache Kafka on this machine without Docker: its published jars, one KRaft node, one JVM."""
+
+import base64
+import hashlib
+import json
+import logging
+import re
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from filelock import FileLock
+
+from worker.errors import FatalError
+from worker.local.process import ServerProcess, free_port
+
+# Resolving downloads about 45 MB the first time.
+RESOLVE_TIMEOUT_S = 600.0
+FORMAT_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+# A port found free can be taken before the JVM binds it.
+START_ATTEMPTS = 3
+MINIMUM_JAVA = 17
+MANIFEST = "sha256.json"
+
+# Start-up over peak speed: a small heap, one cheap collector, no optimising compiler warm-up.
+JVM_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+
+def missing_tools() -> str | None:
+    """Return what this machine lacks to run Kafka from its jars, in words; None if nothing."""
+    java, maven = shutil.which("java"), shutil.which("mvn")
+    if java is None or maven is None:
+        return "Java 17 or newer and Maven (Debian: apt install openjdk-17-jre-headless maven)"
+    printed = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr  # noqa: S603
+    version = re.search(r'version "(\d+)', printed)
+    if version is None or int(version[1]) < MINIMUM_JAVA:
+        return f"Java {MINIMUM_JAVA} or newer (found: {printed.splitlines()[0] if printed else 'nothing'})"
+    return None
+
+
+def resolve_jars(cache_dir: Path) -> Path:
+    """Return the folder of Kafka's jars, fetched by Maven once per pom and machine. Blocks; FatalError."""
+    pom = _packaged("pom.xml")
+    root = cache_dir.expanduser() / "kafka"
+    folder = root / hashlib.sha256(pom.encode()).hexdigest()[:12]
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "lock", timeout=RESOLVE_TIMEOUT_S):
+        if not _complete(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            _fetch_jars(pom, folder)
+    return folder
+
+
+@contextmanager
+def java_kafka(
+    cache_dir: Path, data_dir: Path, *, port: int | None = None, properties: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Run a broker on ``data_dir`` (kept, reused) and yield its bootstrap address; ``properties`` are added."""
+    jars = resolve_jars(cache_dir)
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            address, server = _start(jars, data_dir, port or free_port(), properties or {})
+            break
+        except FatalError as error:
+            if port is not None or attempt == START_ATTEMPTS or "Address already in use" not in str(error):
+                raise
+    with server:
+        yield address
+
+
+def answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
+    """Whether a broker answers a metadata request at this address."""
+    config: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "logger": _silent}
+    admin = AdminClient(config)
+    try:
+        return bool(admin.list_topics(timeout=timeout_s).brokers)
+    except KafkaException:
+        return False
+
+
+# A broker that is not there yet is what is being asked about, not news.
+_silent = logging.getLogger("worker.local.kafka.probe")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
+
+
+def _packaged(name: str) -> str:
+    """Read a file of ``deploy/kafka``: beside the packages in a checkout, inside ours in a wheel."""
+    installed = resources.files("worker.local") / "kafka_broker" / name
+    checkout = Path(__file__).parents[2] / "deploy" / "kafka" / name
+    return installed.read_text() if installed.is_file() else checkout.read_text()
+
+
+def _fetch_jars(pom: str, folder: Path) -> None:
+    if lacking := missing_tools():
+        raise FatalError(f"Kafka's jars are not in {folder} and can't be fetched without {lacking}")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as scratch:
+        pom_path = Path(scratch) / "pom.xml"
+        pom_path.write_text(pom)
+        jars = Path(scratch) / "jars"
+        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
+        fetched = _run(["mvn", "-q", "-B", "-f", str(pom_path), *goal], RESOLVE_TIMEOUT_S)
+        if fetched.returncode != 0:
+            raise FatalError(f"Maven could not fetch Kafka's jars:\n{_tail(fetched.stdout)}")
+        manifest = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in sorted(jars.glob("*.jar"))}
+        (jars / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        jars.rename(folder)
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        manifest: dict[str, str] = json.loads((folder / MANIFEST).read_text())
+        return bool(manifest) and all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in manifest.items()
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _start(jars: Path, data_dir: Path, port: int, properties: Mapping[str, str]) -> tuple[str, ServerProcess]:
+    address, controller = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    config = data_dir / "server.properties"
+    settings = {
+        "node.id": "1",
+        "listeners": f"PLAINTEXT://{address},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{address}",
+        "controller.quorum.bootstrap.servers": controller,
+        "log.dirs": str(data_dir / "logs"),
+        **properties,
+    }
+    lines = [_packaged("server.properties"), *(f"{name}={value}" for name, value in settings.items())]
+    config.write_text("\n".join(lines) + "\n")
+    java = ["java", *JVM_OPTIONS, "-cp", f"{jars}/*"]
+    if not (data_dir / "logs" / "meta.properties").exists():
+        _format(java, config)
+    server = ServerProcess(
+        "Kafka",
+        [*java, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.Kafka", str(config)],
+        log_path=data_dir / "kafka.log",
+    )
+    server.await_ready(lambda: answers(address), timeout_s=START_TIMEOUT_S)
+    return address, server
+
+
+def _format(java: Sequence[str], config: Path) -> None:
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config), "--standalone"]
+    formatted = _run(command, FORMAT_TIMEOUT_S)
+    if formatted.returncode != 0:
+        raise FatalError(f"Kafka's storage could not be formatted:\n{_tail(formatted.stdout)}")
+
+
+def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(  # noqa: S603 - our own commands
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FatalError(f"{command[0]} took over {timeout_s:g} s") from error
+
+
+def _tail(output: str) -> str:
+    return "\n".join(f"  {line}" for line in output.splitlines()[-15:])

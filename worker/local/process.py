@@ -1,0 +1,84 @@
+"""A server process that belongs to this one: started, awaited, stopped, and gone when its owner is gone."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from worker.errors import FatalError
+from worker.local.guard import TERMINATE_TIMEOUT_S
+
+POLL_S = 0.05
+TAIL_LINES = 15
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on the loopback address now; it may be taken before it is used."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """One server under a guard (see ``guard``). Blocking; use as a context manager or call ``stop``."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log_path: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._log: IO[bytes] = log_path.open("ab")
+        self._process = subprocess.Popen(  # noqa: S603 - our own commands
+            [sys.executable, "-m", "worker.local.guard", *command],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            # Ctrl-C in a terminal goes to the whole group; these servers end after their owner has let go of them.
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard: its end is the end of the server."""
+        return self._process.pid
+
+    def await_ready(self, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
+        """Return when ``is_ready`` does so; FatalError with the log's tail if the server ends or takes too long."""
+        deadline_s = time.monotonic() + timeout_s
+        while not is_ready():
+            if self._process.poll() is not None:
+                raise self._failed(f"ended with exit code {self._process.returncode} while starting")
+            if time.monotonic() >= deadline_s:
+                self.stop()
+                raise self._failed(f"was not ready after {timeout_s:g} s")
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """End the server and wait for it; without effect when it has ended."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(TERMINATE_TIMEOUT_S + 5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _failed(self, what: str) -> FatalError:
+        lines = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return FatalError(f"{self.name} {what}; the end of {self.log_path}:\n  " + "\n  ".join(lines))
