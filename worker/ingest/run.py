@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from worker import models
 from worker.ingest.chunk import Chunker
 from worker.ingest.documents import Record
 from worker.ingest.index import Indexer
 from worker.ingest.report import IngestReport, Progress
+from worker.models import resolve
 from worker.recall.client import ChromaConnection
 from worker.recall.embedder import SentenceEmbedder
 from worker.settings import Settings
@@ -25,7 +25,7 @@ def ingest(
     Blocking, for minutes with a large corpus; Ctrl-C loses no more than one batch of work. In embedded mode no worker
     may have the folder open: its view of the collection would go stale.
     """
-    resolved = models.resolve("embedding", settings)
+    resolved = resolve("embedding", settings)
     embedder = SentenceEmbedder(resolved.path, resolved.name)
     connection = ChromaConnection(settings.recall)
     try:

@@ -1,5 +1,6 @@
 """Collections: made so that recall knows what is in them, and checked before they are searched."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,9 @@ PRIVATE_PREFIX = "_"
 
 LEAST_EF_SEARCH = 200
 """How far HNSW looks: Chroma's default of 100 loses neighbours, and it should be twice `top_k` at least."""
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
+"""Chroma's rule. Its client puts a name into the URL as it is, so `../..` from a query event would leave the way."""
 
 UNIT_LENGTH_TOLERANCE = 1e-2
 
@@ -66,6 +70,8 @@ def open_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: 
     IncompatibleCollectionError, and chromadb's NotFoundError if there is none. ``top_k`` is the usual one: a
     collection whose `ef_search` is below twice that is warned about.
     """
+    if not NAME.fullmatch(name):
+        raise NotFoundError(f"{name!r} cannot be the name of a collection")
     handle = client.get_collection(name, embedding_function=None)
     metadata: Mapping[str, Any] = handle.metadata or {}
     hnsw: Mapping[str, Any] = handle.configuration_json.get("hnsw") or {}

@@ -114,6 +114,12 @@ def test_a_filter_the_server_rejects_is_poison_and_its_neighbours_are_answered(s
     assert rejected.reason == "invalid_filter"
 
 
+def test_an_unknown_collection_is_poison_whatever_its_name_does_to_a_url(search: ChromaSearch) -> None:
+    names = ["nowhere", "../../..", "documents/count", "no name", "d" * 600]
+    found = search.search([query("xx", collection=name) for name in names])
+    assert [error.reason for error in found if isinstance(error, PoisonError)] == ["unknown_collection"] * len(names)
+
+
 def test_a_server_that_hangs_is_transient_within_the_timeout_and_well_again_after(
     chroma: Any, search: ChromaSearch, served: RecallSettings
 ) -> None:
