@@ -1,0 +1,148 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from threading import Event
+from typing import Any
+
+import pytest
+from chromadb.api import ClientAPI
+
+from worker.errors import PoisonError, TransientError
+from worker.microbatch import BatchReport
+from worker.recall.base import Embedder
+from worker.recall.collections import make_collection
+from worker.recall.search import ChromaSearch
+from worker.recall.stage import BatchedRecall
+from worker.settings import RecallSettings
+from worker.types import Candidate, Query
+
+MakeQuery = Callable[..., Query]
+TEXTS = [f"passage {number}" for number in range(12)]
+
+
+class FakeHangingSearch:
+    """Hangs until released, then finds nothing."""
+
+    def __init__(self) -> None:
+        self.begun, self.release = Event(), Event()
+
+    def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate]]:
+        self.begun.set()
+        self.release.wait(timeout=60)
+        return [[] for _ in queries]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def hanging() -> Iterator[FakeHangingSearch]:
+    search = FakeHangingSearch()
+    yield search
+    search.release.set()
+
+
+@pytest.fixture
+def batches() -> list[BatchReport]:
+    return []
+
+
+@pytest.fixture
+async def recall(
+    recall_settings: RecallSettings,
+    search: ChromaSearch,
+    chroma_client: ClientAPI,
+    embedder: Embedder,
+    batches: list[BatchReport],
+) -> AsyncIterator[BatchedRecall]:
+    make_collection(chroma_client, "documents", embedder, top_k=5).upsert(
+        ids=TEXTS, documents=TEXTS, embeddings=embedder.embed_documents(TEXTS)
+    )
+    settings = recall_settings.model_copy(update={"max_wait_ms": 200.0, "max_batch": 8})
+    recall = BatchedRecall(search, settings, on_batch=batches.append)
+    await recall.start()
+    yield recall
+    await recall.close()
+
+
+async def all_tasks_waiting() -> None:
+    """Let every task run on until it waits for something outside the loop."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_concurrent_queries_share_a_batch_and_each_gets_its_own_candidates(
+    recall: BatchedRecall, make_query: MakeQuery, batches: list[BatchReport]
+) -> None:
+    found = await asyncio.gather(*(recall.recall(make_query(text)) for text in TEXTS[:8]))
+    assert [candidates[0].text for candidates in found] == TEXTS[:8]
+    assert [batch.items for batch in batches] == [8]
+
+
+async def test_a_query_that_fails_leaves_the_others_of_its_batch_alone(
+    recall: BatchedRecall, make_query: MakeQuery
+) -> None:
+    first, rejected, last = await asyncio.gather(
+        recall.recall(make_query("passage 1")),
+        recall.recall(make_query("passage 2", where={"a": {"$foo": 1}})),
+        recall.recall(make_query("passage 3")),
+        return_exceptions=True,
+    )
+    assert first[0].text == "passage 1"
+    assert last[0].text == "passage 3"
+    assert isinstance(rejected, PoisonError)
+
+
+async def test_an_embedder_that_fails_is_transient(
+    recall: BatchedRecall, embedder: Any, make_query: MakeQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Sequence[str]) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(embedder, "embed_queries", fail)
+    with pytest.raises(TransientError, match="CUDA error"):
+        await recall.recall(make_query("x"))
+
+
+async def test_a_thread_that_hangs_is_transient_and_the_loop_goes_on(
+    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    settings = recall_settings.model_copy(update={"timeout_s": 0.05})
+    recall = BatchedRecall(hanging, settings, on_batch=lambda _: None)
+    with pytest.raises(TransientError, match="hangs"):
+        await recall.recall(make_query("x"))
+    hanging.release.set()
+    assert await recall.recall(make_query("y")) == []
+    await recall.close()
+
+
+async def test_a_cancelled_query_leaves_the_queue(
+    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    reports: list[BatchReport] = []
+    recall = BatchedRecall(hanging, recall_settings, on_batch=reports.append)
+    running = asyncio.create_task(recall.recall(make_query("running")))
+    await asyncio.to_thread(hanging.begun.wait, 10)
+    waiting = [asyncio.create_task(recall.recall(make_query(name))) for name in ("cancelled", "kept")]
+    await all_tasks_waiting()
+    waiting[0].cancel()
+    hanging.release.set()
+    await asyncio.gather(running, waiting[1])
+    assert waiting[0].cancelled()
+    assert [report.items for report in reports] == [1, 1]
+    await recall.close()
+
+
+async def test_closing_fails_what_waits(
+    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    recall = BatchedRecall(hanging, recall_settings, on_batch=lambda _: None)
+    running = asyncio.create_task(recall.recall(make_query("running")))
+    await asyncio.to_thread(hanging.begun.wait, 10)
+    waiting = asyncio.create_task(recall.recall(make_query("waiting")))
+    await all_tasks_waiting()
+    closing = asyncio.create_task(recall.close())
+    with pytest.raises(TransientError, match="closed"):
+        await waiting
+    hanging.release.set()
+    await closing
+    running.cancel()

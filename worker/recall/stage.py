@@ -1,0 +1,72 @@
+"""The recall stage: concurrent queries embedded and searched together."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from worker.errors import TransientError, WorkerError
+from worker.microbatch import BatchReport, MicroBatcher
+from worker.recall.search import ChromaSearch
+from worker.settings import RecallSettings
+from worker.types import Candidate, Query
+
+
+class BatchedRecall:
+    """Implements ``Recall``. Built and used on the loop's thread; ``start`` before the first query, ``close`` once."""
+
+    def __init__(
+        self, search: ChromaSearch, settings: RecallSettings, *, on_batch: Callable[[BatchReport], None]
+    ) -> None:
+        """Take over ``search``: nobody else may use or close it."""
+        self._search = search
+        self._on_batch = on_batch
+        self._batches_ended = 0
+        # A search ends itself after `timeout_s`; twice that without the end of any batch is a thread that hangs.
+        self._patience_s = 2 * settings.timeout_s
+        self._batcher: MicroBatcher[Query, Sequence[Candidate]] = MicroBatcher(
+            search.search,
+            name="recall",
+            max_items=settings.max_batch,
+            max_cost=settings.max_batch,
+            max_wait_s=settings.max_wait_ms / 1000,
+            cost=lambda _: 1,
+            on_batch=self._batch_ended,
+        )
+
+    async def start(self) -> None:
+        """Reach the store and warm up, in bounded time; raises TransientError or FatalError as ``check`` does."""
+        await asyncio.to_thread(self._search.check)
+
+    async def recall(self, query: Query) -> Sequence[Candidate]:
+        """Return the query's candidates; see ``Recall``.
+
+        Waiting behind other batches takes as long as it takes; TransientError if none of them ends any more.
+        """
+        submitted = asyncio.ensure_future(self._batcher.submit([query]))
+        try:
+            await self._settled(submitted)
+            [candidates] = submitted.result()
+        except WorkerError:
+            raise
+        except Exception as error:
+            raise TransientError(f"Recall failed: {type(error).__name__}: {error}") from error
+        finally:
+            submitted.cancel()
+        return candidates
+
+    async def _settled(self, submitted: asyncio.Future[list[Sequence[Candidate]]]) -> None:
+        while True:
+            ended = self._batches_ended
+            done, _ = await asyncio.wait({submitted}, timeout=self._patience_s)
+            if done:
+                return
+            if self._batches_ended == ended:
+                raise TransientError(f"Recall has ended no batch for {self._patience_s:g} s: its thread hangs.")
+
+    async def close(self) -> None:
+        """Fail what waits, let the running batch end and the connection go, in bounded time."""
+        await self._batcher.close(timeout_s=self._patience_s)
+        self._search.close()
+
+    def _batch_ended(self, report: BatchReport) -> None:
+        self._batches_ended += 1
+        self._on_batch(report)
