@@ -23,7 +23,7 @@ class Chunk:
     text: str
     metadata: Metadata
     content_hash: str
-    """Of text and metadata: equal means nothing to do."""
+    """Of text, metadata and source: equal means nothing to do."""
 
 
 class Chunker:
@@ -47,7 +47,7 @@ class Chunker:
 def _chunk(document: Document, number: int, text: str, parts: int) -> Chunk:
     position: Metadata = {"chunk": number} if parts > 1 else {}
     metadata = {**document.metadata, **position}
-    identity = json.dumps([text, metadata], sort_keys=True, ensure_ascii=True)
+    identity = json.dumps([text, metadata, document.source], sort_keys=True, ensure_ascii=True)
     return Chunk(
         id=document.id if number == 1 else f"{document.id}#{number}",
         text=text,

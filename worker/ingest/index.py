@@ -55,6 +55,8 @@ class Indexer:
     ) -> IngestReport:
         """Index every document, then delete what the sources read no longer hold.
 
+        A source that gives no record at all is left alone: a file emptied by accident empties no collection.
+
         Whatever ends it early, the batches told to ``progress`` stay, and the next run does only the rest. Raises
         FatalError at the first rejected record unless ``skip_rejected``, or when the store refuses a batch;
         TransientError if the store can't be reached.

@@ -19,7 +19,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from worker.errors import FatalError, TransientError
+from worker.errors import FatalError, TransientError, WorkerError
 from worker.settings import RecallSettings
 
 Result = TypeVar("Result")
@@ -87,6 +87,8 @@ class ChromaConnection:
                 self._client = self._connect(remaining_s)
             _limit(self._client, remaining_s)
             return operation(self._client)
+        except WorkerError:
+            raise
         except Exception as error:
             refined = self._refine(error)
             if refined is None:
@@ -96,7 +98,7 @@ class ChromaConnection:
     def _connect(self, timeout_s: float) -> Client:
         settings = ChromaSettings(anonymized_telemetry=False)
         if self._settings.mode == "embedded":
-            return cast(Client, chromadb.PersistentClient(path=self._settings.path, settings=settings))
+            return self._open_folder(settings)
         # HttpClient asks the server several things while it is made, without any timeout: see first if it answers.
         httpx.get(f"{self._url}/api/v2/heartbeat", headers=self._headers, timeout=timeout_s).raise_for_status()
         client = chromadb.HttpClient(
@@ -107,6 +109,14 @@ class ChromaConnection:
             settings=settings,
         )
         return cast(Client, client)
+
+    def _open_folder(self, settings: ChromaSettings) -> Client:
+        try:
+            return cast(Client, chromadb.PersistentClient(path=self._settings.path, settings=settings))
+        except Exception as error:
+            raise FatalError(
+                f"Chroma cannot open {self.address}: {error}. Name a folder this process may write, or a new one."
+            ) from error
 
     def _refine(self, error: Exception) -> FatalError | TransientError | None:
         """Name a failure of the connection; None is a failure of the operation, for the caller to judge."""
@@ -122,7 +132,8 @@ class ChromaConnection:
             return TransientError(f"Chroma at {self.address} did not answer in time.")
         if any(isinstance(cause, httpx.TransportError) for cause in causes):
             return TransientError(f"Chroma at {self.address} cannot be reached ({error}): check that it runs.")
-        if status is not None or isinstance(error, (InternalError, RateLimitError, json.JSONDecodeError)):
+        garbled = any(isinstance(cause, json.JSONDecodeError) for cause in causes)
+        if garbled or status is not None or isinstance(error, (InternalError, RateLimitError)):
             return TransientError(f"Chroma at {self.address} failed: {error}")
         return None
 

@@ -6,11 +6,9 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
@@ -66,27 +64,3 @@ def chroma(tmp_path: Path) -> Iterator[ChromaProcess]:
 @pytest.fixture
 def served(chroma: ChromaProcess) -> RecallSettings:
     return RecallSettings(host="localhost", port=chroma.port, timeout_s=2.0, top_k=5)
-
-
-@pytest.fixture
-def rejecting_proxy() -> Iterator[Callable[[int], int]]:
-    """Start a server that answers everything with one status; returns its port."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(status: int) -> int:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_error(status)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("localhost", 0), Handler)
-        Thread(target=server.serve_forever).start()
-        servers.append(server)
-        return server.server_port
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from chromadb.api import ClientAPI
 
-from worker.errors import FatalError, PoisonError, TransientError
+from worker.errors import PoisonError, TransientError
 from worker.recall.base import Vectors
 from worker.recall.client import ChromaConnection
 from worker.recall.collections import make_collection
@@ -154,18 +154,3 @@ def test_a_server_that_dies_is_transient_and_its_successor_is_searched_by_the_sa
     chroma.start()
     [found] = search.search([query("xx")])
     assert found[0].document_id == "xx"
-
-
-def test_credentials_a_proxy_refuses_are_fatal_and_name_the_setting(
-    rejecting_proxy: Callable[[int], int],
-) -> None:
-    for status in (401, 403):
-        settings = RecallSettings(host="localhost", port=rejecting_proxy(status), timeout_s=2.0)
-        with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__HEADERS"):
-            ChromaSearch(settings, FakeLengthEmbedder()).check()
-
-
-def test_a_proxy_without_a_server_behind_it_is_transient(rejecting_proxy: Callable[[int], int]) -> None:
-    settings = RecallSettings(host="localhost", port=rejecting_proxy(503), timeout_s=2.0)
-    with pytest.raises(TransientError, match="503"):
-        ChromaSearch(settings, FakeLengthEmbedder()).check()

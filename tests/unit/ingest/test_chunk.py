@@ -42,3 +42,4 @@ def test_the_hash_changes_with_text_and_metadata_and_with_nothing_else(
     assert content_hash(base) == content_hash(make_document("b", "text", topic="X", title="T"))
     assert content_hash(base) != content_hash(make_document("a", "text!", title="T", topic="X"))
     assert content_hash(base) != content_hash(make_document("a", "text", title="T", topic="Y"))
+    assert content_hash(base) != content_hash(make_document("a", "text", source="other", title="T", topic="X"))
