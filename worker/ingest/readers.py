@@ -26,7 +26,11 @@ def read(path: Path) -> Iterator[Record]:
         raise FatalError(f"{path} does not exist: give a .jsonl, .csv, .md or .txt file, or a folder of texts.")
     if path.is_dir():
         return _read_folder(path)
-    readers: dict[str, Callable[[Path], Iterator[Record]]] = {".jsonl": _read_jsonl, ".csv": _read_csv}
+    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+        ".jsonl": _read_jsonl,
+        ".ndjson": _read_jsonl,
+        ".csv": _read_csv,
+    }
     readers |= dict.fromkeys(MARKDOWN_SUFFIXES | TEXT_SUFFIXES, _read_one)
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -76,10 +80,12 @@ def _csv_document(row: dict[str | None, Any], *, source: str, origin: str) -> Re
 
 def _read_folder(folder: Path) -> Iterator[Record]:
     suffixes = MARKDOWN_SUFFIXES | TEXT_SUFFIXES
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and path.is_file() and not hidden:
-            yield _text_file(path, source=folder.as_posix())
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
+    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not visible:
+        raise FatalError(f"{folder} holds no text: expected files ending in {', '.join(sorted(suffixes))}.")
+    for path in visible:
+        yield _text_file(path, source=folder.as_posix())
 
 
 def _read_one(path: Path) -> Iterator[Record]:

@@ -107,3 +107,9 @@ def test_what_cannot_be_read_at_all_is_told_with_what_can(name: str) -> None:
     Path("corpus.pdf").touch()
     with pytest.raises(FatalError, match=rf"{name}.*\.jsonl"):
         read(Path(name))
+
+
+def test_a_folder_without_texts_is_told() -> None:
+    Path("empty").mkdir()
+    with pytest.raises(FatalError, match=r"empty holds no text.*\.md"):
+        list(read(Path("empty")))

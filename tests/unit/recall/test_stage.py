@@ -132,7 +132,7 @@ async def test_a_cancelled_query_leaves_the_queue(
     await recall.close()
 
 
-async def test_closing_fails_what_waits(
+async def test_closing_ends_every_query(
     hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     recall = BatchedRecall(hanging, recall_settings, on_batch=lambda _: None)
@@ -141,8 +141,10 @@ async def test_closing_fails_what_waits(
     waiting = asyncio.create_task(recall.recall(make_query("waiting")))
     await all_tasks_waiting()
     closing = asyncio.create_task(recall.close())
-    with pytest.raises(TransientError, match="closed"):
-        await waiting
+    for query in (running, waiting):
+        with pytest.raises(TransientError, match="closed"):
+            await query
     hanging.release.set()
     await closing
-    running.cancel()
+    with pytest.raises(TransientError, match="closed"):
+        await recall.recall(make_query("late"))
