@@ -49,16 +49,19 @@ class Delivery:
         new_job: Callable[[Record], Job],
         metrics: Metrics,
         *,
+        on_turn: Callable[[], None] = lambda: None,
         new_source: Callable[[KafkaSettings, SourceListener], Source] = Source,
     ) -> None:
         self._kafka = kafka
         self._new_job = new_job
         self._metrics = metrics
+        self._on_turn = on_turn
         self._loop = asyncio.get_running_loop()
         self._source = new_source(kafka, self)
         self._assigned: dict[Partition, _Assigned] = {}
         self._in_flight = 0
         self._in_flight_pairs = 0
+        self._joined = False
         self._paused = False
         self._draining = False
         self._fatal: asyncio.Future[None] = self._loop.create_future()
@@ -74,6 +77,7 @@ class Delivery:
             while not stopped.done() and not self._fatal.done():
                 ends: set[asyncio.Future[Any]] = {stopped, self._fatal}
                 await asyncio.wait(ends, timeout=self._kafka.commit_interval_s, return_when=asyncio.FIRST_COMPLETED)
+                self._on_turn()
                 await self._commit()
             if self._fatal.done():
                 await self._fatal
@@ -96,6 +100,7 @@ class Delivery:
 
     def on_assigned(self, partitions: Sequence[Partition]) -> None:
         """Begin each partition with a new prefix; see ``SourceListener``."""
+        self._joined = True
         for partition in partitions:
             self._assigned[partition] = _Assigned()
         self._rebalanced("assigned", partitions)
@@ -126,6 +131,11 @@ class Delivery:
         """End ``run`` with this error; see ``SourceListener``."""
         if not self._fatal.done():
             self._fatal.set_exception(error)
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has taken this member in, with partitions or idle."""
+        return self._joined
 
     @property
     def assigned_partitions(self) -> int:

@@ -75,7 +75,7 @@ class SourceListener(Protocol):
         """Take records of assigned partitions, in offset order per partition."""
 
     def on_assigned(self, partitions: Sequence[Partition]) -> None:
-        """Begin with these partitions; their records come after this call."""
+        """Begin with these partitions; their records come after this call. None: a member with nothing to do."""
 
     async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
         """Finish what can be finished within ``revoke_timeout_s``; return the prefixes to commit last."""
@@ -247,9 +247,9 @@ class Source:
             self._tell(prefix.mark_committed, position)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._tell(self._listener.on_assigned, _keys(partitions))
         if not partitions:
             return
-        self._tell(self._listener.on_assigned, _keys(partitions))
         consumer.incremental_assign(partitions)
         if self._paused:
             consumer.pause(partitions)

@@ -1,0 +1,141 @@
+"""The worker process: builds every part from the settings, runs until told to stop, takes everything down in order."""
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from schemas.events import Models
+from worker import models
+from worker.answer.base import Answerer
+from worker.answer.extractive import ExtractiveAnswerer
+from worker.answer.llm import LlmAnswerer
+from worker.errors import FatalError, TransientError
+from worker.kafka import topics
+from worker.kafka.delivery import Delivery
+from worker.kafka.sink import Sink
+from worker.pipeline import Pipeline
+from worker.recall.embedder import SentenceEmbedder
+from worker.recall.search import ChromaSearch
+from worker.recall.stage import BatchedRecall
+from worker.rerank.base import Reranker
+from worker.rerank.stage import MicroBatchedReranker
+from worker.rerank.torch_scorer import TorchScorer
+from worker.service import Service
+from worker.settings import Settings
+from worker.telemetry import http, logs
+from worker.telemetry.health import Health
+from worker.telemetry.metrics import Metrics
+
+logger = structlog.get_logger()
+
+EXIT_DRAINED = 0
+EXIT_FATAL = 1
+EXIT_NOT_DRAINED = 3
+EXIT_SECOND_SIGNAL = 130
+
+
+async def run_worker(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code."""
+    logs.configure(settings.telemetry)
+    metrics = _new_metrics()
+    health = Health()
+    stop = _stop_on_signals(health)
+    try:
+        with http.serve(settings.telemetry, metrics.registry, health):
+            async with AsyncExitStack() as parts:
+                delivery = await _build(settings, metrics, health, parts)
+                health.starting = None
+                logger.info("consuming", topic=settings.kafka.query_topic, group=settings.kafka.group_id)
+                drained = await delivery.run(stop)
+    except (FatalError, TransientError) as error:
+        # At start a dependency that stays away is as fatal as a wrong setting: the orchestrator tries again.
+        logger.error("the worker ends", reason=str(error))  # noqa: TRY400 - the reason is the message, not the stack
+        return EXIT_FATAL
+    return EXIT_DRAINED if drained else EXIT_NOT_DRAINED
+
+
+async def _build(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
+    """Build what consumes; ``parts`` takes it down again, last built first. What fails fast comes first."""
+    health.starting = "looking for the Kafka topics"
+    await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
+
+    health.starting = "loading the models"
+    embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
+    cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
+    embedder = await asyncio.to_thread(SentenceEmbedder, embedding.path, embedding.name)
+    scorer = await asyncio.to_thread(TorchScorer, cross_encoder.path, cross_encoder.name, settings.rerank)
+
+    health.starting = "reaching the vector store"
+    recall = BatchedRecall(
+        ChromaSearch(settings.recall, embedder),
+        settings.recall,
+        on_batch=lambda report: metrics.observe_batch("recall", report),
+    )
+    parts.push_async_callback(recall.close)
+    await recall.start()
+
+    configured = settings.rerank.prior_weight
+    prior_weight = cross_encoder.prior_weight if configured is None else configured
+    reranker = MicroBatchedReranker(
+        scorer,
+        settings.rerank,
+        prior_weight=prior_weight,
+        on_batch=lambda report: metrics.observe_batch("rerank", report),
+    )
+    parts.push_async_callback(reranker.close)
+
+    answerer = _new_answerer(settings, reranker, cross_encoder.name, parts)
+    sink = Sink(settings.kafka)
+    sink.start()
+    parts.push_async_callback(sink.close)
+
+    used = Models(embedding=embedding.name, cross_encoder=cross_encoder.name, prior_weight=prior_weight)
+    metrics.models.info(
+        {"embedding": embedding.name, "cross_encoder": cross_encoder.name, "answer": answerer.model_name}
+    )
+    pipeline = Pipeline(recall, reranker, answerer, settings)
+    service = Service(settings, pipeline, sink, metrics, used)
+    delivery = Delivery(settings.kafka, service.job, metrics, on_turn=health.beat)
+    health.joined = lambda: delivery.joined
+    health.brokers_down = lambda: delivery.source.brokers_down
+    health.poll_age_s = delivery.source.poll_age_s
+    return delivery
+
+
+def _new_answerer(settings: Settings, reranker: Reranker, cross_encoder: str, parts: AsyncExitStack) -> Answerer:
+    answer = settings.answer
+    if answer.base_url is None:
+        return ExtractiveAnswerer(reranker, cross_encoder=cross_encoder, sentences=answer.sentences)
+    if answer.model is None:
+        raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
+    llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url)
+    parts.push_async_callback(llm.close)
+    return llm
+
+
+def _new_metrics() -> Metrics:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    metrics = Metrics(registry)
+    metrics.build.info({"version": version("rerank-worker")})
+    return metrics
+
+
+def _stop_on_signals(health: Health) -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(EXIT_SECOND_SIGNAL)
+        health.draining = True
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop

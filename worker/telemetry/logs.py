@@ -1,0 +1,56 @@
+"""Structured logs: readable on a terminal, JSON lines elsewhere; libraries' own logs in the same form."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import Processor
+
+from worker.settings import TelemetrySettings
+
+# They announce every request or every loaded tensor at info.
+_CHATTY = ("httpx", "httpcore", "openai", "chromadb", "sentence_transformers", "transformers", "huggingface_hub")
+
+
+def configure(telemetry: TelemetrySettings) -> None:
+    """Send every log line to standard error in one form. Call once, before anything logs."""
+    json_lines = telemetry.log_format == "json" or (telemetry.log_format == "auto" and not sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    endings: list[Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        if json_lines
+        else [structlog.dev.ConsoleRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _name_source],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *endings],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(telemetry.log_level.upper())
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _name_source(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    record: logging.LogRecord = event["_record"]
+    event["logger"] = record.name
+    return event
