@@ -1,9 +1,9 @@
 """Bringing a collection up to date with documents: only what changed is embedded and written."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from chromadb.api import ClientAPI
@@ -102,7 +102,7 @@ class Indexer:
         if not skip:
             raise FatalError(
                 f"{record.origin}: {record.reason}. Mend it, or leave such records out with --skip-invalid; "
-                "what came before it is indexed and will not be done again."
+                "what is indexed by now will not be done again."
             )
         logger.warning("record skipped", origin=record.origin, reason=record.reason)
         self._incomplete.add(record.source)
@@ -110,8 +110,8 @@ class Indexer:
 
     def _commit(self, batch: list[tuple[Chunk, str]]) -> None:
         """Embed and write what the collection does not hold just so."""
-        known = self._known_hashes([chunk.id for chunk, _ in batch])
-        changed = [entry for entry in batch if known.get(entry[0].id) != entry[0].content_hash]
+        known = self._known([chunk.id for chunk, _ in batch])
+        changed = [entry for entry in batch if known.get(entry[0].id, {}).get(HASH_KEY) != entry[0].content_hash]
         if changed:
             embeddings = self._embedder.embed_documents([chunk.text for chunk, _ in changed])
             self._call(
@@ -119,10 +119,7 @@ class Indexer:
                     ids=[chunk.id for chunk, _ in changed],
                     embeddings=embeddings,
                     documents=[chunk.text for chunk, _ in changed],
-                    metadatas=[
-                        {**chunk.metadata, HASH_KEY: chunk.content_hash, SOURCE_KEY: source}
-                        for chunk, source in changed
-                    ],
+                    metadatas=[_stored(chunk, source, known.get(chunk.id, {})) for chunk, source in changed],
                 )
             )
         updated = sum(chunk.id in known for chunk, _ in changed)
@@ -134,13 +131,11 @@ class Indexer:
             skipped=report.skipped + len(batch) - len(changed),
         )
 
-    def _known_hashes(self, ids: list[str]) -> dict[str, object]:
+    def _known(self, ids: list[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the metadata of those of the ids that the collection holds."""
         found = self._call(lambda _: self._collection.get(ids=ids, include=["metadatas"]))
         metadatas = found["metadatas"] or []
-        return {
-            identifier: (metadata or {}).get(HASH_KEY)
-            for identifier, metadata in zip(found["ids"], metadatas, strict=True)
-        }
+        return {identifier: metadata or {} for identifier, metadata in zip(found["ids"], metadatas, strict=True)}
 
     def _delete_vanished(self) -> None:
         for source in sorted(self._sources - self._incomplete):
@@ -164,3 +159,9 @@ class Indexer:
             raise FatalError(
                 f"Ingesting into collection {self._name!r} failed, {self._connection.address} says: {error}"
             ) from error
+
+
+def _stored(chunk: Chunk, source: str, before: Mapping[str, Any]) -> dict[str, str | int | float | bool | None]:
+    # Chroma's upsert merges metadata: what is not said to be None stays.
+    cleared = dict.fromkeys(before, None)
+    return {**cleared, **chunk.metadata, HASH_KEY: chunk.content_hash, SOURCE_KEY: source}

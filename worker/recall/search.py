@@ -51,13 +51,14 @@ class ChromaSearch:
     def search(self, queries: Sequence[Query]) -> list[Found]:
         """Return each query's candidates, or the error that is its own; a bad filter fails no neighbour.
 
-        All calls together end within `timeout_s`. Raises TransientError if the queries could not be embedded.
+        Once they are embedded, all calls together end within `timeout_s`. Raises TransientError if the queries could
+        not be embedded.
         """
-        deadline = time.monotonic() + self._settings.timeout_s
         try:
             vectors = self._embedder.embed_queries([query.text for query in queries])
         except Exception as error:
             raise TransientError(f"{self._embedder.model_name!r} failed to embed the queries: {error}") from error
+        deadline = time.monotonic() + self._settings.timeout_s
         found: dict[int, Found] = {}
         for members in _grouped(queries):
             found.update(zip(members, self._search_group(queries, members, vectors, deadline), strict=True))

@@ -60,6 +60,15 @@ def test_only_what_changed_is_embedded_again(
     assert stored(chroma_client) == {"a": "New.", "b": "Same."}
 
 
+def test_metadata_that_is_no_longer_there_goes(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    index(make_document("a", LONG, topic="x", lang="en"))
+    index(make_document("a", "Short now.", topic="y"))
+    found = chroma_client.get_collection("documents", embedding_function=None).get()
+    assert {key: value for key, value in found["metadatas"][0].items() if key[0] != "_"} == {"topic": "y"}
+
+
 def test_what_a_source_no_longer_holds_is_deleted_and_other_sources_are_left_alone(
     index: Index, make_document: MakeDocument, chroma_client: ClientAPI
 ) -> None:

@@ -22,8 +22,8 @@ def test_a_new_collection_records_its_model_and_measures_cosine(chroma_client: C
     make_collection(chroma_client, "documents", embedder, top_k=300)
     collection = chroma_client.get_collection("documents", embedding_function=None)
     assert collection.metadata == {"embedding_model": "fake-hash", "embedding_dimension": 16}
-    assert collection.configuration["hnsw"]["space"] == "cosine"
-    assert collection.configuration["hnsw"]["ef_search"] == 600
+    assert collection.configuration_json["hnsw"]["space"] == "cosine"
+    assert collection.configuration_json["hnsw"]["ef_search"] == 600
 
 
 def test_making_a_collection_that_is_there_keeps_it(chroma_client: ClientAPI, embedder: Embedder) -> None:
