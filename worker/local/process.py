@@ -24,6 +24,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def await_condition(is_met: Callable[[], bool], *, timeout_s: float) -> bool:
+    """Return True as soon as the condition is met, False when the time is up."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_met():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 class ServerProcess:
     """One server under a guard (see ``guard``). Blocking; use as a context manager or call ``stop``."""
 
@@ -51,14 +61,12 @@ class ServerProcess:
 
     def await_ready(self, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Return when ``is_ready`` does so; FatalError with the log's tail if the server ends or takes too long."""
-        deadline_s = time.monotonic() + timeout_s
-        while not is_ready():
-            if self._process.poll() is not None:
-                raise self._failed(f"ended with exit code {self._process.returncode} while starting")
-            if time.monotonic() >= deadline_s:
-                self.stop()
-                raise self._failed(f"was not ready after {timeout_s:g} s")
-            time.sleep(POLL_S)
+        settled = await_condition(lambda: self._process.poll() is not None or is_ready(), timeout_s=timeout_s)
+        if self._process.poll() is not None:
+            raise self._failed(f"ended with exit code {self._process.returncode} while starting")
+        if not settled:
+            self.stop()
+            raise self._failed(f"was not ready after {timeout_s:g} s")
 
     def stop(self) -> None:
         """End the server and wait for it; without effect when it has ended."""
