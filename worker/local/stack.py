@@ -1,7 +1,7 @@
 """The whole embedded stack: broker, vector store and LLM, as a context or as a background process.
 
-``rerank-worker local up`` starts this module as a supervisor with a session of its own; the servers are its children and
-end with it. Its state file says where everything is.
+``rerank-worker local up`` starts this module as a supervisor with a session of its own; the servers are its children
+and end with it. Its state file says where everything is.
 """
 
 import json
@@ -9,10 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 from worker.errors import FatalError
 from worker.kafka.topics import ensure, worker_topics
@@ -87,7 +88,7 @@ def up(settings: Settings) -> StackState:
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / "supervisor.log"
     with log_path.open("wb") as log:
-        supervisor = subprocess.Popen(  # noqa: S603 - ourselves
+        supervisor = subprocess.Popen(
             [sys.executable, "-m", "worker.local.stack"],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -153,18 +154,24 @@ def _state(broker: LocalBroker, chroma_host: str, chroma_port: int, data_dir: Pa
     )
 
 
-def supervise(settings: Settings, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
-    """Run the stack until one of the signals comes."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+def supervise(settings: Settings) -> None:
+    """Run the stack until SIGTERM or SIGINT, which end it at any point of its start too."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not a blocked signal and sigwait(): the servers would inherit the mask and never hear of their end.
+        signal.signal(number, _exit)
     path = _state_file(settings)
     with running_stack(settings, _folder(settings)) as state:
         scratch = path.with_suffix(".new")
         scratch.write_text(json.dumps(asdict(state), indent=1))
         scratch.rename(path)
         try:
-            signal.sigwait(signals)
+            signal.pause()
         finally:
             path.unlink(missing_ok=True)
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":
