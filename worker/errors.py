@@ -6,7 +6,7 @@ class WorkerError(Exception):
 
 
 class PoisonError(WorkerError):
-    """This event can never succeed: dead-letter it with its reason.
+    """The event can never succeed: dead-letter it with its reason.
 
     ``reason`` is a short, stable label (a metric label and a dead-letter header), e.g. ``invalid_json``.
     """

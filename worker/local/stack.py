@@ -18,7 +18,7 @@ from types import FrameType
 from worker.errors import FatalError
 from worker.kafka.topics import ensure, worker_topics
 from worker.local import offline_models
-from worker.local.broker import LocalBroker, local_broker
+from worker.local.broker import Kind, LocalBroker, local_broker
 from worker.local.chroma import local_chroma
 from worker.local.kafka import RESOLVE_TIMEOUT_S, START_TIMEOUT_S
 from worker.local.llm import local_llm
@@ -36,7 +36,7 @@ class StackState:
 
     pid: int
     kafka: str
-    kafka_kind: str
+    kafka_kind: Kind
     chroma_host: str
     chroma_port: int
     llm_base_url: str | None

@@ -1,0 +1,243 @@
+"""`rerank-worker`: the commands, thin. What takes seconds to import is imported by the command that needs it."""
+
+import asyncio
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from worker.errors import WorkerError
+
+app = typer.Typer(
+    name="rerank-worker",
+    help="Kafka worker: recall from Chroma, rerank with a cross-encoder in micro-batches, answer, publish.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+local = typer.Typer(help="Kafka, Chroma and an LLM on this machine, in the background.", no_args_is_help=True)
+app.add_typer(local, name="local")
+
+out = Console()
+err = Console(stderr=True)
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line on standard error and exit code 1."""
+    try:
+        app()
+    except WorkerError as error:
+        err.print(f"[red]error:[/red] {error}", markup=True, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@app.command()
+def run() -> None:
+    """Consume query events until SIGTERM, then drain. Settings: see `config` and docs/settings.md."""
+    from worker.app import run_worker
+    from worker.settings_check import load_settings
+
+    raise typer.Exit(asyncio.run(run_worker(load_settings())))
+
+
+@app.command()
+def demo() -> None:
+    """Start the whole stack, ask real questions through Kafka, show what reranking does, clean up."""
+    from worker.demo.demo import run_demo
+    from worker.settings_check import load_settings
+
+    run_demo(load_settings(), out)
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path] | None, typer.Argument(help="JSONL, CSV, Markdown or text files, or folders.")] = None,
+    sample: Annotated[str | None, typer.Option(help="Index a sample instead: demo or wikipedia.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Collection to fill; the configured one if not given.")] = None,
+    skip_rejected: Annotated[
+        bool, typer.Option(help="Count records that are no documents instead of stopping.")
+    ] = False,
+) -> None:
+    """Bring a collection up to date with documents; what is unchanged is skipped, so it can be run again any time."""
+    from worker.ingest.command import ingest_with_progress
+    from worker.settings_check import load_settings
+
+    if bool(paths) == bool(sample):
+        raise typer.BadParameter("give paths or --sample, one of the two")
+    ingest_with_progress(
+        load_settings(), out, paths=paths or [], sample=sample, collection=collection, skip_rejected=skip_invalid
+    )
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    collection: Annotated[str | None, typer.Option(help="Collection to search.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Candidates to recall.")] = None,
+    top_n: Annotated[int | None, typer.Option(help="Contexts to keep.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Drop contexts that score lower.")] = None,
+    where: Annotated[str | None, typer.Option(help="Chroma metadata filter, as JSON.")] = None,
+    generate: Annotated[bool, typer.Option(help="Generate an answer, or stop at the contexts.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer event as JSON.")] = False,
+) -> None:
+    """Produce one query event, wait for its answer event and print it."""
+    from pydantic import ValidationError
+
+    from schemas.events import QueryEvent
+    from worker.client import QueryClient
+    from worker.demo.report import print_answer
+    from worker.settings_check import load_settings
+
+    fields: dict[str, Any] = {
+        "collection": collection,
+        "top_k": top_k,
+        "top_n": top_n,
+        "min_score": min_score,
+        "where": _json_option("--where", where),
+    }
+    try:
+        event = QueryEvent(
+            id=str(uuid.uuid4()), text=question, generate=generate, include_candidates=not as_json, **fields
+        )
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(f"{p['loc'][0]}: {p['msg']}" for p in error.errors())) from error
+    with QueryClient(load_settings().kafka) as client:
+        answer = client.ask(event, timeout_s=timeout)
+    if as_json:
+        out.print_json(answer.model_dump_json())
+    else:
+        print_answer(out, answer)
+
+
+@app.command()
+def tail(
+    from_beginning: Annotated[bool, typer.Option(help="Begin with the oldest answer kept.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print answer events as they come, until Ctrl-C."""
+    from worker.client import QueryClient
+    from worker.demo.report import print_answer
+    from worker.settings_check import load_settings
+
+    with QueryClient(load_settings().kafka, from_beginning=from_beginning) as client:
+        for answer in client.answers():
+            if as_json:
+                print(answer.model_dump_json(), flush=True)  # noqa: T201 - lines for other programs
+            else:
+                print_answer(out, answer)
+
+
+@app.command()
+def topics(create: Annotated[bool, typer.Option(help="Create those that are missing.")] = False) -> None:
+    """Show the worker's topics, and create them if asked."""
+    from worker.kafka.topics import describe, ensure
+    from worker.settings_check import load_settings
+
+    kafka = load_settings().kafka
+    table = Table("topic", "partitions", "replicas")
+    for topic in ensure(kafka, create=True) if create else describe(kafka):
+        table.add_row(topic.name, str(topic.partitions or "missing"), str(topic.replicas or "-"))
+    out.print(table)
+
+
+@app.command()
+def models(
+    path: Annotated[str | None, typer.Option(help="Print the folder of embedding, cross-encoder or llm alone.")] = None,
+) -> None:
+    """Show each model and where it comes from; fetches or builds what is not there yet."""
+    from worker.models import ROLES, resolve
+    from worker.settings_check import load_settings
+
+    settings = load_settings()
+    if path is not None:
+        roles = {role: role for role in ROLES}
+        if path not in roles:
+            raise typer.BadParameter(f"--path takes one of {', '.join(ROLES)}")
+        print(resolve(roles[path], settings).path)  # noqa: T201 - a path for a shell, never wrapped
+        return
+    table = Table("role", "model", "from", "path")
+    for role in ROLES:
+        try:
+            model = resolve(role, settings)
+            table.add_row(role, model.name, model.source, str(model.path))
+        except WorkerError as error:
+            table.add_row(role, "-", "missing", str(error))
+    out.print(table)
+
+
+@local.command()
+def up() -> None:
+    """Start the stack, or find it running, and print how a worker uses it."""
+    from worker.local.stack import up as start
+    from worker.settings_check import load_settings
+
+    with err.status("starting Kafka, Chroma and the LLM"):
+        state = start(load_settings())
+    for name, value in state.environment().items():
+        print(f"export {name}={value}")  # noqa: T201 - for `eval "$(rerank-worker local up)"`
+
+
+@local.command()
+def down() -> None:
+    """Stop the stack; its data stays."""
+    from worker.local.stack import down as stop
+    from worker.settings_check import load_settings
+
+    out.print("stopped" if stop(load_settings()) else "nothing was running")
+
+
+@local.command()
+def status() -> None:
+    """Tell whether the stack runs, and where."""
+    from worker.local.stack import status as look
+    from worker.settings_check import load_settings
+
+    state = look(load_settings())
+    if state is None:
+        out.print("not running")
+        raise typer.Exit(EXIT_ERROR)
+    out.print_json(data=state.environment() | {"data": state.data_dir, "kafka": state.kafka_kind})
+
+
+@app.command()
+def config(
+    show: Annotated[bool, typer.Option(help="The effective settings, secrets hidden.")] = False,
+    schema: Annotated[bool, typer.Option(help="The settings' JSON Schema.")] = False,
+) -> None:
+    """Show the settings in force, or everything that can be set."""
+    from worker.settings import Settings
+    from worker.settings_check import load_settings, redacted
+
+    if show == schema:
+        raise typer.BadParameter("give --show or --schema")
+    out.print_json(data=redacted(load_settings()) if show else Settings.model_json_schema())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    out.print(installed("rerank-worker"))
+
+
+def _json_option(name: str, text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name} is not JSON: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

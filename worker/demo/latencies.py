@@ -1,0 +1,43 @@
+"""p50 and p95 per stage, read from a worker's `/metrics` as Prometheus would."""
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+STAGE_METRIC = "rerank_worker_stage_duration_seconds"
+END_TO_END_METRIC = "rerank_worker_end_to_end_duration_seconds"
+STAGES = ("queue", "recall", "rerank", "answer", "publish")
+
+Buckets = dict[float, float]
+
+
+def stage_quantiles(metrics_url: str) -> dict[str, tuple[float, float]]:
+    """Return (p50, p95) in seconds per stage that was used, and end to end. Blocking; httpx.HTTPError."""
+    page = httpx.get(metrics_url, timeout=5.0).raise_for_status().text
+    buckets: dict[str, Buckets] = {}
+    for family in text_string_to_metric_families(page):
+        if family.name not in {STAGE_METRIC, END_TO_END_METRIC}:
+            continue
+        for sample in family.samples:
+            if sample.name.endswith("_bucket"):
+                row = buckets.setdefault(sample.labels.get("stage", "end to end"), {})
+                bound = float(sample.labels["le"])
+                row[bound] = row.get(bound, 0.0) + sample.value
+    order = (*STAGES, "end to end")
+    return {
+        stage: (quantile(buckets[stage], 0.5), quantile(buckets[stage], 0.95)) for stage in order if stage in buckets
+    }
+
+
+def quantile(buckets: Buckets, share: float) -> float:
+    """Estimate a quantile from cumulative bucket counts, as PromQL's histogram_quantile() does."""
+    bounds = sorted(buckets)
+    rank = share * buckets[bounds[-1]]
+    lower = below = 0.0
+    for bound in bounds:
+        if buckets[bound] >= rank:
+            if bound == float("inf"):
+                return lower
+            inside = buckets[bound] - below
+            return lower + (bound - lower) * ((rank - below) / inside if inside else 1.0)
+        lower, below = bound, buckets[bound]
+    return lower
