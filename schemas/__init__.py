@@ -1,0 +1,56 @@
+"""The public contract of rerank-worker: what to put on the query topic and what comes back.
+
+Needs pydantic alone; a producer or consumer in another team imports this and nothing else.
+"""
+
+from schemas.events import (
+    SCHEMA_VERSION,
+    Answer,
+    AnswerEvent,
+    AnswerStatus,
+    CandidateInfo,
+    ContextInfo,
+    DeadLetterInfo,
+    Degradation,
+    Models,
+    QueryEvent,
+    Timings,
+    Usage,
+)
+from schemas.wire import (
+    Headers,
+    WireError,
+    dead_letter_headers,
+    dead_letter_info,
+    decode_answer,
+    decode_query,
+    encode_answer,
+    encode_query,
+    header,
+    passthrough_headers,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Answer",
+    "AnswerEvent",
+    "AnswerStatus",
+    "CandidateInfo",
+    "ContextInfo",
+    "DeadLetterInfo",
+    "Degradation",
+    "Headers",
+    "Models",
+    "QueryEvent",
+    "Timings",
+    "Usage",
+    "WireError",
+    "dead_letter_headers",
+    "dead_letter_info",
+    "decode_answer",
+    "decode_query",
+    "encode_answer",
+    "encode_query",
+    "header",
+    "passthrough_headers",
+]

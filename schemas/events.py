@@ -1,27 +1,41 @@
 """The events, as any team that asks or listens sees them.
 
 This contract only grows: within a major version no field is renamed, removed or narrowed. Unknown fields are
-ignored when read, so that an older worker understands a newer producer; nothing unknown is ever written.
+ignored when read, so that an older worker understands a newer producer; nothing unknown is ever written. Types are
+not guessed: "5" is not 5, and neither Infinity nor NaN is a number, since JSON has no word for them.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 SCHEMA_VERSION = "1.0"
 
 MAX_TEXT_CHARS = 8_192
 MAX_ID_CHARS = 128
 MAX_TOP_K = 1_000
+MAX_DEADLINE_MS = 604_800_000
+"""7 days, Kafka's own default retention: an event is gone before it could be answered later than that."""
+
+
+def _to_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("has no equivalent in UTC") from error
+
 
 Scalar = str | int | float | bool
 Milliseconds = Annotated[float, Field(ge=0)]
+Timestamp = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+"""Written as RFC 3339 in UTC, whatever the offset it came with."""
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class QueryEvent(_Event):
@@ -33,21 +47,21 @@ class QueryEvent(_Event):
     """The question, 1 to 8,192 characters, not only white space."""
     collection: Annotated[str, StringConstraints(strict=True, min_length=3, max_length=512)] | None = None
     """The Chroma collection to search; the worker's default when absent."""
-    where: dict[str, Any] | None = None
+    where: dict[str, JsonValue] | None = None
     """A Chroma metadata filter, passed on as it is."""
     top_k: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
     """How many candidates to recall; the worker's default when absent."""
     top_n: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
     """How many contexts to keep after reranking; the worker's default when absent."""
-    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    min_score: Annotated[float, Field(strict=True)] | None = None
     """Contexts with a lower `rerank_score` are dropped; the worker's default when absent."""
-    generate: bool = True
+    generate: Flag = True
     """False: contexts only, no answer is generated."""
-    include_candidates: bool = False
+    include_candidates: Flag = False
     """True: the answer also lists every candidate with its rank before and after reranking."""
-    deadline_ms: Annotated[int, Field(strict=True, ge=1)] | None = None
+    deadline_ms: Annotated[int, Field(strict=True, ge=1, le=MAX_DEADLINE_MS)] | None = None
     """Milliseconds after the event's Kafka timestamp when nobody waits any more: answered `expired`, unpaid for."""
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, JsonValue] | None = None
     """Echoed on the answer, never read."""
 
 
@@ -167,11 +181,11 @@ class AnswerEvent(_Event):
     """Which models made it."""
     worker: str
     """The worker process that made it."""
-    answered_at: AwareDatetime
+    answered_at: Timestamp
     """When it was made, RFC 3339, UTC."""
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, JsonValue] | None = None
     """The query event's `metadata`, unchanged."""
-    schema_version: str = SCHEMA_VERSION
+    schema_version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")] = SCHEMA_VERSION
     """Version of this contract, `major.minor`."""
 
 
@@ -190,7 +204,7 @@ class DeadLetterInfo(_Event):
     """Partition the event came from."""
     source_offset: Annotated[int, Field(ge=0)]
     """Offset of the event."""
-    source_timestamp: datetime | None = None
+    source_timestamp: Timestamp | None = None
     """Kafka timestamp of the event, RFC 3339, UTC."""
     attempts: Annotated[int, Field(ge=1)] = 1
     """How often it was tried."""

@@ -1,11 +1,10 @@
 """Bytes and Kafka headers to models and back. Imports nothing of Kafka: any client's bytes will do."""
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from schemas.events import AnswerEvent, DeadLetterInfo, QueryEvent
 
@@ -19,6 +18,26 @@ CORRELATION_ID = "correlation-id"
 REPLY_TOPIC = "reply-topic"
 PASSED_THROUGH = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, CORRELATION_ID, REPLY_TOPIC})
 
+ERROR_KIND = "error.kind"
+ERROR_CLASS = "error.class"
+ERROR_MESSAGE = "error.message"
+SOURCE_TOPIC = "source.topic"
+SOURCE_PARTITION = "source.partition"
+SOURCE_OFFSET = "source.offset"
+SOURCE_TIMESTAMP = "source.timestamp"
+ATTEMPTS = "attempts"
+DEAD_LETTER_HEADERS = {
+    ERROR_KIND: "error_kind",
+    ERROR_CLASS: "error_class",
+    ERROR_MESSAGE: "error_message",
+    SOURCE_TOPIC: "source_topic",
+    SOURCE_PARTITION: "source_partition",
+    SOURCE_OFFSET: "source_offset",
+    SOURCE_TIMESTAMP: "source_timestamp",
+    ATTEMPTS: "attempts",
+}
+"""Header name to field of ``DeadLetterInfo``, in the order they are written."""
+
 MAX_EVENT_BYTES = 1_048_576
 """Kafka's own default limit: a query event of 8,192 characters never comes near."""
 MAX_MESSAGE_CHARS = 500
@@ -30,12 +49,15 @@ class WireError(ValueError):
     """Bytes that are not the event they should be; ``reason`` is short and stable, the message is one line."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(" ".join(message.split())[:MAX_MESSAGE_CHARS])
+        super().__init__(_one_line(message))
         self.reason = reason
 
 
 def decode_query(value: bytes | None) -> QueryEvent:
-    """Read a query event. Raises WireError: tombstone, oversize, invalid_utf8, invalid_json or invalid_schema."""
+    """Read a query event. Raises WireError: tombstone, oversize, invalid_utf8, invalid_json or invalid_schema.
+
+    Of a key that repeats in an object the last one counts.
+    """
     return _decode(QueryEvent, value)
 
 
@@ -45,12 +67,12 @@ def decode_answer(value: bytes | None) -> AnswerEvent:
 
 
 def encode_query(event: QueryEvent) -> bytes:
-    """Write a query event as UTF-8 JSON; what is not set is left out."""
+    """Write a query event as UTF-8 JSON; what is not set is left out. ValueError: text with a lone surrogate."""
     return event.model_dump_json(exclude_none=True).encode()
 
 
 def encode_answer(event: AnswerEvent) -> bytes:
-    """Write an answer event as UTF-8 JSON; ``answer`` is written even when null, for readers to rely on."""
+    """Write an answer event as UTF-8 JSON, nulls included: readers find every field. ValueError: a lone surrogate."""
     return event.model_dump_json().encode()
 
 
@@ -71,30 +93,24 @@ def passthrough_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
 
 
 def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[str, bytes | None]]:
-    """Return the original headers followed by why and where from."""
-    described = {
-        "error.kind": info.error_kind,
-        "error.class": info.error_class,
-        "error.message": info.error_message,
-        "source.topic": info.source_topic,
-        "source.partition": str(info.source_partition),
-        "source.offset": str(info.source_offset),
-        "source.timestamp": info.source_timestamp.isoformat() if info.source_timestamp else None,
-        "attempts": str(info.attempts),
-    }
-    added = [(name, None if value is None else value.encode("utf-8", "replace")) for name, value in described.items()]
-    return [*original, *added]
+    """Return the original headers followed by why and where from.
+
+    An event that was replayed and failed again keeps the headers of its first failure; the last ones count.
+    """
+    fields = info.model_dump(mode="json")
+    added = [(name, fields[field]) for name, field in DEAD_LETTER_HEADERS.items()]
+    # A message may quote what the event held, lone surrogates included: the dead letter must be written all the same.
+    written = [
+        (name, None if value is None else _one_line(str(value)).encode("utf-8", "replace")) for name, value in added
+    ]
+    return [*original, *written]
 
 
 def dead_letter_info(headers: Headers) -> DeadLetterInfo:
     """Read back what ``dead_letter_headers`` wrote. Raises WireError: invalid_schema."""
-    names = {field.replace("_", ".", 1): field for field in DeadLetterInfo.model_fields if field != "attempts"}
-    names["attempts"] = "attempts"
-    found: dict[str, Any] = {field: header(headers, name) for name, field in names.items()}
-    if found.get("source_timestamp"):
-        found["source_timestamp"] = datetime.fromisoformat(found["source_timestamp"])
+    found = {field: header(headers, name) for name, field in DEAD_LETTER_HEADERS.items()}
     try:
-        return DeadLetterInfo.model_validate(found)
+        return DeadLetterInfo.model_validate({field: text for field, text in found.items() if text is not None})
     except ValidationError as error:
         raise WireError("invalid_schema", _summary(error)) from error
 
@@ -105,12 +121,13 @@ def _decode(model: type[Event], value: bytes | None) -> Event:
     if len(value) > MAX_EVENT_BYTES:
         raise WireError("oversize", f"the event has {len(value)} bytes; the limit is {MAX_EVENT_BYTES}")
     try:
-        document = value.decode()
+        value.decode()
     except UnicodeDecodeError as error:
         raise WireError("invalid_utf8", f"byte {error.start} of the event is not UTF-8: {error.reason}") from error
     try:
-        parsed = json.loads(document, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        # Unlike json.loads it refuses NaN, lone surrogates and nesting deeper than 200, none of which could be echoed.
+        parsed = from_json(value, allow_inf_nan=False)
+    except ValueError as error:
         raise WireError("invalid_json", f"the event is not JSON: {error}") from error
     try:
         return model.model_validate(parsed)
@@ -118,11 +135,13 @@ def _decode(model: type[Event], value: bytes | None) -> Event:
         raise WireError("invalid_schema", _summary(error)) from error
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _summary(error: ValidationError) -> str:
     """Name each wrong field, without echoing its value."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'event'}: {p['msg']}" for p in problems)
+
+
+def _one_line(text: str) -> str:
+    """Fit a message into a header, a log line and a terminal: bounded, without control characters."""
+    printable = "".join(c if c.isprintable() else " " for c in text[: 2 * MAX_MESSAGE_CHARS])
+    return " ".join(printable.split())[:MAX_MESSAGE_CHARS]

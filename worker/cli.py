@@ -64,7 +64,7 @@ def ingest(
     paths: Annotated[list[Path] | None, typer.Argument(help="JSONL, CSV, Markdown or text files, or folders.")] = None,
     sample: Annotated[str | None, typer.Option(help="Index a sample instead: demo or wikipedia.")] = None,
     collection: Annotated[str | None, typer.Option(help="Collection to fill; the configured one if not given.")] = None,
-    skip_rejected: Annotated[
+    skip_invalid: Annotated[
         bool, typer.Option(help="Count records that are no documents instead of stopping.")
     ] = False,
 ) -> None:
