@@ -78,13 +78,11 @@ def encode_answer(event: AnswerEvent) -> bytes:
 
 def header(headers: Headers, name: str) -> str | None:
     """Return the last header of this name as text; None if it is absent, null or not UTF-8."""
-    for key, value in reversed(headers):
-        if key == name and value is not None:
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                return None
-    return None
+    value = next((value for key, value in reversed(headers) if key == name), None)
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def passthrough_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
