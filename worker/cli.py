@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.errors import WorkerError
+from worker.telemetry.logs import quiet_commands
 
 app = typer.Typer(
     name="rerank-worker",
@@ -32,6 +33,7 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Run a command; an error of ours is one line on standard error and exit code 1."""
+    quiet_commands()
     try:
         app()
     except WorkerError as error:

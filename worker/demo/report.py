@@ -44,8 +44,10 @@ def move(recall_rank: int, rerank_rank: int) -> Text:
 
 def latency_table(quantiles: Mapping[str, tuple[float, float]]) -> Table:
     """Return a table of p50 and p95 per stage, given in seconds."""
-    table = Table(title="Latency per stage, from the worker's own /metrics", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("stage")
+    table = Table(
+        title="Latency, from the worker's own /metrics", box=box.SIMPLE_HEAD, title_justify="left", min_width=40
+    )
+    table.add_column("stage", ratio=1)
     table.add_column("p50", justify="right")
     table.add_column("p95", justify="right")
     for stage, (p50_s, p95_s) in quantiles.items():

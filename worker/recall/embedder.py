@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from worker.errors import FatalError
 from worker.recall.base import Vectors
+from worker.telemetry.logs import hide_loading_bars
 
 QUERY_CACHE_ENTRIES = 4_096
 """6 MB at 384 dimensions: questions repeat, and a hit costs no forward pass."""
@@ -24,6 +25,7 @@ class SentenceEmbedder:
 
     def __init__(self, path: str | Path, model_name: str) -> None:
         """Load the model onto CUDA if there is one, else the CPU. Blocks for seconds; raises FatalError."""
+        hide_loading_bars()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._model = SentenceTransformer(str(path), device=device)

@@ -12,6 +12,7 @@ from sentence_transformers import CrossEncoder
 from worker.errors import FatalError, TransientError
 from worker.rerank.base import EncodedPair
 from worker.settings import RerankSettings
+from worker.telemetry.logs import hide_loading_bars
 
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -21,6 +22,7 @@ class TorchScorer:
 
     def __init__(self, folder: Path, model_name: str, settings: RerankSettings) -> None:
         """Load the model. FatalError if it is no cross-encoder with one output, or the device can't do the dtype."""
+        hide_loading_bars()
         self._device = choose_device(settings.device)
         self._model_name = model_name
         model_kwargs = {"dtype": choose_dtype(settings.dtype, self._device)}

@@ -50,6 +50,18 @@ def configure(telemetry: TelemetrySettings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def quiet_commands() -> None:
+    """Keep a command's output to what it prints: only warnings are logged. ``configure`` is for the worker itself."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+def hide_loading_bars() -> None:
+    """Keep transformers from drawing a progress bar for the milliseconds of loading weights from disk."""
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - takes a second to import
+
+    transformers_logging.disable_progress_bar()
+
+
 def _name_source(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     record: logging.LogRecord = event["_record"]
     event["logger"] = record.name

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError
+from worker.telemetry.logs import hide_loading_bars
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -45,6 +46,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
 
 def score(folder: Path, query: str, document: str) -> float:
     """Return one pair's logit by plain sentence-transformers, on the CPU."""
+    hide_loading_bars()
     model = CrossEncoder(str(folder), device="cpu", max_length=256, local_files_only=True)
     return float(model.predict([(query, document)], activation_fn=torch.nn.Identity(), show_progress_bar=False)[0])
 
