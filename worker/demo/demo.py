@@ -89,7 +89,10 @@ def _introduce(console: Console, state: StackState, settings: Settings) -> None:
     for role in ("embedding", "cross-encoder"):
         model = resolve(role, settings)
         console.print(f"  {role:<14} {model.name} ({model.source})", highlight=False)
-    console.print(f"  LLM            {state.llm_model}, by llama.cpp on one core", highlight=False)
+    console.print(
+        f"  LLM            {state.llm_model} by llama.cpp: tiny, it shows the way of an answer, not its quality",
+        highlight=False,
+    )
 
 
 @contextmanager

@@ -1,0 +1,286 @@
+"""The worker on real Kafka, a real Chroma server and real models: nothing lost, everything named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from schemas import wire
+from schemas.events import AnswerEvent, AnswerStatus, QueryEvent
+from worker.client import QueryClient
+from worker.kafka.config import common_config
+from worker.local.process import await_condition
+from worker.settings import KafkaSettings, RecallSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+NewKafka = Callable[..., KafkaSettings]
+QUESTION = "What permissions does Debezium need on MySQL?"
+
+
+def queries(count: int, **changes: object) -> list[QueryEvent]:
+    return [QueryEvent.model_validate({"id": f"q{n}", "text": f"{QUESTION} ({n})", **changes}) for n in range(count)]
+
+
+def produce(kafka: KafkaSettings, values: list[bytes | None], headers: wire.Headers = ()) -> None:
+    producer = Producer(common_config(kafka))
+    for number, value in enumerate(values):
+        producer.produce(kafka.query_topic, key=f"k{number}".encode(), value=value, headers=list(headers))
+        producer.poll(0)
+    assert producer.flush(30) == 0
+
+
+def read_all(kafka: KafkaSettings, topic: str, count: int, timeout_s: float = 120.0) -> list[Message]:
+    """The first ``count`` records of a topic, or all there are when the time is up."""
+    consumer = Consumer(common_config(kafka) | {"group.id": f"reader-{topic}", "enable.auto.commit": False})
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    found: list[Message] = []
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        while len(found) < count and time.monotonic() < deadline_s:
+            found += consumer.consume(500, timeout=0.2)
+    finally:
+        consumer.close()
+    assert all(message.error() is None for message in found)
+    return found
+
+
+def answers_of(kafka: KafkaSettings, count: int, timeout_s: float = 120.0) -> list[AnswerEvent]:
+    return [wire.decode_answer(message.value()) for message in read_all(kafka, kafka.answer_topic, count, timeout_s)]
+
+
+def committed(kafka: KafkaSettings) -> int:
+    """The sum of the group's committed offsets: how many records are done with."""
+    consumer = Consumer(common_config(kafka) | {"group.id": kafka.group_id})
+    try:
+        wanted = [TopicPartition(kafka.query_topic, number) for number in range(kafka.partitions)]
+        return sum(max(0, partition.offset) for partition in consumer.committed(wanted, timeout=10))
+    finally:
+        consumer.close()
+
+
+def test_a_question_comes_back_with_reranked_contexts_and_an_answer(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    worker = start_worker(kafka, collection).await_ready()
+    event = QueryEvent(id="q", text=QUESTION, include_candidates=True, top_n=2, metadata={"tenant": 7})
+    with QueryClient(kafka) as client:
+        answer = client.ask(event, timeout_s=60)
+    assert answer.status is AnswerStatus.OK
+    assert answer.contexts[0].document_id == "permissions"
+    assert len(answer.contexts) == 2
+    assert [candidate.recall_rank for candidate in answer.candidates or []] == [1, 2, 3]
+    assert answer.answer is not None
+    assert answer.answer.model.startswith("extractive:")
+    assert answer.answer.citations[0] == "permissions"
+    assert answer.metadata == {"tenant": 7}
+    assert answer.models.cross_encoder == "rerank-worker/offline-cross-encoder-v1"
+    assert answer.models.prior_weight == 12.5
+    stages = answer.timings_ms
+    assert stages.total >= stages.recall + stages.rerank + stages.answer
+    assert worker.stop() == 0
+    assert committed(kafka) == 1
+
+
+def test_what_can_not_be_decoded_is_dead_lettered_untouched(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    values: list[bytes | None] = [b"{", b"\xff\xfe", None, b'{"id": "a"}', b'{"id": "a", "text": "  "}', b"[1]"]
+    headers = [("traceparent", b"00-abc-def-01"), ("x", b"1"), ("x", None)]
+    produce(kafka, values, headers)
+    worker = start_worker(kafka, collection).await_ready()
+
+    letters = read_all(kafka, kafka.dead_letter_topic, len(values))
+    assert sorted(repr(letter.value()) for letter in letters) == sorted(map(repr, values))
+    reasons = {wire.dead_letter_info(letter.headers() or []).error_class for letter in letters}
+    assert reasons == {"invalid_json", "invalid_utf8", "tombstone", "invalid_schema"}
+    for letter in letters:
+        assert (letter.headers() or [])[:3] == headers
+        assert letter.key() is not None
+        assert wire.dead_letter_info(letter.headers() or []).source_topic == kafka.query_topic
+    assert worker.stop() == 0
+    assert committed(kafka) == len(values)
+
+
+def test_a_query_the_store_refuses_is_poison_and_its_neighbours_are_not(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    bad = [
+        QueryEvent(id="no-collection", text=QUESTION, collection="not-there"),
+        QueryEvent(id="bad-filter", text=QUESTION, where={"$nonsense": 1}),
+    ]
+    late = QueryEvent(id="late", text=QUESTION, deadline_ms=1)
+    produce(kafka, [wire.encode_query(event) for event in [*bad, late, *queries(3)]])
+    worker = start_worker(kafka, collection).await_ready()
+
+    answers = {answer.query_id: answer.status for answer in answers_of(kafka, 4)}
+    assert answers == {"late": AnswerStatus.EXPIRED, **{f"q{n}": AnswerStatus.OK for n in range(3)}}
+    letters = read_all(kafka, kafka.dead_letter_topic, 2)
+    reasons = {wire.dead_letter_info(letter.headers() or []).error_class for letter in letters}
+    assert reasons == {"unknown_collection", "invalid_filter"}
+    assert worker.metric("rerank_worker_dead_letters_total") == 2
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_two_workers_share_the_partitions_and_one_finishes_what_the_other_leaves(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable, protocol: str
+) -> None:
+    kafka = kafka_settings()
+    # KIP-848 keeps the session's length on the broker, which refuses it from the client.
+    options = {} if protocol == "classic" else {"KAFKA__CLIENT_OPTIONS": "{}"}
+    both = [start_worker(kafka, collection, KAFKA__GROUP_PROTOCOL=protocol, **options) for _ in range(2)]
+    for worker in both:
+        worker.await_ready()
+    partitions = "rerank_worker_assigned_partitions"
+    assert await_condition(lambda: [w.metric(partitions) for w in both] == [2, 2], timeout_s=60)
+
+    produce(kafka, [wire.encode_query(event) for event in queries(300, top_k=3, generate=False)])
+    ended = "rerank_worker_events_total"
+    assert await_condition(lambda: min(w.metric(ended) for w in both) > 5, timeout_s=60)
+    both[0].process.send_signal(signal.SIGKILL)
+
+    wanted = {f"q{n}" for n in range(300)}
+    answered = [answer.query_id for answer in answers_of(kafka, 300 + 1, timeout_s=30)]
+    if wanted - set(answered):
+        answered = [answer.query_id for answer in answers_of(kafka, 10_000, timeout_s=75)]
+    assert set(answered) == wanted
+    assert both[1].stop() == 0
+    assert committed(kafka) == 300
+
+
+def test_sigterm_in_the_middle_loses_nothing(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    produce(kafka, [wire.encode_query(event) for event in queries(400, generate=False)])
+    first = start_worker(kafka, collection).await_ready()
+    assert await_condition(lambda: first.metric("rerank_worker_events_total") > 20, timeout_s=60)
+    assert first.stop() == 0
+
+    done = [answer.query_id for answer in answers_of(kafka, 10_000, timeout_s=5)]
+    assert 20 < len(done) < 400
+    # What it had begun it has finished, answered and committed; the rest it has left alone.
+    assert len(done) == len(set(done)) == committed(kafka)
+
+    second = start_worker(kafka, collection).await_ready()
+    answered = [answer.query_id for answer in answers_of(kafka, 400)]
+    assert sorted(answered) == sorted(event.id for event in queries(400))
+    assert second.stop() == 0
+    assert committed(kafka) == 400
+
+
+@pytest.mark.timeout(600)
+def test_a_backlog_of_ten_thousand_events_is_worked_off_in_bounded_memory(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    events = [
+        QueryEvent(id=f"q{n}", text="capital of france", top_k=1, generate=False, metadata={"padding": "x" * 2_000})
+        for n in range(10_000)
+    ]
+    produce(kafka, [wire.encode_query(event) for event in events])
+    worker = start_worker(kafka, collection, KAFKA__MAX_IN_FLIGHT="128").await_ready()
+    memory, in_flight = "process_resident_memory_bytes", "rerank_worker_in_flight_queries"
+    at_start, most_in_flight, most_memory = worker.metric(memory), 0.0, 0.0
+
+    def all_done() -> bool:
+        nonlocal most_in_flight, most_memory
+        most_in_flight = max(most_in_flight, worker.metric(in_flight))
+        most_memory = max(most_memory, worker.metric(memory))
+        return worker.metric("rerank_worker_events_total") >= 10_000
+
+    assert await_condition(all_done, timeout_s=480)
+    assert 0 < most_in_flight <= 128 + kafka.poll_batch
+    # The backlog alone is 20 MB of text; a worker that hoarded it as objects would need several times that.
+    assert most_memory - at_start < 300e6
+    assert worker.stop() == 0
+    assert committed(kafka) == 10_000
+
+
+def test_headers_and_key_of_a_query_come_back_on_its_answer(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    passed = [("traceparent", b"00-abc-def-01"), ("correlation-id", b"c1"), ("reply-topic", b"mine")]
+    produce(kafka, [wire.encode_query(queries(1)[0])], [("private", b"stays"), *passed])
+    worker = start_worker(kafka, collection).await_ready()
+    [message] = read_all(kafka, kafka.answer_topic, 1)
+    assert message.key() == b"k0"
+    assert message.headers() == passed
+    assert worker.stop() == 0
+
+
+def run_to_end(environment: dict[str, str]) -> tuple[int, str]:
+    settings = {f"RERANK_WORKER_{name}": value for name, value in environment.items()}
+    ended = subprocess.run(
+        [sys.executable, "-m", "worker.cli", "run"],
+        env={**os.environ, "RERANK_WORKER_MODELS": "offline", "RERANK_WORKER_TELEMETRY__PORT": "0", **settings},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+def reason(log: str) -> str:
+    [line] = [json.loads(line) for line in log.splitlines() if "the worker ends" in line]
+    return str(line["reason"])
+
+
+def test_no_broker_at_start_is_one_clear_fatal_line() -> None:
+    code, log = run_to_end({"KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9", "KAFKA__STARTUP_TIMEOUT_S": "1"})
+    assert code == 1
+    assert "no Kafka broker answered at 127.0.0.1:9" in reason(log)
+
+
+def test_a_missing_topic_at_start_names_the_command_that_creates_it(kafka_settings: NewKafka) -> None:
+    kafka = kafka_settings()
+    code, log = run_to_end(
+        {"KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "KAFKA__QUERY_TOPIC": "nowhere.to.be.found"}
+    )
+    assert code == 1
+    assert "rerank-worker topics --create" in reason(log)
+
+
+def test_no_vector_store_at_start_is_one_clear_fatal_line(kafka_settings: NewKafka) -> None:
+    kafka = kafka_settings()
+    code, log = run_to_end(
+        {
+            "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "KAFKA__QUERY_TOPIC": kafka.query_topic,
+            "KAFKA__ANSWER_TOPIC": kafka.answer_topic,
+            "KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
+            "RECALL__PORT": "9",
+            "RECALL__TIMEOUT_S": "2",
+        }
+    )
+    assert code == 1
+    assert "RERANK_WORKER_RECALL__HOST" in reason(log)
+
+
+def test_an_llm_that_is_down_degrades_the_answer_and_says_so(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    worker = start_worker(
+        kafka, collection, ANSWER__BASE_URL="http://127.0.0.1:9/v1", ANSWER__MODEL="gone", ANSWER__TIMEOUT_S="5"
+    ).await_ready()
+    with QueryClient(kafka) as client:
+        answer = client.ask(QueryEvent(id="q", text=QUESTION), timeout_s=60)
+    assert answer.status is AnswerStatus.DEGRADED
+    assert answer.answer is None
+    assert answer.contexts[0].document_id == "permissions"
+    assert "can't be reached" in answer.degradations[0].reason
+    assert worker.stop() == 0

@@ -1,0 +1,236 @@
+"""What the micro-batcher promises its jobs, with a runner that the test holds by the hand."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.microbatch import MAX_RERUNS, BatchReport, ClosedError, MicroBatcher, run_isolating
+
+
+@dataclass
+class FakeRunner:
+    """Doubles its items; waits for ``release`` if held."""
+
+    batches: list[list[int]] = field(default_factory=list)
+    held: bool = False
+    release: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    poison: frozenset[int] = frozenset()
+
+    def __call__(self, items: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(items))
+        if self.held and not self.release.acquire(timeout=10):
+            raise AssertionError("the test never released the runner")
+        if self.poison & set(items):
+            raise ValueError("poison")
+        return [2 * item for item in items]
+
+
+@asynccontextmanager
+async def a_batcher(
+    runner: Callable[[Sequence[int]], Sequence[int | Exception]], **changes: float
+) -> AsyncIterator[tuple[MicroBatcher[int, int], list[BatchReport]]]:
+    reports: list[BatchReport] = []
+    limits = {"max_items": 4, "max_cost": 1_000, "max_wait_s": 0.005, **changes}
+    batcher: MicroBatcher[int, int] = MicroBatcher(
+        runner,
+        name="test",
+        max_items=int(limits["max_items"]),
+        max_cost=int(limits["max_cost"]),
+        max_wait_s=limits["max_wait_s"],
+        cost=lambda item: item,
+        on_batch=reports.append,
+    )
+    try:
+        yield batcher, reports
+    finally:
+        await batcher.close(timeout_s=5)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_items_of_concurrent_jobs_share_a_batch() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner) as (batcher, _):
+        assert await asyncio.gather(batcher.submit([1, 2]), batcher.submit([3])) == [[2, 4], [6]]
+    assert [sorted(batch) for batch in runner.batches] == [[1, 2, 3]]
+
+
+async def test_a_job_larger_than_a_batch_is_split_and_put_together_in_order() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner) as (batcher, _):
+        assert await batcher.submit([9, 1, 8, 2, 7, 3]) == [18, 2, 16, 4, 14, 6]
+    assert max(map(len, runner.batches)) <= 4
+
+
+async def test_an_empty_job_needs_no_batch() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner) as (batcher, _):
+        assert await batcher.submit([]) == []
+    assert runner.batches == []
+
+
+async def test_a_full_batch_leaves_without_lingering() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner, max_wait_s=60) as (batcher, _), asyncio.timeout(5):
+        assert await batcher.submit([1, 2, 3, 4]) == [2, 4, 6, 8]
+
+
+async def test_the_padded_cost_of_a_batch_stays_in_budget() -> None:
+    async with a_batcher(FakeRunner(), max_cost=20, max_items=10) as (batcher, reports):
+        await batcher.submit([10, 9, 9, 2, 2, 2, 2, 2])
+    assert all(report.padded_cost <= 20 for report in reports)
+    assert sum(report.items for report in reports) == 8
+
+
+async def test_an_item_above_the_budget_goes_alone() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner, max_cost=10) as (batcher, _):
+        assert await batcher.submit([50, 3]) == [100, 6]
+    assert [50] in runner.batches
+
+
+async def test_items_of_like_cost_travel_together() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner, max_items=3) as (batcher, _):
+        await batcher.submit([100, 1, 99, 2, 98, 3])
+    assert sorted(map(sorted, runner.batches)) == [[1, 2, 3], [98, 99, 100]]
+
+
+async def test_small_jobs_overtake_a_large_one_that_came_first() -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner) as (batcher, _):
+        large = asyncio.create_task(batcher.submit([1] * 40))
+        await until(lambda: len(runner.batches) == 1)
+        small = asyncio.create_task(batcher.submit([1, 1]))
+        await asyncio.sleep(0)
+        runner.release.release(2)
+        await until(small.done)
+        assert not large.done()
+        runner.release.release(100)
+        assert await large == [2] * 40
+
+
+async def test_a_large_job_is_overtaken_by_no_more_work_than_it_brings() -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner) as (batcher, _):
+        large = asyncio.create_task(batcher.submit([1] * 12))
+        await until(lambda: len(runner.batches) == 1)
+        overtaking: list[asyncio.Task[list[int]]] = []
+        for _ in range(20):
+            overtaking.append(asyncio.create_task(batcher.submit([1] * 4)))
+            runner.release.release()
+            done = len(runner.batches)
+            await until(lambda done=done: len(runner.batches) > done or large.done())  # type: ignore[misc]  # bound now
+            if large.done():
+                break
+        assert large.done()
+        runner.release.release(100)
+        await asyncio.gather(large, *overtaking)
+
+
+async def test_a_cancelled_job_costs_nothing_more() -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner) as (batcher, _):
+        first = asyncio.create_task(batcher.submit([1]))
+        await until(lambda: len(runner.batches) == 1)
+        cancelled = asyncio.create_task(batcher.submit([7, 7]))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        runner.release.release(10)
+        assert await first == [2]
+        assert await batcher.submit([3]) == [6]
+    assert all(7 not in batch for batch in runner.batches)
+
+
+async def test_one_bad_item_fails_its_own_job_only() -> None:
+    async with a_batcher(FakeRunner(poison=frozenset({3}))) as (batcher, _):
+        good, bad = await asyncio.gather(batcher.submit([1, 2]), batcher.submit([3]), return_exceptions=True)
+    assert good == [2, 4]
+    assert isinstance(bad, ValueError)
+
+
+async def test_an_exception_returned_for_an_item_is_its_jobs_error() -> None:
+    def refusing(items: Sequence[int]) -> list[int | Exception]:
+        return [KeyError(item) if item == 3 else item for item in items]
+
+    async with a_batcher(refusing) as (batcher, _):
+        good, bad = await asyncio.gather(batcher.submit([1]), batcher.submit([2, 3]), return_exceptions=True)
+    assert good == [1]
+    assert isinstance(bad, KeyError)
+
+
+async def test_a_runner_that_loses_results_fails_the_jobs() -> None:
+    async with a_batcher(lambda _: []) as (batcher, _):
+        with pytest.raises(RuntimeError, match="gave 0 results"):
+            await batcher.submit([1, 2])
+
+
+async def test_closing_fails_what_waits_and_refuses_what_comes() -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner) as (batcher, _):
+        running = asyncio.create_task(batcher.submit([1]))
+        await until(lambda: len(runner.batches) == 1)
+        waiting = asyncio.create_task(batcher.submit([2]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(batcher.close(timeout_s=5))
+        runner.release.release(10)
+        await closing
+        for job in (running, waiting):
+            with pytest.raises(ClosedError):
+                await job
+        with pytest.raises(ClosedError):
+            await batcher.submit([3])
+
+
+async def test_closing_gives_up_on_a_runner_that_hangs() -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner) as (batcher, _):
+        hanging = asyncio.create_task(batcher.submit([1]))
+        await until(lambda: len(runner.batches) == 1)
+        async with asyncio.timeout(5):
+            await batcher.close(timeout_s=0.05)
+        with pytest.raises(ClosedError):
+            await hanging
+        runner.release.release()
+
+
+@given(
+    jobs=st.lists(st.lists(st.integers(1, 40), max_size=12), max_size=12),
+    max_items=st.integers(1, 6),
+    max_cost=st.integers(1, 120),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_job_ends_once_with_its_own_results(jobs: list[list[int]], max_items: int, max_cost: int) -> None:
+    async def scenario() -> None:
+        limits = {"max_items": max_items, "max_cost": max_cost, "max_wait_s": 0.0}
+        async with a_batcher(FakeRunner(), **limits) as (batcher, reports), asyncio.timeout(10):
+            results = await asyncio.gather(*map(batcher.submit, jobs))
+        assert results == [[2 * item for item in job] for job in jobs]
+        assert sum(report.items for report in reports) == sum(map(len, jobs))
+        for report in reports:
+            assert report.items == 1 or (report.items <= max_items and report.padded_cost <= max_cost)
+
+    asyncio.run(scenario())
+
+
+def test_a_function_that_fails_for_all_is_not_called_for_each() -> None:
+    runner = FakeRunner(poison=frozenset(range(1_000)))
+    results = run_isolating(runner, list(range(1_000)))
+    assert all(isinstance(result, ValueError) for result in results)
+    assert len(runner.batches) <= 2 * MAX_RERUNS
+
+
+@given(poison=st.sets(st.integers(0, 63), max_size=2))
+def test_two_bad_items_among_many_are_found(poison: set[int]) -> None:
+    results = run_isolating(FakeRunner(poison=frozenset(poison)), list(range(64)))
+    assert {item for item, result in enumerate(results) if isinstance(result, Exception)} == poison
