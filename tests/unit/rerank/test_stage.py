@@ -1,0 +1,99 @@
+"""Ordering, ties, the prior and errors of the rerank stage, with a scorer that is told its scores."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from worker.errors import TransientError
+from worker.microbatch import BatchReport
+from worker.rerank.base import EncodedPair
+from worker.rerank.stage import MicroBatchedReranker
+from worker.settings import RerankSettings
+from worker.types import Candidate, Query
+
+
+@dataclass
+class FakeScorer:
+    """A document's text is its score; one token per character."""
+
+    model_name: str = "fake"
+    batches: list[int] = field(default_factory=list)
+    error: Exception | None = None
+
+    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+        return [EncodedPair([float(text)] * len(text), [0] * len(text)) for text in documents]  # type: ignore[list-item]  # the score rides along
+
+    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        self.batches.append(len(pairs))
+        if self.error:
+            raise self.error
+        return [float(pair.input_ids[0]) for pair in pairs]
+
+
+@asynccontextmanager
+async def a_reranker(
+    scorer: FakeScorer, prior_weight: float = 0.0, **settings: object
+) -> AsyncIterator[tuple[MicroBatchedReranker, list[BatchReport]]]:
+    reports: list[BatchReport] = []
+    reranker = MicroBatchedReranker(
+        scorer, RerankSettings.model_validate(settings), prior_weight=prior_weight, on_batch=reports.append
+    )
+    try:
+        yield reranker, reports
+    finally:
+        await reranker.close()
+
+
+def candidates(*scores: str, similarity: float | None = None) -> list[Candidate]:
+    return [Candidate(f"d{rank}", text, rank, 0.5, similarity) for rank, text in enumerate(scores, 1)]
+
+
+QUERY = Query("q", "?", "docs", top_k=20, top_n=3)
+
+
+async def test_the_best_logit_comes_first_and_recall_ranks_stay() -> None:
+    async with a_reranker(FakeScorer()) as (reranker, _):
+        ranking = await reranker.rerank(QUERY, candidates("1", "3", "2"))
+    assert [context.candidate.document_id for context in ranking] == ["d2", "d3", "d1"]
+    assert [context.rerank_rank for context in ranking] == [1, 2, 3]
+    assert [context.candidate.recall_rank for context in ranking] == [2, 3, 1]
+    assert [context.rerank_score for context in ranking] == [3.0, 2.0, 1.0]
+
+
+async def test_ties_stay_in_recall_order() -> None:
+    async with a_reranker(FakeScorer()) as (reranker, _):
+        ranking = await reranker.rerank(QUERY, candidates("1", "2", "1", "2"))
+    assert [context.candidate.document_id for context in ranking] == ["d2", "d4", "d1", "d3"]
+
+
+async def test_the_prior_adds_the_similarity_of_recall_to_the_logit() -> None:
+    near = Candidate("near", "1", 1, 0.1, similarity=0.9)
+    far = Candidate("far", "2", 2, 0.9, similarity=0.1)
+    async with a_reranker(FakeScorer(), prior_weight=10) as (reranker, _):
+        ranking = await reranker.rerank(QUERY, [near, far])
+    assert [(context.candidate.document_id, context.logit) for context in ranking] == [("near", 1.0), ("far", 2.0)]
+    assert [context.rerank_score for context in ranking] == pytest.approx([10.0, 3.0])
+
+
+async def test_a_collection_that_hides_the_cosine_has_no_prior() -> None:
+    async with a_reranker(FakeScorer(), prior_weight=10) as (reranker, _):
+        ranking = await reranker.rerank(QUERY, candidates("1", "2"))
+    assert [context.rerank_score for context in ranking] == [2.0, 1.0]
+
+
+async def test_pairs_of_concurrent_queries_share_batches() -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer, batch_pairs=64, max_wait_ms=50) as (reranker, reports):
+        await asyncio.gather(*(reranker.rerank(QUERY, candidates("1", "2", "3")) for _ in range(8)))
+    assert sum(scorer.batches) == 24
+    assert len(scorer.batches) < 8
+    assert sum(report.items for report in reports) == 24
+
+
+async def test_a_scorer_that_breaks_is_a_transient_error_that_names_the_model() -> None:
+    async with a_reranker(FakeScorer(error=RuntimeError("out of memory"))) as (reranker, _):
+        with pytest.raises(TransientError, match="fake failed: RuntimeError: out of memory"):
+            await reranker.rerank(QUERY, candidates("1"))
