@@ -17,6 +17,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+ENV_PREFIX = "RERANK_WORKER_"
+ENV_FILE = ".env"
 CONFIG_FILE_VARIABLE = "RERANK_WORKER_CONFIG"
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -186,9 +188,11 @@ class Settings(BaseSettings):
     """Everything the worker can be told."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RERANK_WORKER_",
+        env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=ENV_FILE,
+        # `NAME=` in a compose file means "not set", not an empty name.
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         use_attribute_docstrings=True,

@@ -1,130 +1,130 @@
-"""Settings as a process may use them: read, spelled right, possible together, and fit to be shown."""
+"""Read the settings, or say in one line what is wrong with them; show them without their secrets."""
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import yaml
+from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from worker.errors import FatalError
-from worker.settings import CONFIG_FILE_VARIABLE, Settings
+from worker.settings import CONFIG_FILE_VARIABLE, ENV_FILE, ENV_PREFIX, Settings
+from worker.settings_rules import check_settings, listed
 
-PREFIX = "RERANK_WORKER_"
-# Read by the tests' own fixtures, never by the worker.
-NOT_SETTINGS = (CONFIG_FILE_VARIABLE, f"{PREFIX}TESTS_")
+# Read by the test suite, not by the worker.
+_OTHER_VARIABLES = re.compile(rf"{CONFIG_FILE_VARIABLE}|{ENV_PREFIX}TESTS_\w+")
 
-# What the delivery guarantee rests on, and what has a setting of its own.
-PROTECTED_OPTIONS = {
-    "bootstrap.servers": "kafka.bootstrap_servers",
-    "group.id": "kafka.group_id",
-    "group.protocol": "kafka.group_protocol",
-    "auto.offset.reset": "kafka.auto_offset_reset",
-    "max.poll.interval.ms": "kafka.max_poll_interval_s",
-    "delivery.timeout.ms": "kafka.delivery_timeout_s",
-    "message.timeout.ms": "kafka.delivery_timeout_s",
-    "partition.assignment.strategy": None,
-    "enable.auto.commit": None,
-    "enable.auto.offset.store": None,
-    "enable.idempotence": None,
-    "acks": None,
-    "request.required.acks": None,
-    "isolation.level": None,
-    "transactional.id": None,
-    "allow.auto.create.topics": None,
-}
-# KIP-848 keeps these on the broker; librdkafka refuses to start with them.
-BROKER_SIDE_OPTIONS = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
+# Kubernetes puts these into every pod beside a Service named rerank-worker (or rerank-worker-something).
+_SERVICE_LINKS = re.compile(
+    rf"{ENV_PREFIX}(?!.*__)(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
+)
+
+_SECRET_OPTION = re.compile(r"password|secret|token|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE)
+_HIDDEN = "**********"
 
 
 def load_settings() -> Settings:
-    """Read the settings and check them. FatalError lists every problem, one a line."""
-    if misspelt := list(_misspelt(os.environ)):
-        raise FatalError("unknown settings:\n" + "\n".join(misspelt))
+    """Read environment, ``.env`` and YAML. FatalError: every unknown name, wrong value or impossible combination."""
+    problems = [*_unknown_yaml(os.environ.get(CONFIG_FILE_VARIABLE)), *_unknown_variables()]
+    if problems:
+        raise FatalError(listed("unknown settings", problems))
     try:
         settings = Settings()
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)]
-        raise FatalError("settings that can't be used:\n" + "\n".join(lines)) from error
-    except (SettingsError, OSError, ValueError) as error:
-        raise FatalError(f"the settings can't be read: {error}") from error
+        raise FatalError(listed("wrong settings", list(_describe(error)))) from error
+    except SettingsError as error:
+        raise FatalError(f"wrong settings: {error}: a whole section must be a JSON object") from error
     check_settings(settings)
     return settings
 
 
-def check_settings(settings: Settings) -> None:
-    """Refuse combinations that can't work. FatalError lists all of them, with what to set instead."""
-    problems = [*_kafka_problems(settings), *_stage_problems(settings)]
-    if problems:
-        raise FatalError("settings that can't work together:\n" + "\n".join(f"  {problem}" for problem in problems))
-
-
 def redacted(settings: Settings) -> dict[str, Any]:
-    """Return the settings as JSON-able data, secrets as stars."""
-    hidden = settings.model_dump(mode="json")
-    # Passthrough options may be secrets too, and no type says so.
-    options = hidden["kafka"]["client_options"]
-    hidden["kafka"]["client_options"] = {
-        name: "**********" if any(word in name for word in ("password", "secret", "key", "token")) else value
-        for name, value in options.items()
+    """Return the settings in force as JSON can hold them, secrets hidden."""
+    shown = settings.model_dump(mode="json")
+    options = shown["kafka"]["client_options"]
+    shown["kafka"]["client_options"] = {
+        name: _HIDDEN if _SECRET_OPTION.search(name) else value for name, value in options.items()
     }
-    return hidden
+    if shown["answer"]["base_url"] is not None:
+        shown["answer"]["base_url"] = _without_password(shown["answer"]["base_url"])
+    return shown
 
 
-def environment_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
-    """Yield the environment variable of every setting."""
+def environment_names(model: type[BaseModel] = Settings, prefix: str = ENV_PREFIX) -> Iterator[str]:
+    """Yield the environment variable of every setting; a section's own comes before its members'."""
     for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            yield from environment_names(section, f"{prefix}{name.upper()}__")
+        variable = f"{prefix}{name}".upper()
+        yield variable
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from environment_names(field.annotation, f"{variable}__")
+
+
+def _unknown_variables() -> Iterator[str]:
+    """Name variables with our prefix that set nothing: a typo would otherwise be a default in production."""
+    known = list(environment_names())
+    # A mapping's entries are variables too: KAFKA__CLIENT_OPTIONS__LINGER.MS.
+    mappings = tuple(f"{name}__" for name in known if name.endswith(("__CLIENT_OPTIONS", "__HEADERS")))
+    for place, names in (("the environment", os.environ), (ENV_FILE, _dotenv())):
+        for name in names:
+            upper = name.upper()
+            if not upper.startswith(ENV_PREFIX) or upper in known or upper.startswith(mappings):
+                continue
+            if upper == CONFIG_FILE_VARIABLE and place == ENV_FILE:
+                yield f"{CONFIG_FILE_VARIABLE} is read from the environment only, not from {ENV_FILE}"
+            elif not _OTHER_VARIABLES.fullmatch(upper) and not _SERVICE_LINKS.fullmatch(upper):
+                yield f"{name} in {place} is no setting{_did_you_mean(upper, known)}"
+
+
+def _dotenv() -> Mapping[str, str | None]:
+    return dotenv_values(ENV_FILE) if Path(ENV_FILE).is_file() else {}
+
+
+def _unknown_yaml(config_file: str | None) -> Iterator[str]:
+    """Name what makes a settings file unreadable, and sections that set nothing; their members are checked later."""
+    if not config_file:
+        return
+    path = Path(config_file).expanduser()
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} can't be read: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} is not YAML: line {line}: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} is not YAML text") from error
+    if document is None:
+        return
+    if not isinstance(document, dict):
+        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} must hold a mapping of sections, e.g. `kafka:`")
+    for key in document:
+        if key not in Settings.model_fields:
+            yield f"{key} in {path} is no setting{_did_you_mean(str(key), Settings.model_fields)}"
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "; see docs/settings.md"
+
+
+def _describe(error: ValidationError) -> Iterator[str]:
+    """Name each wrong setting as YAML and as variable, never its value: it may be a secret."""
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        path = [str(step) for step in problem["loc"]]
+        variable = f"{ENV_PREFIX}{'__'.join(path)}".upper()
+        if problem["type"] == "extra_forbidden":
+            known = [name.removeprefix(ENV_PREFIX).lower().replace("__", ".") for name in environment_names()]
+            yield f"{'.'.join(path)} is no setting{_did_you_mean('.'.join(path), known)}"
         else:
-            yield f"{prefix}{name.upper()}"
+            yield f"{'.'.join(path)} ({variable}): {problem['msg']}"
 
 
-def _misspelt(environment: Mapping[str, str]) -> Iterator[str]:
-    known = set(environment_names())
-    sections = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    # A mapping's entries can be given one by one below its name.
-    mappings = (f"{PREFIX}KAFKA__CLIENT_OPTIONS__", f"{PREFIX}RECALL__HEADERS__")
-    for name in sorted(environment):
-        upper = name.upper()
-        ours = upper.startswith(PREFIX) and not upper.startswith(NOT_SETTINGS)
-        if ours and upper not in known | sections and not upper.startswith(mappings):
-            close = difflib.get_close_matches(upper, known, n=1)
-            yield f"  {name}" + (f": did you mean {close[0]}?" if close else "")
-
-
-def _kafka_problems(settings: Settings) -> Iterator[str]:
-    kafka = settings.kafka
-    for option in sorted(kafka.client_options.keys() & PROTECTED_OPTIONS.keys()):
-        own = PROTECTED_OPTIONS[option]
-        yield f"kafka.client_options.{option}: " + (
-            f"set {own} instead" if own else "the delivery rests on it; remove it"
-        )
-    if kafka.group_protocol == "consumer":
-        for option in sorted(kafka.client_options.keys() & set(BROKER_SIDE_OPTIONS)):
-            yield f"kafka.client_options.{option}: with group_protocol=consumer the broker decides it; remove it"
-    if kafka.security_protocol.startswith("sasl") and not (
-        kafka.sasl_mechanism and kafka.sasl_username and kafka.sasl_password
-    ):
-        yield "kafka.security_protocol uses SASL: set sasl_mechanism, sasl_username and sasl_password too"
-    if kafka.sasl_mechanism and not kafka.security_protocol.startswith("sasl"):
-        yield f"kafka.sasl_mechanism is set but security_protocol is {kafka.security_protocol}: set a sasl_* one"
-    if kafka.revoke_timeout_s > kafka.max_poll_interval_s / 2:
-        yield "kafka.revoke_timeout_s must be at most half of max_poll_interval_s, or a revoke costs the membership"
-    if kafka.poll_batch > kafka.max_in_flight:
-        yield "kafka.poll_batch must not exceed max_in_flight, or one poll overshoots it"
-    if len({kafka.query_topic, kafka.answer_topic, kafka.dead_letter_topic}) != len(("query", "answer", "dead letter")):
-        yield "kafka.query_topic, answer_topic and dead_letter_topic must be three topics, or the worker feeds itself"
-
-
-def _stage_problems(settings: Settings) -> Iterator[str]:
-    if (settings.answer.base_url is None) != (settings.answer.model is None):
-        yield "answer.base_url and answer.model belong together: set both for an LLM, none for extractive answers"
-    if settings.rerank.dtype in {"float16", "bfloat16"} and settings.rerank.device == "cpu":
-        yield f"rerank.dtype={settings.rerank.dtype} is slower than float32 on a CPU: set auto or float32"
-    if settings.rerank.top_n > settings.recall.top_k:
-        yield "rerank.top_n can't exceed recall.top_k: only what was recalled can be kept"
-    if settings.rerank.batch_tokens < settings.rerank.max_length:
-        yield "rerank.batch_tokens must hold at least one pair of rerank.max_length tokens"
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{_HIDDEN}@{parts.netloc.rpartition('@')[2]}")) if parts.password else url

@@ -1,0 +1,175 @@
+"""Combinations of settings that can't work, refused at start: each in the user's words, with what to set instead."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from worker.errors import FatalError
+from worker.settings import AnswerSettings, KafkaSettings, RecallSettings, RerankSettings, Settings
+
+_FIXED = "leave it out: the delivery guarantee rests on it"
+
+CLIENT_OPTIONS_REFUSED = {
+    "acks": _FIXED,
+    "allow.auto.create.topics": "set kafka.create_topics",
+    "auto.commit.enable": _FIXED,
+    "auto.commit.interval.ms": "set kafka.commit_interval_s",
+    "auto.offset.reset": "set kafka.auto_offset_reset",
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "delivery.timeout.ms": "set kafka.delivery_timeout_s",
+    "enable.auto.commit": _FIXED,
+    "enable.auto.offset.store": _FIXED,
+    "enable.gapless.guarantee": _FIXED,
+    "enable.idempotence": _FIXED,
+    "enable.partition.eof": "leave it out: the source would take the end of a partition for an error",
+    "group.id": "set kafka.group_id",
+    "group.protocol": "set kafka.group_protocol",
+    "isolation.level": _FIXED,
+    "max.in.flight": _FIXED,
+    "max.in.flight.requests.per.connection": _FIXED,
+    "max.poll.interval.ms": "set kafka.max_poll_interval_s",
+    "message.send.max.retries": _FIXED,
+    "message.timeout.ms": "set kafka.delivery_timeout_s",
+    "metadata.broker.list": "set kafka.bootstrap_servers",
+    "offset.store.method": _FIXED,
+    "partition.assignment.strategy": "set kafka.group_protocol",
+    "queuing.strategy": _FIXED,
+    "request.required.acks": _FIXED,
+    "retries": _FIXED,
+    "sasl.password": "set kafka.sasl_password, which is never shown",
+    "sasl.username": "set kafka.sasl_username",
+    "security.protocol": "set kafka.security_protocol",
+    "ssl.ca.location": "set kafka.ssl_ca_location",
+    "transactional.id": _FIXED,
+}
+"""librdkafka options, their aliases included, that ``kafka.client_options`` may not carry, and what to do instead."""
+
+# KIP-848 moved these to the broker; librdkafka refuses a consumer that has them.
+CLASSIC_ONLY = frozenset({"session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"})
+
+# Everybody in the group waits for a revoke: a consumer that takes longer than this share risks its own membership.
+REVOKE_SHARE = 0.2
+
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise FatalError naming every impossible combination at once; reads no network, only whether files exist."""
+    problems = [
+        *_topics(settings.kafka),
+        *_security(settings.kafka),
+        *_client_options(settings.kafka),
+        *_kafka_bounds(settings.kafka, settings.recall),
+        *_recall(settings.recall),
+        *_rerank(settings.rerank, settings.recall),
+        *_answer(settings.answer),
+    ]
+    if problems:
+        raise FatalError(listed("settings that can't work", problems))
+
+
+def listed(title: str, problems: Sequence[str]) -> str:
+    """Put one problem on one line, several on one each."""
+    separator = " " if len(problems) == 1 else "\n  "
+    return f"{title}:{separator}{separator.join(problems)}"
+
+
+def _topics(kafka: KafkaSettings) -> Iterator[str]:
+    topics = {
+        "query_topic": kafka.query_topic,
+        "answer_topic": kafka.answer_topic,
+        "dead_letter_topic": kafka.dead_letter_topic,
+    }
+    for name, topic in topics.items():
+        if not _TOPIC_NAME.fullmatch(topic) or topic in {".", ".."}:
+            yield f"kafka.{name} is {topic!r}: a topic's name has up to 249 of the characters A-Z a-z 0-9 . _ -"
+    if len(set(topics.values())) < len(topics):
+        yield "two of kafka.query_topic, answer_topic and dead_letter_topic are the same: the worker would read its own"
+    if not kafka.bootstrap_servers.strip():
+        yield "kafka.bootstrap_servers is empty: set host:port of at least one broker"
+    if kafka.replication_factor == 0:
+        yield "kafka.replication_factor is 0: set -1 for the broker's default, or 1 and more"
+
+
+def _security(kafka: KafkaSettings) -> Iterator[str]:
+    # Mechanisms that need no name and password (OAUTHBEARER, GSSAPI) come through client_options, whole.
+    own_mechanism = "sasl.mechanism" in kafka.client_options or "sasl.mechanisms" in kafka.client_options
+    credentials = {
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_username": kafka.sasl_username,
+        "sasl_password": kafka.sasl_password,
+    }
+    if kafka.security_protocol.startswith("sasl_"):
+        missing = [f"kafka.{name}" for name, value in credentials.items() if value is None]
+        if missing and not own_mechanism:
+            yield f"kafka.security_protocol is {kafka.security_protocol} without {', '.join(missing)}: set them"
+    else:
+        useless = [f"kafka.{name}" for name, value in credentials.items() if value is not None]
+        if useless:
+            yield (
+                f"{', '.join(useless)} would not be used with kafka.security_protocol {kafka.security_protocol}: "
+                "set sasl_ssl (or sasl_plaintext), or leave them out"
+            )
+    if kafka.ssl_ca_location is not None:
+        if not kafka.security_protocol.endswith("ssl"):
+            yield "kafka.ssl_ca_location needs kafka.security_protocol ssl or sasl_ssl"
+        elif not kafka.ssl_ca_location.exists():
+            yield f"kafka.ssl_ca_location: there is no {kafka.ssl_ca_location}"
+
+
+def _client_options(kafka: KafkaSettings) -> Iterator[str]:
+    for option in kafka.client_options:
+        if option in CLIENT_OPTIONS_REFUSED:
+            yield f"kafka.client_options has {option}: {CLIENT_OPTIONS_REFUSED[option]}"
+        elif kafka.group_protocol == "consumer" and option in CLASSIC_ONLY:
+            yield f"kafka.client_options has {option}: with kafka.group_protocol consumer it is set on the broker"
+
+
+def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]:
+    longest_revoke_s = kafka.max_poll_interval_s * REVOKE_SHARE
+    if kafka.revoke_timeout_s > longest_revoke_s:
+        yield (
+            f"kafka.revoke_timeout_s is {kafka.revoke_timeout_s:g}, more than {REVOKE_SHARE:g} of "
+            f"kafka.max_poll_interval_s: set at most {longest_revoke_s:g}, or a longer interval"
+        )
+    if kafka.poll_timeout_s >= kafka.max_poll_interval_s:
+        yield "kafka.poll_timeout_s is not below kafka.max_poll_interval_s: the broker would give up on a quiet topic"
+    if kafka.poll_batch > kafka.max_in_flight:
+        yield (
+            f"kafka.poll_batch is {kafka.poll_batch}, more than kafka.max_in_flight ({kafka.max_in_flight}): "
+            "one poll would overshoot it"
+        )
+    if kafka.max_in_flight_pairs < recall.top_k:
+        yield (
+            f"kafka.max_in_flight_pairs is {kafka.max_in_flight_pairs}, less than one query's recall.top_k "
+            f"({recall.top_k}): set at least that"
+        )
+
+
+def _recall(recall: RecallSettings) -> Iterator[str]:
+    if recall.mode == "embedded":
+        if recall.headers or recall.ssl:
+            yield "recall.headers and recall.ssl belong to a server: set recall.mode server, or leave them out"
+        if recall.path.is_file():
+            yield f"recall.path is the file {recall.path}: the embedded store needs a folder"
+
+
+def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:
+    if rerank.device == "cpu" and rerank.dtype in {"float16", "bfloat16"}:
+        yield f"rerank.dtype is {rerank.dtype} on rerank.device cpu, several times slower: set auto or float32"
+    if rerank.top_n > recall.top_k:
+        yield f"rerank.top_n is {rerank.top_n}, more than recall.top_k ({recall.top_k}): only what is recalled is kept"
+    if rerank.batch_tokens < rerank.max_length:
+        yield (
+            f"rerank.batch_tokens is {rerank.batch_tokens}, less than one pair of rerank.max_length "
+            f"({rerank.max_length}): set at least that"
+        )
+
+
+def _answer(answer: AnswerSettings) -> Iterator[str]:
+    if answer.base_url is not None:
+        if answer.model is None:
+            yield "answer.base_url is set without answer.model: set the model's name as the endpoint knows it"
+        if not answer.base_url.startswith(("http://", "https://")):
+            yield "answer.base_url must begin with http:// or https://, e.g. https://api.openai.com/v1"
+    elif answer.model is not None:
+        yield "answer.model is set without answer.base_url: set the endpoint, or leave both out to answer by quotation"
