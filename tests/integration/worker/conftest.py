@@ -21,7 +21,7 @@ COLLECTION = "worker-tests"
 READY_TIMEOUT_S = 120.0
 
 TEXTS = {
-    "permissions": "Debezium's MySQL connector requires a dedicated replication user with REPLICATION SLAVE privileges.",
+    "permissions": "Debezium's MySQL connector needs a dedicated replication user with REPLICATION SLAVE privileges.",
     "groups": "Kafka consumer groups distribute partition reads across multiple consumers.",
     "paris": "Paris is the capital and most populous city of France.",
 }
