@@ -56,6 +56,8 @@ class KafkaSettings(_Section):
     """Longest wait of one poll: the delay of a pause, a resume or a commit behind a quiet topic."""
     poll_batch: Count = 64
     """Most events taken from one poll: how far admission can overshoot `max_in_flight`."""
+    session_timeout_s: Seconds = 45.0
+    """A consumer not heard of for this long is replaced. `classic` only: for `consumer` groups the broker sets it."""
     max_poll_interval_s: Seconds = 300.0
     """The broker takes the partitions from a consumer that has not polled for this long."""
     max_in_flight: Count = 256

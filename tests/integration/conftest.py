@@ -59,7 +59,7 @@ def kafka_settings(broker: LocalBroker) -> Callable[..., KafkaSettings]:
                 "partitions": 4,
                 "commit_interval_s": 0.2,
                 # A killed member is replaced after this, not after the default of 45 s.
-                "client_options": {"session.timeout.ms": 6_000},
+                "session_timeout_s": 6.0,
                 **changes,
             }
         )

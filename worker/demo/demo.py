@@ -90,7 +90,7 @@ def _introduce(console: Console, state: StackState, settings: Settings) -> None:
         model = resolve(role, settings)
         console.print(f"  {role:<14} {model.name} ({model.source})", highlight=False)
     console.print(
-        f"  LLM            {state.llm_model} by llama.cpp: tiny, it shows the way of an answer, not its quality",
+        f"  LLM            {state.llm_model} by llama.cpp (tiny: expect weak answers)",
         highlight=False,
     )
 

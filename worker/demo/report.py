@@ -110,7 +110,7 @@ def _answer(answer: AnswerEvent) -> RenderableType:
 
 def _timings(answer: AnswerEvent) -> Text:
     stages = answer.timings_ms.model_dump()
-    return Text("   ".join(f"{stage} {_milliseconds(ms / 1000)}" for stage, ms in stages.items()), style="dim")
+    return Text("  ".join(f"{stage} {_milliseconds(ms / 1000)}" for stage, ms in stages.items()), style="dim")
 
 
 def _milliseconds(seconds: float) -> str:

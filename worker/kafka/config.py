@@ -43,7 +43,13 @@ def consumer_config(kafka: KafkaSettings) -> Config:
     }
     config.setdefault("statistics.interval.ms", 5_000)
     if kafka.group_protocol == "classic":
-        config["partition.assignment.strategy"] = "cooperative-sticky"
+        # With KIP-848 these are the broker's to decide, and librdkafka refuses to start with them.
+        session_ms = int(kafka.session_timeout_s * 1000)
+        config |= {
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": session_ms // 3,
+        }
     return config
 
 

@@ -85,7 +85,7 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
             "KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
             "KAFKA__GROUP_ID": kafka.group_id,
             "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
-            "KAFKA__CLIENT_OPTIONS": '{"session.timeout.ms": 6000}',
+            "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
             "RECALL__HOST": recall.host,
             "RECALL__PORT": str(recall.port),
             "RECALL__COLLECTION": recall.collection,

@@ -137,9 +137,7 @@ def test_two_workers_share_the_partitions_and_one_finishes_what_the_other_leaves
     kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable, protocol: str
 ) -> None:
     kafka = kafka_settings()
-    # KIP-848 keeps the session's length on the broker, which refuses it from the client.
-    options = {} if protocol == "classic" else {"KAFKA__CLIENT_OPTIONS": "{}"}
-    both = [start_worker(kafka, collection, KAFKA__GROUP_PROTOCOL=protocol, **options) for _ in range(2)]
+    both = [start_worker(kafka, collection, KAFKA__GROUP_PROTOCOL=protocol) for _ in range(2)]
     for worker in both:
         worker.await_ready()
     partitions = "rerank_worker_assigned_partitions"
