@@ -1,0 +1,117 @@
+"""The commands against real servers, and the README's demo as a user runs it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from worker.local.broker import LocalBroker
+from worker.local.chroma import LocalChroma
+from worker.settings import KafkaSettings
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {f"RERANK_WORKER_{name}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli", *arguments],
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_topics_are_shown_and_created(broker: LocalBroker) -> None:
+    settings = {
+        "KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "KAFKA__QUERY_TOPIC": f"cli-queries-{os.getpid()}",
+        "KAFKA__ANSWER_TOPIC": f"cli-answers-{os.getpid()}",
+        "KAFKA__DEAD_LETTER_TOPIC": f"cli-dead-{os.getpid()}",
+        "KAFKA__PARTITIONS": "3",
+    }
+    assert run("topics", **settings).stdout.count("missing") == 3
+    created = run("topics", "--create", **settings)
+    assert created.returncode == 0
+    assert created.stdout.count(" 3 ") == 3
+    assert run("topics", "--create", **settings).stdout == created.stdout
+
+
+def test_documents_are_ingested_once(chroma_server: LocalChroma, tmp_path: Path) -> None:
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"id": "a", "text": "Paris is in France."}\n{"id": "b", "text": "Kafka is a log."}\n')
+    settings = {"RECALL__HOST": chroma_server.host, "RECALL__PORT": str(chroma_server.port), "MODELS": "offline"}
+    first = run("ingest", str(path), "--collection", "cli-ingest", **settings)
+    assert "2 added" in first.stdout
+    assert "2 unchanged" in run("ingest", str(path), "--collection", "cli-ingest", **settings).stdout
+
+
+def test_a_broken_line_is_named_by_file_and_number(chroma_server: LocalChroma, tmp_path: Path) -> None:
+    path = tmp_path / "docs.jsonl"
+    path.write_text('{"id": "a", "text": "Paris."}\n{nonsense\n')
+    settings = {"RECALL__HOST": chroma_server.host, "RECALL__PORT": str(chroma_server.port), "MODELS": "offline"}
+    ended = run("ingest", str(path), "--collection", "cli-broken", **settings)
+    assert ended.returncode == 1
+    assert "docs.jsonl:2" in ended.stderr
+
+
+def test_the_models_and_their_sources_are_shown() -> None:
+    shown = run("models", MODELS="offline")
+    assert shown.returncode == 0
+    assert "rerank-worker/offline-cross-encoder-v1" in shown.stdout.replace("\n", "")
+    path = run("models", "--path", "cross-encoder", MODELS="offline").stdout.splitlines()[-1]
+    assert (Path(path) / "model.safetensors").is_file()
+
+
+def test_asking_with_no_worker_running_says_so(kafka_settings: Callable[..., KafkaSettings]) -> None:
+    kafka = kafka_settings()
+    ended = run(
+        "ask",
+        "why?",
+        "--timeout",
+        "2",
+        KAFKA__BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
+        KAFKA__QUERY_TOPIC=kafka.query_topic,
+        KAFKA__ANSWER_TOPIC=kafka.answer_topic,
+    )
+    assert ended.returncode == 1
+    assert "is a worker running" in ended.stderr
+
+
+def readme_commands() -> list[str]:
+    return re.findall(r"^```sh\n(make [a-z]+)\n```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+
+
+def test_the_readme_shows_the_two_commands_and_ci_runs_its_test_command() -> None:
+    assert readme_commands() == ["make demo", "make test"]
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_of_the_readme_runs_by_itself() -> None:
+    # `make demo` without its set-up, which whoever runs this test has done.
+    assert "rerank-worker demo" in (ROOT / "Makefile").read_text()
+    demo = subprocess.run(
+        [sys.executable, "-m", "worker.cli", "demo"],
+        env={**os.environ, "COLUMNS": "80", "RERANK_WORKER_MODELS": "offline"},
+        capture_output=True,
+        text=True,
+        timeout=380,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stderr
+    assert "What permissions does Debezium need on MySQL?  ok" in demo.stdout
+    assert "no_context" in demo.stdout
+    assert re.search(r"\d+ → \d+ ▲\d+", demo.stdout)
+    assert "dropped" in demo.stdout
+    assert re.search(r"rerank +[\d,.]+ ms +[\d,.]+ ms", demo.stdout)
+    assert "Where to go next" in demo.stdout
+    assert max(map(len, demo.stdout.splitlines())) <= 80
