@@ -37,7 +37,7 @@ def schemas() -> dict[str, JsonSchema]:
     return {
         "query-event.schema.json": _schema("query-event", QueryEvent, "validation"),
         "answer-event.schema.json": _schema("answer-event", AnswerEvent, "serialization"),
-        "dead-letter-headers.schema.json": _headers_schema("dead-letter-headers", DeadLetterInfo, DEAD_LETTER_HEADERS),
+        "dead-letter.schema.json": _headers_schema("dead-letter", DeadLetterInfo, DEAD_LETTER_HEADERS),
     }
 
 

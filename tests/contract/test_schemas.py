@@ -82,16 +82,14 @@ def test_an_example_is_read_by_the_models(path: Path) -> None:
     assert {key: written[key] for key in given} == given, "the model must keep every field of the example as it is"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((FOLDER / "examples").glob("dead-letter-headers.*")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((FOLDER / "examples").glob("dead-letter.*")), ids=lambda path: path.stem)
 def test_an_example_of_dead_letter_headers_is_what_is_written(path: Path) -> None:
     given = {name: value and value.encode() for name, value in json.loads(path.read_bytes()).items()}
     assert dict(dead_letter_headers(dead_letter_info(list(given.items())), [])) == given
 
 
 def test_there_is_an_example_of_each_event_and_of_each_status() -> None:
-    assert {path.name.split(".")[0] for path in EXAMPLES} == {"query-event", "answer-event", "dead-letter-headers"}
+    assert {path.name.split(".")[0] for path in EXAMPLES} == {"query-event", "answer-event", "dead-letter"}
     statuses = {json.loads(path.read_bytes()).get("status") for path in EXAMPLES}
     assert statuses - {None} == set(AnswerStatus)
 
