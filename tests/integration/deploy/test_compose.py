@@ -1,0 +1,121 @@
+"""`docker compose up` starts what the settings, the image and the files beside it can carry."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker.settings import ENV_PREFIX, Settings
+from worker.settings_check import environment_names, load_settings
+
+REPOSITORY = Path(__file__).parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (REPOSITORY / "deploy/docker/Dockerfile").read_text(encoding="utf-8")
+
+
+def compose_command() -> list[str]:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version"], capture_output=True, check=False, timeout=30)
+            if done.returncode == 0:
+                return command
+    pytest.skip("neither `docker compose` nor `docker-compose` is installed")
+
+
+def worker_environment() -> dict[str, str]:
+    """What the worker's container gets when the caller has set nothing: `${NAME:-default}` is its default."""
+    environment = SERVICES["worker"]["environment"]
+    return {name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in environment.items()}
+
+
+def test_compose_itself_accepts_the_file() -> None:
+    done = subprocess.run(
+        [*compose_command(), "config", "--quiet"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_workers_variables_are_settings() -> None:
+    names = {name for name in SERVICES["worker"]["environment"] if name.startswith(ENV_PREFIX)}
+    assert names <= set(environment_names())
+
+
+def test_the_worker_starts_with_these_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in worker_environment().items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    host, port = settings.kafka.bootstrap_servers.split(":")
+    assert f"INTERNAL://{host}:{port}" in SERVICES[host]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert settings.recall.host in SERVICES
+    assert settings.answer.base_url is None, "an empty variable must not be an empty address"
+
+
+def test_the_worker_has_time_to_drain() -> None:
+    grace_s = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > Settings().kafka.drain_timeout_s
+
+
+@pytest.mark.parametrize("service", sorted(name for name, described in SERVICES.items() if "image" in described))
+def test_images_are_pinned(service: str) -> None:
+    assert re.search(r":v?\d+\.\d+\.\d+$", SERVICES[service]["image"])
+
+
+def test_no_port_is_open_to_other_machines() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_what_is_mounted_and_built_exists() -> None:
+    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
+    folders = [mount.split(":")[0] for mount in mounts if mount.startswith("./")]
+    assert folders
+    for folder in [*folders, SERVICES["worker"]["build"]["dockerfile"]]:
+        assert (REPOSITORY / folder).exists(), folder
+    named = {mount.split(":")[0] for mount in mounts if not mount.startswith("./")}
+    assert named == set(COMPOSE["volumes"])
+
+
+def test_the_image_is_built_from_the_lock_by_the_makefiles_uv() -> None:
+    assert "--constraint constraints.txt" in DOCKERFILE
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    pinned = re.search(r"^UV_VERSION := (\S+)$", makefile, re.MULTILINE)
+    assert pinned
+    assert f"uv=={pinned[1]}" in DOCKERFILE
+
+
+def test_everything_the_image_copies_exists_and_is_let_through() -> None:
+    let_through = {
+        line.removeprefix("!")
+        for line in (REPOSITORY / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    assert copied
+    assert set(copied) == let_through
+    assert all((REPOSITORY / source).exists() for source in copied)
+
+
+def test_the_image_runs_as_a_user_and_asks_the_worker_for_its_health() -> None:
+    last_stage = DOCKERFILE.rpartition("\nFROM ")[2]
+    user = re.search(r"^USER (\d+)$", last_stage, re.MULTILINE)
+    assert user
+    assert int(user[1]) > 0
+    port = Settings().telemetry.port
+    assert f"http://127.0.0.1:{port}/live" in last_stage
+    assert f"EXPOSE {port}" in last_stage
