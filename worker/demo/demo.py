@@ -56,7 +56,7 @@ def run_demo(settings: Settings, console: Console) -> None:
     _say(console, f"the worker drained and everything is stopped, after {time.monotonic() - started_s:.0f} s")
     console.print(
         "\nWhere to go next\n"
-        "  rerank-worker local up             this stack, in the background, to try things on\n"
+        "  rerank-worker local up             this stack, in the background\n"
         "  rerank-worker ingest PATH          your own documents\n"
         '  rerank-worker ask "your question"  one question through Kafka\n'
         "  README.md                          how to run and scale it in production\n",

@@ -9,7 +9,7 @@ from schemas.events import AnswerEvent
 from worker.microbatch import BatchReport
 
 # From a warm accelerator's milliseconds to an LLM on a busy CPU.
-STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
 END_TO_END_BUCKETS_S = (*STAGE_BUCKETS_S, 120.0, 300.0, 900.0)
 BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

@@ -1,0 +1,60 @@
+"""What the worker does when what it lives on goes away and comes back."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import chromadb
+import pytest
+from chromadb.config import Settings as ChromaSettings
+
+from schemas.events import AnswerStatus, QueryEvent
+from worker.client import QueryClient
+from worker.kafka.topics import ensure
+from worker.local.broker import LocalBroker
+from worker.local.kafka import java_kafka, missing_tools
+from worker.local.process import await_condition, free_port
+from worker.settings import KafkaSettings, RecallSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+QUESTION = "What permissions does Debezium need on MySQL?"
+
+
+def ask(kafka: KafkaSettings, **changes: object) -> AnswerStatus:
+    event = QueryEvent.model_validate({"id": uuid.uuid4().hex, "text": QUESTION, "generate": False, **changes})
+    with QueryClient(kafka) as client:
+        return client.ask(event, timeout_s=90).status
+
+
+def test_a_broker_that_restarts_costs_readiness_and_nothing_else(
+    broker: LocalBroker, cache_dir: Path, tmp_path: Path, collection: RecallSettings, start_worker: Callable
+) -> None:
+    if broker.kind != "java":
+        pytest.skip(f"this test restarts its own broker from jars; here {missing_tools() or broker.description}")
+    port = free_port()
+    kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}", session_timeout_s=6.0, partitions=2)
+    with ExitStack() as first:
+        first.enter_context(java_kafka(cache_dir, tmp_path / "kafka", port=port))
+        ensure(kafka, create=True)
+        worker = start_worker(kafka, collection).await_ready()
+        assert ask(kafka) is AnswerStatus.OK
+    assert await_condition(lambda: not worker.is_ready, timeout_s=30)
+    assert not worker.ended
+
+    with java_kafka(cache_dir, tmp_path / "kafka", port=port):
+        assert ask(kafka) is AnswerStatus.OK
+        assert await_condition(lambda: worker.is_ready, timeout_s=60)
+        assert worker.stop() == 0
+
+
+def test_an_empty_collection_is_no_context(
+    kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable
+) -> None:
+    client = chromadb.HttpClient(collection.host, collection.port, settings=ChromaSettings(anonymized_telemetry=False))
+    client.create_collection("worker-tests-empty", embedding_function=None)
+    kafka = kafka_settings()
+    worker = start_worker(kafka, collection).await_ready()
+    assert ask(kafka, collection="worker-tests-empty") is AnswerStatus.NO_CONTEXT
+    assert worker.stop() == 0
