@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
@@ -168,7 +168,7 @@ def models(
             raise typer.BadParameter(f"--path takes one of {', '.join(ROLES)}")
         print(resolve(roles[path], settings).path)  # noqa: T201 - a path for a shell, never wrapped
         return
-    table = Table("role", "model", "from", "path")
+    table = Table("role", Column("model", no_wrap=True), "from", Column("path", overflow="fold"))
     for role in ROLES:
         try:
             model = resolve(role, settings)
