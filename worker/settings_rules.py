@@ -23,6 +23,8 @@ CLIENT_OPTIONS_REFUSED = {
     "enable.partition.eof": "leave it out: the source would take the end of a partition for an error",
     "group.id": "set kafka.group_id",
     "group.protocol": "set kafka.group_protocol",
+    "group.protocol.type": "set kafka.group_protocol",
+    "heartbeat.interval.ms": "set kafka.session_timeout_s, of which it is a third",
     "isolation.level": _FIXED,
     "max.in.flight": _FIXED,
     "max.in.flight.requests.per.connection": _FIXED,
@@ -38,13 +40,11 @@ CLIENT_OPTIONS_REFUSED = {
     "sasl.password": "set kafka.sasl_password, which is never shown",
     "sasl.username": "set kafka.sasl_username",
     "security.protocol": "set kafka.security_protocol",
+    "session.timeout.ms": "set kafka.session_timeout_s",
     "ssl.ca.location": "set kafka.ssl_ca_location",
     "transactional.id": _FIXED,
 }
 """librdkafka options, their aliases included, that ``kafka.client_options`` may not carry, and what to do instead."""
-
-# KIP-848 moved these to the broker; librdkafka refuses a consumer that has them.
-CLASSIC_ONLY = frozenset({"session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"})
 
 # Everybody in the group waits for a revoke: a consumer that takes longer than this share risks its own membership.
 REVOKE_SHARE = 0.2
@@ -120,8 +120,6 @@ def _client_options(kafka: KafkaSettings) -> Iterator[str]:
     for option in kafka.client_options:
         if option in CLIENT_OPTIONS_REFUSED:
             yield f"kafka.client_options has {option}: {CLIENT_OPTIONS_REFUSED[option]}"
-        elif kafka.group_protocol == "consumer" and option in CLASSIC_ONLY:
-            yield f"kafka.client_options has {option}: with kafka.group_protocol consumer it is set on the broker"
 
 
 def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]:
@@ -130,6 +128,11 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
         yield (
             f"kafka.revoke_timeout_s is {kafka.revoke_timeout_s:g}, more than {REVOKE_SHARE:g} of "
             f"kafka.max_poll_interval_s: set at most {longest_revoke_s:g}, or a longer interval"
+        )
+    if kafka.group_protocol == "classic" and kafka.session_timeout_s > kafka.max_poll_interval_s:
+        yield (
+            f"kafka.session_timeout_s is {kafka.session_timeout_s:g}, more than kafka.max_poll_interval_s "
+            f"({kafka.max_poll_interval_s:g}), which librdkafka refuses: set at most that"
         )
     if kafka.poll_timeout_s >= kafka.max_poll_interval_s:
         yield "kafka.poll_timeout_s is not below kafka.max_poll_interval_s: the broker would give up on a quiet topic"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from worker.errors import FatalError
-from worker.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings
+from worker.kafka.config import consumer_config, producer_config
+from worker.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, KafkaSettings, Settings
 from worker.settings_check import load_settings, redacted
 from worker.settings_rules import CLIENT_OPTIONS_REFUSED, check_settings
 
@@ -173,14 +174,10 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"kafka": {"bootstrap_servers": " "}}, "kafka.bootstrap_servers", "host:port"),
         ({"kafka": {"replication_factor": 0}}, "kafka.replication_factor", "-1"),
         ({"kafka": {"revoke_timeout_s": 61}}, "kafka.revoke_timeout_s", "at most 60"),
+        ({"kafka": {"session_timeout_s": 301}}, "kafka.session_timeout_s", "at most"),
         ({"kafka": {"poll_timeout_s": 400}}, "kafka.poll_timeout_s", "kafka.max_poll_interval_s"),
         ({"kafka": {"poll_batch": 300}}, "kafka.poll_batch", "kafka.max_in_flight"),
         ({"kafka": {"max_in_flight_pairs": 19}}, "kafka.max_in_flight_pairs", "(20)"),
-        (
-            {"kafka": {"group_protocol": "consumer", "client_options": {"session.timeout.ms": 6000}}},
-            "session.timeout.ms",
-            "on the broker",
-        ),
         ({"recall": {"mode": "embedded", "headers": {"x-token": "t"}}}, "recall.headers", "recall.mode server"),
         ({"recall": {"mode": "embedded", "path": __file__}}, "recall.path", "folder"),
         ({"rerank": {"device": "cpu", "dtype": "float16"}}, "rerank.dtype", "float32"),
@@ -200,6 +197,15 @@ def test_an_impossible_combination_is_refused_with_what_to_do(
 @pytest.mark.parametrize("option", sorted(CLIENT_OPTIONS_REFUSED))
 def test_what_the_delivery_guarantee_rests_on_cannot_be_passed_through(option: str) -> None:
     assert f"kafka.client_options has {option}: " in impossible(kafka={"client_options": {option: "x"}})
+
+
+@pytest.mark.parametrize("build", [consumer_config, producer_config])
+def test_an_option_that_would_be_overridden_is_refused_rather_than_ignored(
+    build: Callable[[KafkaSettings], dict[str, Any]],
+) -> None:
+    names = build(KafkaSettings()).keys() - {"logger"}
+    passed = build(KafkaSettings(client_options=dict.fromkeys(names, "from the user")))
+    assert {name for name in names if passed[name] != "from the user"} <= CLIENT_OPTIONS_REFUSED.keys()
 
 
 def test_a_mechanism_without_credentials_comes_through_client_options() -> None:
