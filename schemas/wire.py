@@ -58,11 +58,13 @@ def decode_query(value: bytes | None) -> QueryEvent:
 
     Of a key that repeats in an object the last one counts.
     """
+    if value is not None and len(value) > MAX_EVENT_BYTES:
+        raise WireError("oversize", f"the event has {len(value)} bytes; the limit is {MAX_EVENT_BYTES}")
     return _decode(QueryEvent, value)
 
 
 def decode_answer(value: bytes | None) -> AnswerEvent:
-    """Read an answer event. Raises WireError as ``decode_query`` does."""
+    """Read an answer event, of any size: its candidates can outgrow a query. Raises WireError as ``decode_query``."""
     return _decode(AnswerEvent, value)
 
 
@@ -97,10 +99,7 @@ def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[s
     """
     fields = info.model_dump(mode="json")
     added = [(name, fields[field]) for name, field in DEAD_LETTER_HEADERS.items()]
-    # A message may quote what the event held, lone surrogates included: the dead letter must be written all the same.
-    written = [
-        (name, None if value is None else _one_line(str(value)).encode("utf-8", "replace")) for name, value in added
-    ]
+    written = [(name, None if value is None else _one_line(str(value)).encode()) for name, value in added]
     return [*original, *written]
 
 
@@ -116,8 +115,6 @@ def dead_letter_info(headers: Headers) -> DeadLetterInfo:
 def _decode(model: type[Event], value: bytes | None) -> Event:
     if value is None:
         raise WireError("tombstone", "the record has no value; an event is a JSON object")
-    if len(value) > MAX_EVENT_BYTES:
-        raise WireError("oversize", f"the event has {len(value)} bytes; the limit is {MAX_EVENT_BYTES}")
     try:
         value.decode()
     except UnicodeDecodeError as error:
@@ -140,6 +137,6 @@ def _summary(error: ValidationError) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Fit a message into a header, a log line and a terminal: bounded, without control characters."""
+    """Fit a message into a header, a log line and a terminal: bounded, without control characters or lone surrogates."""
     printable = "".join(c if c.isprintable() else " " for c in text[: 2 * MAX_MESSAGE_CHARS])
     return " ".join(printable.split())[:MAX_MESSAGE_CHARS]

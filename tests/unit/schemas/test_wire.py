@@ -184,6 +184,20 @@ def test_an_oversize_value_is_refused_before_it_is_parsed() -> None:
     assert str(MAX_EVENT_BYTES + 1) in str(error)
 
 
+def test_an_answer_may_outgrow_a_query() -> None:
+    answer = AnswerEvent(
+        query_id="q",
+        query_text="t",
+        status=AnswerStatus.OK,
+        timings_ms=Timings(queue=0, recall=0, rerank=0, answer=0, total=0),
+        models=Models(),
+        worker="w",
+        answered_at=datetime(2026, 11, 23, tzinfo=UTC),
+        answer=Answer(text="x" * MAX_EVENT_BYTES, model="m"),
+    )
+    assert decode_answer(encode_answer(answer)) == answer
+
+
 def test_bytes_that_are_not_utf8_say_where() -> None:
     error = refusal(b'{"id": "caf\xe9"}')
     assert error.reason == "invalid_utf8"
@@ -334,6 +348,21 @@ def test_a_dead_letter_says_why_after_the_original_headers(
     written = dead_letter_headers(info, original)
     assert written[: len(original)] == original
     assert dead_letter_info(written) == info
+
+
+def test_a_dead_letter_is_written_whatever_its_message_quotes() -> None:
+    info = DeadLetterInfo(
+        error_kind="poison",
+        error_class="internal_error",
+        error_message="two\nlines and \ud800 a lone surrogate " + "x" * 10_000,
+        source_topic="t",
+        source_partition=0,
+        source_offset=0,
+    )
+    message = header(dead_letter_headers(info, []), "error.message")
+    assert message is not None
+    assert message.startswith("two lines and a lone surrogate x")
+    assert len(message) == MAX_MESSAGE_CHARS
 
 
 @given(dead_letters, dead_letters)
