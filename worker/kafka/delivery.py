@@ -78,7 +78,7 @@ class Delivery:
                 ends: set[asyncio.Future[Any]] = {stopped, self._fatal}
                 await asyncio.wait(ends, timeout=self._kafka.commit_interval_s, return_when=asyncio.FIRST_COMPLETED)
                 self._on_turn()
-                await self._commit()
+                self._source.commit(self._uncommitted())
             if self._fatal.done():
                 await self._fatal
             return await self._drain()
@@ -189,10 +189,8 @@ class Delivery:
             self._source.resume()
         self._metrics.paused_partitions.set(len(self._assigned) if self._paused else 0)
 
-    async def _commit(self) -> None:
-        prefixes = {key: a.prefix for key, a in self._assigned.items() if a.prefix.to_commit is not None}
-        if prefixes:
-            await self._source.commit(prefixes)
+    def _uncommitted(self) -> dict[Partition, CompletedPrefix]:
+        return {key: a.prefix for key, a in self._assigned.items() if a.prefix.to_commit is not None}
 
     async def _drain(self) -> bool:
         self._draining = True
@@ -202,7 +200,7 @@ class Delivery:
         unfinished: set[asyncio.Task[None]] = set()
         if tasks:
             _, unfinished = await asyncio.wait(tasks, timeout=self._kafka.drain_timeout_s)
-        await self._commit()
+        await self._source.commit_now(self._uncommitted())
         logger.info("drained", unfinished=len(unfinished))
         return not unfinished
 

@@ -18,6 +18,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import FatalError
+from worker.kafka.commits import Committer, Partition
 from worker.kafka.config import consumer_config
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.records import Record, from_message
@@ -30,30 +31,17 @@ REVOKE_MARGIN_S = 5.0
 # Leaving the group takes one round trip; beyond this the broker is gone and its session timeout will do it.
 CLOSE_TIMEOUT_S = 15.0
 
+# librdkafka answers a commit within socket.timeout.ms, 60 s, even when every broker is away. Without an end to
+# patience a lost answer would be the last commit ever.
+COMMIT_PATIENCE_S = 90.0
+
 # One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
 # that is busy for longer than this gets the next batch all the same: polling must go on.
 HANDOVER_TIMEOUT_S = 10.0
 
-# Retried at the next cadence: the group is between two generations, and the prefix only grows meanwhile.
-_COMMIT_LATER = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - librdkafka's local codes have no public spelling
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._WAIT_COORD,  # noqa: SLF001
-        KafkaError._STATE,  # noqa: SLF001
-    }
-)
 _FATAL = frozenset(
     {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's local codes have no public spelling
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -64,8 +52,6 @@ _FATAL = frozenset(
         KafkaError.FENCED_INSTANCE_ID,
     }
 )
-
-Partition = tuple[str, int]
 
 
 class SourceListener(Protocol):
@@ -105,6 +91,12 @@ class Source:
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
         self._left: set[Partition] = set()
+        self._committer = Committer(
+            on_committed=lambda prefix, position: self._tell(prefix.mark_committed, position),
+            on_ended=lambda: self._tell(self._commit_ended),
+            on_fatal=lambda error: self._tell(listener.on_fatal, error),
+        )
+        self._commit_begun_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     def start(self) -> None:
@@ -119,23 +111,42 @@ class Source:
         """Fetch again from the next poll on."""
         self._commands.put_nowait(self._resume)
 
-    async def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
-        """Commit the completed prefixes between two polls; returns when the broker has answered.
+    def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Commit the completed prefixes between two polls; returns at once, without effect while one is under way.
 
-        A prefix whose assignment has ended by then is left out. Raises FatalError if the broker refuses for good.
+        A prefix whose assignment has ended by then is left out. A broker that refuses for good is told to the
+        listener; one that is busy or away is asked again with the next call.
+        """
+        now_s = time.monotonic()
+        if self._commit_begun_s is None or now_s - self._commit_begun_s > COMMIT_PATIENCE_S:
+            self._commit_begun_s = now_s
+            self._commands.put_nowait(lambda consumer: self._committer.begin(consumer, prefixes))
+
+    async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Commit as ``commit`` does, and return when the broker has answered or ``COMMIT_PATIENCE_S`` have passed.
+
+        Polling stops meanwhile: for the end of a drain only. FatalError if the broker refuses for good.
         """
         done: Future[None] = Future()
 
         def command(consumer: Consumer) -> None:
             try:
-                self._commit(consumer, prefixes)
+                self._committer.finish(consumer, prefixes)
             except FatalError as error:
                 done.set_exception(error)
             else:
                 done.set_result(None)
 
         self._commands.put_nowait(command)
-        await asyncio.wait_for(asyncio.wrap_future(done), self._kafka.revoke_timeout_s + CLOSE_TIMEOUT_S)
+        answered = asyncio.wrap_future(done)
+        await asyncio.wait({answered}, timeout=COMMIT_PATIENCE_S)
+        if answered.done():
+            await answered
+        else:
+            logger.warning("the last commit was not answered; its queries will be answered again")
+
+    def _commit_ended(self) -> None:
+        self._commit_begun_s = None
 
     async def close(self) -> None:
         """Leave the group (its partitions are revoked first) and join the thread."""
@@ -156,7 +167,8 @@ class Source:
     def _run(self) -> None:
         try:
             consumer = Consumer(
-                consumer_config(self._kafka) | {"error_cb": self._on_error, "stats_cb": self._on_statistics}
+                consumer_config(self._kafka)
+                | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
             )
             consumer.subscribe(
                 [self._kafka.query_topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -225,27 +237,6 @@ class Source:
         self._paused = False
         consumer.resume(consumer.assignment())
 
-    def _commit(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
-        # The coordinator accepts commits for partitions another member owns (redpanda-data/connect#4477): this
-        # check, on the thread that runs the rebalance callbacks, is what makes such a commit impossible.
-        positions = [
-            (prefix, position)
-            for prefix in prefixes.values()
-            if not prefix.ended and (position := prefix.to_commit) is not None
-        ]
-        if not positions:
-            return
-        offsets = [TopicPartition(at.topic, at.partition, at.offset + 1) for _, at in positions]
-        try:
-            consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].code() not in _COMMIT_LATER:
-                raise FatalError(f"Kafka refused an offset commit: {error.args[0].str()}") from error
-            logger.info("commit put off", reason=error.args[0].name())
-            return
-        for prefix, position in positions:
-            self._tell(prefix.mark_committed, position)
-
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._tell(self._listener.on_assigned, _keys(partitions))
         if not partitions:
@@ -262,14 +253,13 @@ class Source:
         finished = asyncio.run_coroutine_threadsafe(self._revoke(keys), self._loop)
         try:
             prefixes = finished.result(self._kafka.revoke_timeout_s + REVOKE_MARGIN_S)
-            self._commit(consumer, prefixes)
+            self._committer.finish(consumer, prefixes)
             for prefix in prefixes.values():
                 prefix.end()
         except TimeoutError:
             finished.cancel()
             logger.warning("in-flight queries of revoked partitions did not end in time", partitions=keys)
         except FatalError as error:
-            # An exception in a callback would come out of poll() and again out of close().
             self._tell(self._listener.on_fatal, error)
         consumer.incremental_unassign(partitions)
 

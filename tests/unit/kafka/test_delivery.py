@@ -39,14 +39,18 @@ class FakeSource:
     def resume(self) -> None:
         self.paused = False
 
-    async def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+    def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         committed = {}
         for partition, prefix in prefixes.items():
             position = prefix.to_commit
             if position is not None and not prefix.ended:
                 committed[partition] = position.offset + 1
                 prefix.mark_committed(position)
-        self.commits.append(committed)
+        if committed:
+            self.commits.append(committed)
+
+    async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        self.commit(prefixes)
 
     async def close(self) -> None:
         self.closed = True

@@ -1,0 +1,109 @@
+"""Offset commits, on the thread that owns the consumer: only completed prefixes, only of partitions still owned."""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from worker.errors import FatalError
+from worker.kafka.offsets import CompletedPrefix
+from worker.kafka.records import Position
+
+logger = structlog.get_logger()
+
+Partition = tuple[str, int]
+
+# Retried at the next cadence: the group is between two generations, or the coordinator is away or moving. The prefix
+# only grows meanwhile.
+_LATER = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - librdkafka's local codes have no public spelling
+        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._STATE,  # noqa: SLF001
+        KafkaError._DESTROY,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._NO_OFFSET,  # noqa: SLF001
+    }
+)
+
+_Committable = list[tuple[CompletedPrefix, Position]]
+
+
+class Committer:
+    """Commits for one consumer, all on the consumer's thread; what it is given to call must be safe to call there."""
+
+    def __init__(
+        self,
+        on_committed: Callable[[CompletedPrefix, Position], None],
+        on_ended: Callable[[], None],
+        on_fatal: Callable[[FatalError], None],
+    ) -> None:
+        self._on_committed = on_committed
+        self._on_ended = on_ended
+        self._on_fatal = on_fatal
+        self._under_way: _Committable = []
+
+    def begin(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Send a commit and return at once; a later poll calls ``on_commit``. ``on_ended`` follows in any case."""
+        self._under_way = _committable(prefixes)
+        if not self._under_way:
+            self._on_ended()
+            return
+        try:
+            consumer.commit(offsets=_offsets(self._under_way), asynchronous=True)
+        except KafkaException as error:
+            self.on_commit(error.args[0], [])
+
+    def on_commit(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+        """Take the broker's answer; never raises, since that would come out of poll() and again out of close()."""
+        answered, self._under_way = self._under_way, []
+        self._on_ended()
+        try:
+            self._settle(answered, error)
+        except FatalError as fatal:
+            self._on_fatal(fatal)
+
+    def finish(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Commit and wait for the broker's answer. FatalError if it refuses for good."""
+        committable = _committable(prefixes)
+        if not committable:
+            return
+        error = None
+        try:
+            consumer.commit(offsets=_offsets(committable), asynchronous=False)
+        except KafkaException as failure:
+            error = failure.args[0]
+        self._settle(committable, error)
+
+    def _settle(self, answered: _Committable, error: KafkaError | None) -> None:
+        if error is None:
+            for prefix, position in answered:
+                self._on_committed(prefix, position)
+        elif error.code() in _LATER:
+            logger.info("commit put off", reason=error.name())
+        else:
+            raise FatalError(f"Kafka refused an offset commit: {error.str()}")
+
+
+def _committable(prefixes: Mapping[Partition, CompletedPrefix]) -> _Committable:
+    # The coordinator accepts commits for partitions another member owns (redpanda-data/connect#4477): this check, on
+    # the thread that runs the rebalance callbacks, is what makes such a commit impossible.
+    return [
+        (prefix, position)
+        for prefix in prefixes.values()
+        if not prefix.ended and (position := prefix.to_commit) is not None
+    ]
+
+
+def _offsets(committable: _Committable) -> list[TopicPartition]:
+    return [TopicPartition(at.topic, at.partition, at.offset + 1) for _, at in committable]
