@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import structlog
 
 from worker.errors import FatalError
+from worker.kafka.commits import Partition
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.records import Position, Record
-from worker.kafka.source import Partition, Source, SourceListener
+from worker.kafka.source import Source, SourceListener
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
