@@ -137,6 +137,6 @@ def _summary(error: ValidationError) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Fit a message into a header, a log line and a terminal: bounded, without control characters or lone surrogates."""
+    """Fit a message into a header, a log line and a terminal: short, no control characters, no lone surrogates."""
     printable = "".join(c if c.isprintable() else " " for c in text[: 2 * MAX_MESSAGE_CHARS])
     return " ".join(printable.split())[:MAX_MESSAGE_CHARS]
