@@ -28,7 +28,7 @@ def documents() -> list[Document]:
             text=row["text"],
             source=SOURCE,
             origin=f"corpus.jsonl:{number}",
-            metadata={"title": row["title"], "topic": row["topic"]},
+            metadata={"title": row["title"], **row["metadata"]},
         )
         for number, row in enumerate(_rows("corpus.jsonl"), 1)
     ]
