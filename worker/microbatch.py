@@ -11,10 +11,12 @@ import asyncio
 import time
 from bisect import insort
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
+
+from worker.one_thread import OneThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,7 +91,7 @@ class MicroBatcher(Generic[Item, Result]):
         """Jobs whose callers wait."""
         self._served = 0
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._thread = OneThread(name)
         self._loop = asyncio.get_running_loop()
         self._serving = self._loop.create_task(self._serve(), name=name)
         self._serving.add_done_callback(self._fail_open_jobs)
@@ -97,9 +99,10 @@ class MicroBatcher(Generic[Item, Result]):
     async def submit(self, items: Sequence[Item]) -> list[Result]:
         """Return one result per item, in order; raise the first of its items' errors, or ClosedError.
 
-        Jobs are served by the work that was done when they arrived plus their own: a job is overtaken by no more
-        work than it brings, so that a large one neither starves the small ones nor is starved by them. Cancelling
-        takes the items that are not in a batch yet out of the queue. What waits is bounded by the callers.
+        Jobs are served by the work that was done when they arrived plus their own: smaller jobs overtake a larger one
+        only until as much work as it brings has been done since it came, so that it neither starves them nor is
+        starved by them. Cancelling takes the items that are not in a batch yet out of the queue. What waits is
+        bounded by the callers.
         """
         if self._serving.done():
             raise ClosedError("the batcher is closed")
@@ -118,10 +121,10 @@ class MicroBatcher(Generic[Item, Result]):
             self._forget(job)
 
     async def close(self, *, timeout_s: float) -> None:
-        """Fail what waits, let the running batch end, join the thread; gives up on a hung function in time."""
+        """Fail what waits, let the running batch end, join the thread; a hung function is left behind in time."""
         self._serving.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.to_thread(self._thread.shutdown, wait=True), timeout_s)
+        self._thread.close()
+        await asyncio.to_thread(self._thread.join, timeout_s)
 
     def _fail_open_jobs(self, serving: "asyncio.Task[None]") -> None:
         error = None if serving.cancelled() else serving.exception()
@@ -133,7 +136,7 @@ class MicroBatcher(Generic[Item, Result]):
             batch = await self._next_batch()
             items = [job.items[index] for job, index in batch]
             waited_s = self._loop.time() - min(job.arrived_s for job, _ in batch)
-            results, seconds = await self._loop.run_in_executor(self._thread, self._timed, items)
+            results, seconds = await self._thread.run(partial(self._timed, items))
             for (job, index), result in zip(batch, results, strict=True):
                 if isinstance(result, Exception):
                     _settle(job, result)

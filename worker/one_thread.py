@@ -1,0 +1,61 @@
+"""One thread for calls that block: one at a time, in order, and never in the way of the process's end."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class OneThread:
+    """A thread of one's own for what may not be shared between threads, or must not block the loop.
+
+    The standard ``ThreadPoolExecutor`` is joined at the interpreter's exit without a timeout: a driver that hangs would
+    outlive SIGTERM until the orchestrator kills it. This thread is a daemon, and joining it has a timeout. How many
+    calls wait is bounded by the callers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Callable[[], Result]) -> "Future[Result]":
+        """Queue a call, from any thread; cancelling its future before its turn skips it. RuntimeError once closed."""
+        if self._closed:
+            raise RuntimeError(f"the thread {self._thread.name!r} is closed")
+        future: Future[Result] = Future()
+        self._calls.put(lambda: _settle(future, call))
+        return future
+
+    async def run(self, call: Callable[[], Result]) -> Result:
+        """Await a call from a loop; cancelling before its turn skips it, later its result is dropped."""
+        return await asyncio.wrap_future(self.submit(call))
+
+    def close(self) -> None:
+        """Take no more calls, without blocking; the thread ends after those it has."""
+        if not self._closed:
+            self._closed = True
+            self._calls.put(None)
+
+    def join(self, timeout_s: float) -> bool:
+        """Block until the thread has ended after ``close``; False if a call still runs when time is up."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+def _settle(future: "Future[Result]", call: Callable[[], Result]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the future
+        future.set_exception(error)
