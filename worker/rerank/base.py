@@ -29,11 +29,18 @@ class Scorer(Protocol):
         ...
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """Tokenise pairs, truncating only the document. Blocking, CPU only."""
+        """Tokenise pairs, cut to the model's window as ``CrossEncoder`` cuts them. Blocking, CPU only.
+
+        A document never costs a query its words unless the query takes more than half the window; then both keep half.
+        """
         ...
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Return one fp32 logit per pair, in order, from one padded forward pass. Blocking."""
+        """Return one fp32 logit per pair, in order, from one forward pass. Blocking.
+
+        A pair's logit does not depend on the others (1e-4 in fp32). Never NaN: that is a TransientError. FatalError if
+        the device is lost for good; any other error may be due to one pair, and fewer may succeed.
+        """
         ...
 
 

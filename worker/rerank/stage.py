@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from worker.errors import TransientError, WorkerError
-from worker.microbatch import BatchReport, MicroBatcher
+from worker.errors import FatalError, TransientError, WorkerError
+from worker.microbatch import BatchReport, ClosedError, MicroBatcher
+from worker.one_thread import OneThread
 from worker.rerank.base import EncodedPair, Scorer
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
@@ -28,7 +29,7 @@ class MicroBatchedReranker:
         self._prior_weight = prior_weight
         # A tokenizer must not be used by two threads at once ("Already borrowed", huggingface/transformers#47085),
         # and a thread of its own tokenises the next queries while the present ones are scored.
-        self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rerank-tokenize")
+        self._tokenizing = OneThread("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
             scorer.score,
             name="rerank-score",
@@ -40,14 +41,16 @@ class MicroBatchedReranker:
         )
 
     async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
-        """Score and order the candidates; see ``Reranker``."""
+        """Score and order the candidates; see ``Reranker``. Cancelling takes its pairs out of the queue."""
         texts = [candidate.text for candidate in candidates]
-        loop = asyncio.get_running_loop()
         try:
-            pairs = await loop.run_in_executor(self._tokenizing, self._scorer.encode, query.text, texts)
+            pairs = await self._tokenizing.run(partial(self._scorer.encode, query.text, texts))
             logits = await self._batcher.submit(pairs)
         except WorkerError:
             raise
+        except ClosedError as error:
+            # Nothing will be scored in this process any more; degrading every answer from here on would hide it.
+            raise FatalError(f"the rerank stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
         scored = sorted(
@@ -58,8 +61,9 @@ class MicroBatchedReranker:
 
     async def close(self) -> None:
         """Fail what waits and join both threads, in bounded time."""
+        self._tokenizing.close()
         await self._batcher.close(timeout_s=CLOSE_TIMEOUT_S)
-        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._tokenizing.join, CLOSE_TIMEOUT_S)
 
     def _with_prior(self, candidate: Candidate, logit: float) -> float:
         # A collection whose space hides the cosine has no prior to give; all its candidates lack it alike.

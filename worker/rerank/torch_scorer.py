@@ -1,12 +1,12 @@
 """A cross-encoder of sentence-transformers, scored batch by batch on one torch device."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError, TransientError
@@ -27,20 +27,17 @@ class TorchScorer:
         self._model_name = model_name
         model_kwargs = {"dtype": choose_dtype(settings.dtype, self._device)}
         if self._device.type == "cpu":
-            torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+            # Counts what affinity and the container's CPU quota leave: more threads than that take turns and spin.
+            torch.set_num_threads(settings.threads or cpu_count())
         try:
             model = CrossEncoder(
                 str(folder), device=str(self._device), model_kwargs=model_kwargs, local_files_only=True
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise FatalError(
                 f"the cross-encoder {model_name!r} can't be loaded from {folder}: {error}; see `rerank-worker models`"
             ) from error
-        if model.num_labels != 1:
-            raise FatalError(
-                f"{model_name!r} is not a reranker: it has {model.num_labels} outputs, not one; "
-                "set RERANK_WORKER_RERANK__MODEL to a cross-encoder with a single logit"
-            )
+        _require_reranker(model, model_name)
         self._model = model.model.eval()
         self._tokenizer: Any = model.tokenizer
         positions = int(getattr(self._model.config, "max_position_embeddings", settings.max_length))
@@ -53,12 +50,15 @@ class TorchScorer:
         return self._model_name
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """Tokenise pairs; see ``Scorer``. A query that fills the window alone is cut too, to leave room for a word."""
+        """Tokenise pairs; see ``Scorer``."""
+        if not documents:
+            return []
         encoded = self._tokenizer(
-            [self._fitting(query)] * len(documents),
+            [query] * len(documents),
             list(documents),
-            # The document gives way: without its query a pair says nothing.
-            truncation="only_second",
+            # As CrossEncoder cuts. The longer text gives way: the document, unless the query alone takes more than half
+            # the window. `only_second` would keep such a query whole and leave of the document a word, or nothing.
+            truncation="longest_first",
             max_length=self._max_length,
             return_token_type_ids=True,
         )
@@ -67,7 +67,11 @@ class TorchScorer:
         ]
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Score pairs in one padded forward pass; see ``Scorer``. TransientError where the model yields no number."""
+        """Score pairs in one padded forward pass; see ``Scorer``.
+
+        TransientError where the model yields no number; FatalError when the device is lost. Out of memory is neither:
+        fewer pairs may fit, so torch's own error goes to the batcher, which tries the halves.
+        """
         longest = max(pair.tokens for pair in pairs)
         padding = int(self._tokenizer.pad_token_id or 0)
         inputs = {
@@ -77,22 +81,17 @@ class TorchScorer:
         }
         if "token_type_ids" not in self._tokenizer.model_input_names:
             del inputs["token_type_ids"]
-        with torch.inference_mode():
-            logits = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).logits
-        # One transfer per batch: copying pair by pair would wait for the device once per pair.
-        scores: list[float] = logits[:, 0].float().cpu().tolist()
+        try:
+            with torch.inference_mode():
+                logits = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).logits
+            # One transfer per batch: copying pair by pair would wait for the device once per pair.
+            scores: list[float] = logits[:, 0].float().cpu().tolist()
+        except torch.AcceleratorError as error:
+            # After a CUDA fault every call of this process fails: only a new one gets the device back.
+            raise FatalError(f"the device {self._device} is lost: {error}") from error
         if not all(map(math.isfinite, scores)):
             raise TransientError(f"{self._model_name} gave a score that is not a number")
         return scores
-
-    def _fitting(self, query: str) -> str:
-        special = int(self._tokenizer.num_special_tokens_to_add(pair=True))
-        room = self._max_length - special - 1
-        cut = self._tokenizer(query, add_special_tokens=False, truncation=True, max_length=room, verbose=False)
-        if len(cut["input_ids"]) < room:
-            return query
-        decoded: str = self._tokenizer.decode(cut["input_ids"], skip_special_tokens=True)
-        return decoded
 
 
 def choose_device(name: str) -> torch.device:
@@ -114,6 +113,17 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name in HALF_PRECISION and device.type == "cpu":
         raise FatalError(f"RERANK_WORKER_RERANK__DTYPE={name} needs a GPU; set `auto` or `float32`")
     return HALF_PRECISION.get(name, torch.float32)
+
+
+def _require_reranker(model: CrossEncoder, name: str) -> None:
+    transformer = model.model
+    architectures = getattr(transformer.config, "architectures", None) or [] if transformer is not None else []
+    remedy = "set RERANK_WORKER_RERANK__MODEL to a cross-encoder with a single logit"
+    if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
+        # An embedding model loads too: transformers gives it a head of random weights, and it ranks at random.
+        raise FatalError(f"{name!r} is not a cross-encoder but {', '.join(architectures) or 'nothing known'}; {remedy}")
+    if model.num_labels != 1:
+        raise FatalError(f"{name!r} is not a reranker: it has {model.num_labels} outputs, not one; {remedy}")
 
 
 def _padded(rows: Sequence[Sequence[int]], length: int, filler: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
 WORDS = ["paris", "france", "capital", "kafka", "consumer", "groups", "debezium", "mysql", "permissions"]
 
@@ -39,3 +39,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def three_output_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("classifier") / "model", outputs=3)
+
+
+@pytest.fixture(scope="session")
+def embedding_model_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("embedding-model") / "model"
+    BertTokenizerFast.from_pretrained(model_folder).save_pretrained(folder)
+    BertModel.from_pretrained(model_folder).save_pretrained(folder)
+    return folder

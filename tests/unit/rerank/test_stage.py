@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from worker.errors import TransientError
+from worker.errors import FatalError, TransientError
 from worker.microbatch import BatchReport
 from worker.rerank.base import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
@@ -22,6 +22,7 @@ class FakeScorer:
     model_name: str = "fake"
     batches: list[int] = field(default_factory=list)
     error: Exception | None = None
+    poison: float | None = None
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         return [EncodedPair([float(text)] * len(text), [0] * len(text)) for text in documents]  # type: ignore[list-item]  # the score rides along
@@ -30,6 +31,8 @@ class FakeScorer:
         self.batches.append(len(pairs))
         if self.error:
             raise self.error
+        if self.poison in [pair.input_ids[0] for pair in pairs]:
+            raise ValueError("poison")
         return [float(pair.input_ids[0]) for pair in pairs]
 
 
@@ -97,3 +100,36 @@ async def test_a_scorer_that_breaks_is_a_transient_error_that_names_the_model() 
     async with a_reranker(FakeScorer(error=RuntimeError("out of memory"))) as (reranker, _):
         with pytest.raises(TransientError, match="fake failed: RuntimeError: out of memory"):
             await reranker.rerank(QUERY, candidates("1"))
+
+
+async def test_a_pair_that_breaks_the_scorer_fails_its_own_query_alone() -> None:
+    async with a_reranker(FakeScorer(poison=7), max_wait_ms=50) as (reranker, _):
+        good, bad = await asyncio.gather(
+            reranker.rerank(QUERY, candidates("1", "2")),
+            reranker.rerank(QUERY, candidates("3", "7")),
+            return_exceptions=True,
+        )
+    assert [context.logit for context in good] == [2.0, 1.0]  # type: ignore[union-attr]  # an error has no logits
+    assert isinstance(bad, TransientError)
+
+
+async def test_a_query_without_candidates_has_an_empty_ranking() -> None:
+    async with a_reranker(FakeScorer()) as (reranker, _):
+        assert await reranker.rerank(QUERY, []) == []
+
+
+async def test_a_lost_device_stays_fatal() -> None:
+    async with a_reranker(FakeScorer(error=FatalError("the device is lost"))) as (reranker, _):
+        with pytest.raises(FatalError, match="the device is lost"):
+            await reranker.rerank(QUERY, candidates("1"))
+
+
+async def test_a_stage_whose_batcher_died_is_fatal_rather_than_degraded_for_ever() -> None:
+    def broken_observer(_: BatchReport) -> None:
+        raise RuntimeError("observer")
+
+    reranker = MicroBatchedReranker(FakeScorer(), RerankSettings(), prior_weight=0, on_batch=broken_observer)
+    await reranker.rerank(QUERY, candidates("1"))
+    with pytest.raises(FatalError, match="the rerank stage has ended"):
+        await reranker.rerank(QUERY, candidates("1"))
+    await reranker.close()

@@ -1,5 +1,6 @@
 """The scorer against plain sentence-transformers, on a model with random weights."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,18 @@ def scorer(model_folder: Path) -> TorchScorer:
     return TorchScorer(model_folder, "random", SETTINGS)
 
 
-def reference(model_folder: Path, pairs: list[tuple[str, str]]) -> list[float]:
-    model = CrossEncoder(str(model_folder), device="cpu")
-    return [float(score) for score in model.predict(pairs, activation_fn=torch.nn.Identity())]
+@pytest.fixture(scope="module")
+def reference(model_folder: Path) -> CrossEncoder:
+    return CrossEncoder(str(model_folder), device="cpu")
 
 
-def test_scores_are_those_of_sentence_transformers(scorer: TorchScorer, model_folder: Path) -> None:
+def predicted(reference: CrossEncoder, pairs: list[tuple[str, str]]) -> list[float]:
+    return [float(score) for score in reference.predict(pairs, activation_fn=torch.nn.Identity())]
+
+
+def test_scores_are_those_of_sentence_transformers(scorer: TorchScorer, reference: CrossEncoder) -> None:
     scores = scorer.score(scorer.encode(QUERY, DOCUMENTS))
-    assert scores == pytest.approx(reference(model_folder, [(QUERY, document) for document in DOCUMENTS]), abs=1e-4)
+    assert scores == pytest.approx(predicted(reference, [(QUERY, document) for document in DOCUMENTS]), abs=1e-4)
     assert len({round(score, 3) for score in scores}) == len(DOCUMENTS)
 
 
@@ -45,11 +50,42 @@ def test_a_long_document_is_cut_and_the_query_is_not(scorer: TorchScorer) -> Non
     assert pair.input_ids[: len(query_ids)] == query_ids
 
 
-def test_a_query_that_fills_the_window_leaves_room_for_the_document(scorer: TorchScorer) -> None:
-    pairs = scorer.encode("paris " * 500, ["kafka", "debezium"])
-    assert all(pair.tokens <= 64 for pair in pairs)
-    first, second = scorer.score(pairs)
-    assert first != second
+@pytest.mark.parametrize("query_words", [1, 30, 40, 60, 61, 62, 500])
+@pytest.mark.parametrize("document", ["", "kafka", "kafka " * 30, "debezium mysql " * 300])
+def test_pairs_beyond_the_window_score_as_in_sentence_transformers(
+    scorer: TorchScorer, reference: CrossEncoder, query_words: int, document: str
+) -> None:
+    query = "paris permissions " * (query_words // 2) + "france"
+    [score] = scorer.score(scorer.encode(query, [document]))
+    assert score == pytest.approx(predicted(reference, [(query, document)])[0], abs=1e-4)
+
+
+def test_a_query_beyond_the_window_leaves_half_of_it_to_the_document(scorer: TorchScorer) -> None:
+    [pair] = scorer.encode("paris " * 500, ["kafka " * 500])
+    assert pair.tokens == 64
+    assert 28 <= sum(pair.token_type_ids) - 1 <= 32
+
+
+def test_nothing_is_encoded_for_a_query_without_documents(scorer: TorchScorer) -> None:
+    assert scorer.encode(QUERY, []) == []
+
+
+def test_a_lost_device_is_fatal(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(**inputs: torch.Tensor) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(scorer, "_model", fault)
+    with pytest.raises(FatalError, match="device cpu is lost"):
+        scorer.score(scorer.encode(QUERY, DOCUMENTS))
+
+
+def test_out_of_memory_reaches_the_batcher_as_it_is(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**inputs: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scorer, "_model", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        scorer.score(scorer.encode(QUERY, DOCUMENTS))
 
 
 def test_no_model_score_that_is_not_a_number_gets_out(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +99,27 @@ def test_no_model_score_that_is_not_a_number_gets_out(scorer: TorchScorer, monke
 def test_a_model_with_several_outputs_is_no_reranker(three_output_folder: Path) -> None:
     with pytest.raises(FatalError, match="3 outputs"):
         TorchScorer(three_output_folder, "classifier", SETTINGS)
+
+
+def test_an_embedding_model_is_refused_instead_of_ranking_at_random(embedding_model_folder: Path) -> None:
+    with pytest.raises(FatalError, match="not a cross-encoder but BertModel"):
+        TorchScorer(embedding_model_folder, "bi-encoder", SETTINGS)
+
+
+def test_damaged_weights_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(model_folder, tmp_path / "damaged"))
+    (damaged / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(FatalError, match="can't be loaded"):
+        TorchScorer(damaged, "damaged", SETTINGS)
+
+
+def test_torch_takes_no_more_threads_than_the_process_may_use(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # stands in for a container's CPU quota
+    torch.set_num_threads(2)
+    TorchScorer(model_folder, "random", RerankSettings(device="cpu"))
+    assert torch.get_num_threads() == 1
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
