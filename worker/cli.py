@@ -4,12 +4,14 @@ import asyncio
 import json
 import sys
 import uuid
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
+from rich.text import Text
 
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
@@ -32,15 +34,26 @@ EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line on standard error and exit code 1."""
-    quiet_commands()
+    """Run a command: an error of ours is `error: …` on standard error and exit code 1, a misuse 2, Ctrl-C 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that can't show an arrow shows a question mark; it must not end the command.
+            stream.reconfigure(errors="replace")
     try:
         app()
     except WorkerError as error:
-        err.print(f"[red]error:[/red] {error}", markup=True, highlight=False, soft_wrap=True)
+        # Not as markup: messages may hold brackets.
+        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
+        # While this module was still loading; from inside a command typer gives the same code.
         sys.exit(EXIT_INTERRUPTED)
+
+
+@app.callback()
+def _prepare(context: typer.Context) -> None:
+    if context.invoked_subcommand != "run":
+        quiet_commands()
 
 
 @app.command()
@@ -90,10 +103,11 @@ def ask(
     min_score: Annotated[float | None, typer.Option(help="Drop contexts that score lower.")] = None,
     where: Annotated[str | None, typer.Option(help="Chroma metadata filter, as JSON.")] = None,
     generate: Annotated[bool, typer.Option(help="Generate an answer, or stop at the contexts.")] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 60.0,
+    traceparent: Annotated[str | None, typer.Option(help="W3C trace context to send along.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer event as JSON.")] = False,
 ) -> None:
-    """Produce one query event, wait for its answer event and print it."""
+    """Produce one query event, wait for its answer event and print how it came about."""
     from pydantic import ValidationError
 
     from schemas.events import QueryEvent
@@ -114,8 +128,8 @@ def ask(
         )
     except ValidationError as error:
         raise typer.BadParameter("; ".join(f"{p['loc'][0]}: {p['msg']}" for p in error.errors())) from error
-    with QueryClient(load_settings().kafka) as client:
-        answer = client.ask(event, timeout_s=timeout)
+    with QueryClient(load_settings().kafka) as client, err.status("waiting for the answer"):
+        answer = client.ask(event, timeout_s=timeout, traceparent=traceparent)
     if as_json:
         out.print_json(answer.model_dump_json())
     else:
@@ -132,8 +146,8 @@ def tail(
     from worker.demo.report import print_answer
     from worker.settings_check import load_settings
 
-    with QueryClient(load_settings().kafka, from_beginning=from_beginning) as client:
-        for answer in client.answers():
+    with QueryClient(load_settings().kafka) as client:
+        for answer in client.tail(from_beginning=from_beginning):
             if as_json:
                 print(answer.model_dump_json(), flush=True)  # noqa: T201 - lines for other programs
             else:
@@ -163,19 +177,20 @@ def models(
 
     settings = load_settings()
     if path is not None:
-        roles = {role: role for role in ROLES}
-        if path not in roles:
+        wanted = next((role for role in ROLES if role == path), None)
+        if wanted is None:
             raise typer.BadParameter(f"--path takes one of {', '.join(ROLES)}")
-        print(resolve(roles[path], settings).path)  # noqa: T201 - a path for a shell, never wrapped
+        print(resolve(wanted, settings).path)  # noqa: T201 - a path for a shell, never wrapped
         return
-    table = Table("role", Column("model", no_wrap=True), "from", Column("path", overflow="fold"))
     for role in ROLES:
         try:
             model = resolve(role, settings)
-            table.add_row(role, model.name, model.source, str(model.path))
         except WorkerError as error:
-            table.add_row(role, "-", "missing", str(error))
-    out.print(table)
+            told, place = Text("missing", "red"), str(error)
+        else:
+            told, place = Text.assemble((model.name, "bold"), f"  ({model.source})"), str(model.path)
+        out.print(Text.assemble(f"{role:<15}", told))
+        out.print(Text(f"{'':<15}{place}", "dim"), soft_wrap=True)
 
 
 @local.command()

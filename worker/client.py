@@ -6,38 +6,50 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as Partition
 
 from schemas import wire
 from schemas.events import AnswerEvent, QueryEvent
-from worker.errors import FatalError, TransientError
+from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.config import common_config, producer_config
+from worker.kafka.group import describe_progress
+from worker.kafka.records import Record, from_message
+from worker.kafka.topics import ensure
 from worker.settings import KafkaSettings
 
+# How late a deadline or Ctrl-C may be noticed.
 POLL_S = 0.2
+CLOSE_TIMEOUT_S = 1.0
 
 
 class QueryClient:
-    """Produces queries and reads every partition of the answer topic, without a consumer group: it leaves no trace.
+    """Produces queries and reads every partition of the answer and dead-letter topics, joining no group.
 
-    Use from one thread, as a context manager. FatalError if no broker answers or the answer topic is missing.
+    It sees what is published after it was made. Use from one thread, as a context manager. Making one blocks up to
+    ``startup_timeout_s``; FatalError if no broker answers or a topic is missing.
     """
 
-    def __init__(self, kafka: KafkaSettings, *, from_beginning: bool = False) -> None:
+    def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
+        self._partitions = {topic.name: topic.partitions for topic in ensure(kafka, create=False)}
         self._consumer = Consumer(
             common_config(kafka)
-            # A group id is obligatory in the client, though nothing joins: assign() instead of subscribe().
-            | {"group.id": f"rerank-worker-client-{uuid.uuid4()}", "enable.auto.commit": False}
+            | {
+                # Obligatory, though nothing is joined or committed: assign() instead of subscribe().
+                "group.id": f"rerank-worker-client-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                # The mock broker does not wake a waiting fetch; at the default of 500 ms it would look slow.
+                "fetch.wait.max.ms": 50,
+            }
         )
         self._producer = Producer(producer_config(kafka))
-        start = OFFSET_BEGINNING if from_beginning else OFFSET_END
-        # The end is looked up now: an answer that comes right after the question must not be missed.
-        self._consumer.assign([self._at(number, start) for number in self._answer_partitions()])
+        # Looked up now, before anything is asked: an answer right after its question must not be missed.
+        self._consumer.assign([*self._at_end(kafka.answer_topic), *self._at_end(kafka.dead_letter_topic)])
 
-    def ask(self, event: QueryEvent, *, timeout_s: float) -> AnswerEvent:
-        """Produce one query and return its answer. TransientError if none comes in time."""
-        [answer] = self.ask_all([event], timeout_s=timeout_s)
+    def ask(self, event: QueryEvent, *, timeout_s: float, traceparent: str | None = None) -> AnswerEvent:
+        """Produce one query and return its answer; raises as ``ask_all`` does."""
+        [answer] = self.ask_all([event], timeout_s=timeout_s, traceparent=traceparent)
         return answer
 
     def ask_all(
@@ -46,42 +58,51 @@ class QueryClient:
         *,
         timeout_s: float,
         on_answer: Callable[[AnswerEvent], None] = lambda _: None,
+        traceparent: str | None = None,
     ) -> list[AnswerEvent]:
         """Produce the queries and return their answers in the same order; ``on_answer`` sees each as it comes.
 
-        Raises TransientError if not all come within ``timeout_s``, FatalError if a query can't be produced.
+        Raises TransientError if not all come within ``timeout_s``, PoisonError if one was dead-lettered, FatalError
+        if Kafka does not take a query.
         """
         deadline_s = time.monotonic() + timeout_s
-        for event in events:
-            self._produce(event)
-        if self._producer.flush(timeout_s):
-            raise TransientError(f"Kafka at {self._kafka.bootstrap_servers} did not take the queries in time")
+        awaited = [str(uuid.uuid4()) for _ in events]
+        self._produce(dict(zip(awaited, events, strict=True)), deadline_s, traceparent)
         answers: dict[str, AnswerEvent] = {}
-        wanted = {event.id for event in events}
-        while wanted - answers.keys():
+        while len(answers) < len(awaited):
             if time.monotonic() >= deadline_s:
-                missing = len(wanted - answers.keys())
-                raise TransientError(
-                    f"{missing} of {len(wanted)} answers did not come within {timeout_s:g} s; is a worker running on "
-                    f"{self._kafka.bootstrap_servers} (`rerank-worker run`)? Or see {self._kafka.dead_letter_topic}"
-                )
-            answer = self._next_answer()
-            if answer is not None and answer.query_id in wanted and answer.query_id not in answers:
-                answers[answer.query_id] = answer
-                on_answer(answer)
-        return [answers[event.id] for event in events]
+                missing = len(awaited) - len(answers)
+                which = f"{missing} of {len(awaited)} answers did not come" if len(awaited) > 1 else "no answer"
+                raise TransientError(f"{which} within {timeout_s:g} s: {describe_progress(self._kafka)}")
+            record = self._poll()
+            correlation_id = None if record is None else wire.header(record.headers, wire.CORRELATION_ID)
+            if record is None or correlation_id not in awaited or correlation_id in answers:
+                continue
+            answers[correlation_id] = self._read(record)
+            on_answer(answers[correlation_id])
+        return [answers[correlation_id] for correlation_id in awaited]
 
-    def answers(self) -> Iterator[AnswerEvent]:
-        """Yield answers as they come, for ever."""
+    def tail(self, *, from_beginning: bool = False) -> Iterator[AnswerEvent]:
+        """Yield answers as they come, for ever; ``from_beginning``: the oldest the topic still has first."""
+        topic = self._kafka.answer_topic
+        if from_beginning:
+            partitions = range(self._partitions[topic])
+            self._consumer.assign([Partition(topic, number, OFFSET_BEGINNING) for number in partitions])
         while True:
-            answer = self._next_answer()
-            if answer is not None:
-                yield answer
+            record = self._poll()
+            if record is None or record.position.topic != topic:
+                continue
+            try:
+                yield wire.decode_answer(record.value)
+            except wire.WireError:
+                # Somebody else's record on the topic is none of this reader's business.
+                continue
 
     def close(self) -> None:
-        """Close both clients."""
+        """Close both clients; what was not delivered by now is not waited for."""
         self._consumer.close()
-        self._producer.flush(POLL_S)
+        self._producer.purge()
+        self._producer.flush(CLOSE_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self
@@ -91,51 +112,55 @@ class QueryClient:
     ) -> None:
         self.close()
 
-    def _answer_partitions(self) -> list[int]:
-        topic = self._kafka.answer_topic
+    def _at_end(self, topic: str) -> list[Partition]:
         try:
-            found = self._consumer.list_topics(topic, timeout=self._kafka.startup_timeout_s).topics[topic]
+            return [self._end_of(Partition(topic, number, OFFSET_END)) for number in range(self._partitions[topic])]
         except KafkaException as error:
-            raise FatalError(
-                f"no Kafka broker answered at {self._kafka.bootstrap_servers}; "
-                "set RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS, or start one with `rerank-worker local up`"
-            ) from error
-        if found.error is not None or not found.partitions:
-            raise FatalError(f"Kafka has no topic {topic}; create it with `rerank-worker topics --create`")
-        return list(found.partitions)
+            raise FatalError(f"the end of Kafka topic {topic} can't be looked up: {error.args[0].str()}") from error
 
-    def _at(self, partition: int, start: int) -> TopicPartition:
-        if start != OFFSET_END:
-            return TopicPartition(self._kafka.answer_topic, partition, start)
-        _, end = self._consumer.get_watermark_offsets(
-            TopicPartition(self._kafka.answer_topic, partition), timeout=self._kafka.startup_timeout_s
-        )
-        return TopicPartition(self._kafka.answer_topic, partition, end)
+    def _end_of(self, partition: Partition) -> Partition:
+        _, end = self._consumer.get_watermark_offsets(partition, timeout=self._kafka.startup_timeout_s)
+        return Partition(partition.topic, partition.partition, end)
 
-    def _produce(self, event: QueryEvent) -> None:
-        self._producer.produce(
-            self._kafka.query_topic,
-            key=event.id.encode(),
-            value=wire.encode_query(event),
-            headers=[(wire.CORRELATION_ID, event.id.encode())],
-            on_delivery=_raise_undelivered,
-        )
+    def _produce(self, events: dict[str, QueryEvent], deadline_s: float, traceparent: str | None) -> None:
+        refused: list[KafkaError] = []
 
-    def _next_answer(self) -> AnswerEvent | None:
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                refused.append(error)
+
+        topic = self._kafka.query_topic
+        for correlation_id, event in events.items():
+            headers: list[tuple[str, str | bytes | None]] = [(wire.CORRELATION_ID, correlation_id.encode())]
+            if traceparent is not None:
+                headers.append((wire.TRACEPARENT, traceparent.encode()))
+            try:
+                self._producer.produce(
+                    topic, key=event.id, value=wire.encode_query(event), headers=headers, on_delivery=on_delivery
+                )
+            except KafkaException as error:
+                raise FatalError(f"a query can't be sent to {topic}: {error.args[0].str()}") from error
+        left = self._producer.flush(max(0.0, deadline_s - time.monotonic()))
+        if refused:
+            raise FatalError(f"Kafka did not take a query on {topic}: {refused[0].str()}")
+        if left:
+            raise TransientError(f"Kafka at {self._kafka.bootstrap_servers} did not take the queries in time")
+
+    def _poll(self) -> Record | None:
         message = self._consumer.poll(POLL_S)
         if message is None:
             return None
         error = message.error()
         if error is not None:
-            raise FatalError(f"reading {self._kafka.answer_topic} failed: {error.str()}")
+            raise FatalError(f"reading answers failed: {error.str()}")
+        return from_message(message)
+
+    def _read(self, record: Record) -> AnswerEvent:
+        if record.position.topic == self._kafka.dead_letter_topic:
+            reason = wire.header(record.headers, wire.ERROR_CLASS) or "unknown"
+            message = wire.header(record.headers, wire.ERROR_MESSAGE) or "it says not why"
+            raise PoisonError(reason, f"the query was dead-lettered ({reason}): {message}")
         try:
-            value = message.value()
-            return wire.decode_answer(value.encode() if isinstance(value, str) else value)
-        except wire.WireError:
-            # Somebody else's record on the topic is none of this reader's business.
-            return None
-
-
-def _raise_undelivered(error: KafkaError | None, _message: object) -> None:
-    if error is not None:
-        raise FatalError(f"Kafka did not take a query: {error.str()}")
+            return wire.decode_answer(record.value)
+        except wire.WireError as error:
+            raise FatalError(f"the answer is of another version of the contract: {error}") from error

@@ -54,6 +54,8 @@ def configure(telemetry: TelemetrySettings) -> None:
 def quiet_commands() -> None:
     """Keep a command's output to what it prints: only warnings are logged. ``configure`` is for the worker itself."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    # It warns of every retry while a broker is starting; what comes of it is the command's own error.
+    logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
 
 
 def hide_loading_bars() -> None:

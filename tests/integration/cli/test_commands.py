@@ -83,7 +83,8 @@ def test_asking_with_no_worker_running_says_so(kafka_settings: Callable[..., Kaf
         KAFKA__ANSWER_TOPIC=kafka.answer_topic,
     )
     assert ended.returncode == 1
-    assert "is a worker running" in ended.stderr
+    assert "no worker is in the group" in ended.stderr
+    assert "rerank-worker run" in ended.stderr
 
 
 def readme_commands() -> list[str]:
