@@ -138,7 +138,8 @@ def _ask(console: Console, settings: Settings) -> None:
     chosen = [*[question for question in asked if question.relevant][: ASKED - 1], *unanswerable[:1]]
     events = [QueryEvent(id=f"demo-{question.id}", text=question.text, include_candidates=True) for question in chosen]
     _say(console, f"asking {len(events)} questions on topic {settings.kafka.query_topic}")
-    console.print("  five chosen to show moves, one without an answer; averages: worker/demo/README.md", highlight=False)
+    told = "five chosen to show moves, one without an answer; averages in worker/demo/README.md"
+    console.print(f"  {told}", highlight=False)
     with QueryClient(settings.kafka) as client:
         client.ask_all(events, timeout_s=ANSWER_TIMEOUT_S, on_answer=lambda answer: print_answer(console, answer))
 
