@@ -57,9 +57,7 @@ def texts() -> list[tuple[Path, str]]:
 
 def test_the_top_level_is_what_the_contributors_know() -> None:
     names = {path.relative_to(REPOSITORY).parts[0] for path in tracked()}
-    assert names <= LAYOUT | DOTFILES
-    # Benchmarks come with the first number the README quotes.
-    assert names >= (LAYOUT | DOTFILES) - {"benchmarks"}
+    assert names == LAYOUT | DOTFILES
 
 
 def test_no_file_names_a_registry_or_a_path_of_somebodys_machine() -> None:

@@ -1,0 +1,18 @@
+"""What holds for every test: the developer's settings stay outside, and no property test is a race."""
+
+import os
+
+from hypothesis import settings
+
+from worker.settings import ENV_PREFIX
+
+# Where things are kept and may come from, which a machine may have to say; everything else would change results.
+KEPT = (f"{ENV_PREFIX}TESTS_", f"{ENV_PREFIX}CACHE_DIR", f"{ENV_PREFIX}MODELS")
+
+for name in list(os.environ):
+    if name.upper().startswith(ENV_PREFIX) and not name.upper().startswith(KEPT):
+        del os.environ[name]
+
+# Hypothesis' deadline of 200 ms per example is a timed assert: a busy machine fails it.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
