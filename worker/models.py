@@ -3,19 +3,19 @@
 Resolving may download (``hub``) or build (``offline``) and blocks; it never happens at import or on the loop.
 """
 
-import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import structlog
-from huggingface_hub import snapshot_download
-from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
 
-from worker.errors import FatalError
+from worker.errors import FatalError, TransientError
 from worker.local import offline_models
+from worker.one_thread import OneThread
 from worker.settings import RecallSettings, RerankSettings, Settings
 
 logger = structlog.get_logger()
@@ -55,21 +55,32 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     if role == "llm":
         return ResolvedModel(role, offline_models.LLM_NAME, offline_models.llm_file(), "bundled")
     name = settings.recall.embedding_model if role == "embedding" else settings.rerank.model
-    if Path(name).expanduser().is_dir():
-        return ResolvedModel(role, name, Path(name).expanduser(), "folder")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ResolvedModel(role, name, folder, "folder")
     if settings.models == "offline":
-        return _offline(role, name, settings)
-    cached = _from_cache(name)
-    if cached is not None:
-        return ResolvedModel(role, name, cached, "cache")
-    if settings.models == "hub" or _hub_answers(settings.hub_timeout_s):
-        return ResolvedModel(role, name, _download(name), "hub")
-    model = _offline(role, name, settings)
-    logger.info("the model hub can't be reached: taking the offline model", role=role, wanted=name, taken=model.name)
+        return _offline(role, name, settings, why="RERANK_WORKER_MODELS=offline")
+    try:
+        return _from_hub(role, name, settings)
+    except TransientError as error:
+        why = str(error)
+        if settings.models == "hub":
+            raise FatalError(f"{why}; RERANK_WORKER_MODELS=auto would fall back to the offline models") from error
+    model = _offline(role, name, settings, why=why)
+    logger.info("taking the offline model", role=role, wanted=name, taken=model.name, reason=why)
     return model
 
 
-def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
+def _from_hub(role: Role, name: str, settings: Settings) -> ResolvedModel:
+    cached = _from_cache(name)
+    if cached is not None:
+        return ResolvedModel(role, name, cached, "cache")
+    if settings.models == "auto":
+        _reach_hub(settings.hub_timeout_s)
+    return ResolvedModel(role, name, _download(name), "hub")
+
+
+def _offline(role: Role, name: str, settings: Settings, *, why: str) -> ResolvedModel:
     if role == "embedding" and name == DEFAULT_EMBEDDING:
         # The very same weights: collections built with one can be searched with the other.
         return ResolvedModel(role, name, offline_models.embedding_folder(), "bundled")
@@ -82,36 +93,51 @@ def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
             offline_models.CROSS_ENCODER_PRIOR_WEIGHT,
         )
     raise FatalError(
-        f"the {role} model {name!r} is not a folder, not in the hub's cache, and the hub is off or can't be reached "
-        f"(RERANK_WORKER_MODELS={settings.models}); only {DEFAULT_EMBEDDING!r} and {DEFAULT_CROSS_ENCODER!r} "
-        "have an offline stand-in"
+        f"the {role} model {name!r} is no folder here and can't be fetched: {why}; only {DEFAULT_EMBEDDING!r} and "
+        f"{DEFAULT_CROSS_ENCODER!r} have an offline stand-in"
     )
 
 
 def _from_cache(name: str) -> Path | None:
     try:
-        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED), local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError):
+        folder = Path(snapshot_download(name, allow_patterns=list(DOWNLOADED), local_files_only=True))
+    except (OSError, ValueError):
+        # Not there, known to be incomplete, or a name that no hub has.
         return None
+    return folder if _has_weights(folder) else None
 
 
-def _hub_answers(timeout_s: float) -> bool:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return False
+def _reach_hub(timeout_s: float) -> None:
+    """Return if the hub answers in time; TransientError says why not."""
+    if constants.is_offline_mode():
+        raise TransientError("HF_HUB_OFFLINE is set")
+    # httpx's timeouts cover neither the look-up of the name nor the sum of all steps: this one does.
+    thread = OneThread("hub-probe")
     try:
-        httpx.head(ENDPOINT, timeout=timeout_s)
-    except httpx.HTTPError:
-        return False
-    return True
+        # Any answer will do, since mirrors differ in what their root holds; where a proxy refuses, the download fails.
+        thread.submit(partial(httpx.head, constants.ENDPOINT, timeout=timeout_s)).result(timeout_s)
+    except (httpx.HTTPError, TimeoutError) as error:
+        raise TransientError(f"{constants.ENDPOINT} can't be reached within {timeout_s:g} s ({error!r})") from error
+    finally:
+        thread.close()
 
 
 def _download(name: str) -> Path:
+    """Return the folder of a model fetched from the hub; TransientError if that failed, FatalError if it never can."""
     try:
-        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
+        folder = Path(snapshot_download(name, allow_patterns=list(DOWNLOADED), endpoint=constants.ENDPOINT))
     except RepositoryNotFoundError as error:
         raise FatalError(f"the hub has no model {name!r}, or it is private: set HF_TOKEN, or another name") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise FatalError(
-            f"the model {name!r} could not be fetched from {ENDPOINT} ({type(error).__name__}); "
-            "set RERANK_WORKER_MODELS=auto to fall back to the offline models"
+    except Exception as error:
+        raise TransientError(
+            f"the model {name!r} could not be fetched from {constants.ENDPOINT}: "
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         ) from error
+    if not _has_weights(folder):
+        raise FatalError(f"the model {name!r} has no safetensors weights on the hub; name one that has, or a folder")
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    # Other libraries, and downloads that were cut off, leave folders in the cache with a file or two.
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

@@ -1,19 +1,36 @@
-"""The offline models, built for real, and where models come from when the hub is away."""
+"""The offline models, built and scored for real."""
 
+import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from worker.errors import FatalError
-from worker.local import offline_models
 from worker.local.offline_models import GOLDEN_SCORES, cross_encoder_folder
 from worker.models import ROLES, resolve
+from worker.rerank.stage import MicroBatchedReranker
 from worker.rerank.torch_scorer import TorchScorer
 from worker.settings import RerankSettings, Settings
+from worker.types import Candidate, Query
 
 pytestmark = pytest.mark.slow
+
+
+QUERIES = [
+    "capital of france",
+    "What permissions does Debezium need on MySQL?",
+    "replication user privileges " * 80,  # about half the window
+    "kafka consumer groups and their partitions " * 120,  # more than the window
+]
+DOCUMENTS = ["Paris.", "", "word " * 200, "Debezium reads the binlog. " * 300, *(text for _, text, _ in GOLDEN_SCORES)]
+CANDIDATES = [Candidate(str(rank), text, rank, distance=0.0) for rank, text in enumerate(DOCUMENTS, 1)]
+
+
+def a_query(text: str) -> Query:
+    return Query("q", text, "documents", top_k=20, top_n=3)
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +52,35 @@ def test_a_damaged_build_is_noticed_and_built_again(folder: Path) -> None:
     assert weights.read_bytes() == whole
 
 
-def test_scores_equal_those_of_predict_whatever_the_batch(folder: Path) -> None:
-    queries = ["capital of france", "What permissions does Debezium need on MySQL?"]
-    documents = ["Paris.", "word " * 700, *(document for _, document, _ in GOLDEN_SCORES)]
-    scorer = TorchScorer(folder, "offline", RerankSettings(device="cpu"))
+def test_processes_that_build_at_once_agree_and_leave_nothing_behind(tmp_path: Path) -> None:
+    script = f"from worker.local.offline_models import *; print(cross_encoder_folder(Path({str(tmp_path)!r})))"
+    builders = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    folders = {builder.communicate(timeout=150)[0].splitlines()[-1] for builder in builders}
+    assert [builder.returncode for builder in builders] == [0, 0, 0]
+    [folder] = map(Path, folders)
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, "lock"}
+
+
+def test_a_built_model_needs_no_right_to_write(folder: Path) -> None:
+    lock = folder.parent / "lock"
+    lock.unlink(missing_ok=True)
+    assert cross_encoder_folder(folder.parents[1]) == folder
+    assert not lock.exists()
+
+
+async def test_scores_equal_those_of_predict_whatever_batch_a_pair_travels_in(folder: Path) -> None:
     reference = CrossEncoder(str(folder), device="cpu")
-    for query in queries:
-        expected = reference.predict([(query, document) for document in documents], activation_fn=torch.nn.Identity())
-        pairs = scorer.encode(query, documents)
-        assert scorer.score(pairs) == pytest.approx(list(expected), abs=1e-4)
-        assert [scorer.score([pair])[0] for pair in pairs] == pytest.approx(list(expected), abs=1e-4)
+    pairs = [(query, document) for query in QUERIES for document in DOCUMENTS]
+    expected = reference.predict(pairs, activation_fn=torch.nn.Identity()).reshape(len(QUERIES), -1)
+    for limits in ({"batch_pairs": 1}, {"batch_pairs": 5, "batch_tokens": 1_024}, {"batch_pairs": 64}):
+        settings = RerankSettings.model_validate({"device": "cpu", **limits})
+        scorer = TorchScorer(folder, "offline", settings)
+        reranker = MicroBatchedReranker(scorer, settings, prior_weight=0, on_batch=lambda _: None)
+        rankings = await asyncio.gather(*(reranker.rerank(a_query(text), CANDIDATES) for text in QUERIES))
+        await reranker.close()
+        for ranking, scores in zip(rankings, expected, strict=True):
+            by_recall = sorted(ranking, key=lambda context: context.candidate.recall_rank)
+            assert [context.logit for context in by_recall] == pytest.approx(list(scores), abs=1e-4)
 
 
 def test_every_role_resolves_offline(tmp_path: Path, cache_dir: Path) -> None:
@@ -54,28 +90,3 @@ def test_every_role_resolves_offline(tmp_path: Path, cache_dir: Path) -> None:
     assert models["embedding"].name == Settings().recall.embedding_model
     assert models["cross-encoder"].name == "rerank-worker/offline-cross-encoder-v1"
     assert models["cross-encoder"].prior_weight == 12.5
-
-
-def test_without_a_hub_auto_takes_the_offline_models_at_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache_dir: Path
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert resolve("embedding", Settings(cache_dir=cache_dir)).source in {"bundled", "cache"}
-
-
-def test_another_model_is_never_swapped_silently(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    settings = Settings.model_validate({"rerank": {"model": "somebody/else"}})
-    with pytest.raises(FatalError, match=r"somebody/else.*have an offline stand-in"):
-        resolve("cross-encoder", settings)
-
-
-def test_a_folder_is_taken_as_it_is(folder: Path) -> None:
-    model = resolve("cross-encoder", Settings.model_validate({"rerank": {"model": str(folder)}}))
-    assert (model.source, model.path, model.prior_weight) == ("folder", folder, 0.0)
-
-
-def test_a_missing_package_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline_models, "LLM_PACKAGE", "not-installed-anywhere")
-    with pytest.raises(FatalError, match=r"rerank-worker\[llm\]"):
-        resolve("llm", Settings(models="offline"))

@@ -10,7 +10,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from worker.errors import FatalError
 
@@ -60,16 +60,27 @@ def cross_encoder_folder(cache_dir: Path) -> Path:
     """Return the built cross-encoder's folder, which plain ``CrossEncoder(path)`` loads.
 
     Built, or built anew when a file of it is damaged, under a lock: several processes may start at once. Blocks for
-    seconds when it builds. FatalError if the base weights are missing or not the ones the adapter was made for, or if
-    the built model does not give its golden scores.
+    seconds when it builds; one that is built needs only to be read. FatalError if the base weights are missing or not
+    the ones the adapter was made for, if the built model does not give its golden scores, or if the folder can't be
+    written.
     """
     models = cache_dir.expanduser() / "models"
-    models.mkdir(parents=True, exist_ok=True)
     folder = models / f"offline-cross-encoder-{ADAPTER_SHA256[:12]}"
-    with FileLock(models / "lock", timeout=BUILD_TIMEOUT_S):
-        if not _intact(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            _build(folder)
+    if _intact(folder):
+        return folder
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with FileLock(models / "lock", timeout=BUILD_TIMEOUT_S):
+            if not _intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                _build(folder)
+    except Timeout as error:
+        raise FatalError(f"another process has been building a model for {BUILD_TIMEOUT_S:g} s: {error}") from error
+    except OSError as error:
+        raise FatalError(
+            f"the offline cross-encoder can't be built in {models}: {error}; "
+            "set RERANK_WORKER_CACHE_DIR to a folder that can be written"
+        ) from error
     return folder
 
 
