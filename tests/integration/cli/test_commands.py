@@ -81,6 +81,8 @@ def test_asking_with_no_worker_running_says_so(kafka_settings: Callable[..., Kaf
         KAFKA__BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
         KAFKA__QUERY_TOPIC=kafka.query_topic,
         KAFKA__ANSWER_TOPIC=kafka.answer_topic,
+        KAFKA__DEAD_LETTER_TOPIC=kafka.dead_letter_topic,
+        KAFKA__GROUP_ID=kafka.group_id,
     )
     assert ended.returncode == 1
     assert "no worker is in the group" in ended.stderr
