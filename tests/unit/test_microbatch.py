@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -58,6 +59,32 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+@dataclass
+class Clock:
+    """The loop's own clock, moved on by hand."""
+
+    moved_s: float = 0.0
+
+    async def advance(self, seconds: float) -> None:
+        await turns()  # what has been asked for before the move happens before it
+        self.moved_s += seconds
+        await turns()
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock, loop = Clock(), asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + clock.moved_s)
+    return clock
+
+
+async def turns() -> None:
+    """Let the loop do all that is ready."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_items_of_concurrent_jobs_share_a_batch() -> None:
     runner = FakeRunner()
     async with a_batcher(runner) as (batcher, _):
@@ -83,6 +110,40 @@ async def test_a_full_batch_leaves_without_lingering() -> None:
     runner = FakeRunner()
     async with a_batcher(runner, max_wait_s=60) as (batcher, _), asyncio.timeout(5):
         assert await batcher.submit([1, 2, 3, 4]) == [2, 4, 6, 8]
+
+
+async def test_lingering_counts_from_the_first_waiting_item_not_from_the_last_batch(clock: Clock) -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner, max_wait_s=100) as (batcher, _):
+        for item in (1, 10):
+            await clock.advance(1_000)
+            first = asyncio.create_task(batcher.submit([item]))
+            await clock.advance(95)
+            second = asyncio.create_task(batcher.submit([item + 1]))
+            await turns()
+            assert not first.done()
+            await clock.advance(5)
+            await asyncio.gather(first, second)
+    assert [sorted(batch) for batch in runner.batches] == [[1, 2], [10, 11]]
+
+
+async def test_items_that_waited_for_a_busy_function_leave_as_soon_as_it_is_free(clock: Clock) -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner, max_wait_s=100) as (batcher, _):
+        running = asyncio.create_task(batcher.submit([1]))
+        await clock.advance(100)
+        await until(lambda: len(runner.batches) == 1)
+        waiting = asyncio.create_task(batcher.submit([2]))
+        await clock.advance(100)
+        runner.release.release(2)
+        assert await asyncio.gather(running, waiting) == [[2], [4]]
+
+
+async def test_the_first_in_line_goes_however_its_cost_compares() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner) as (batcher, _):
+        await batcher.submit([900] + [1] * 20)
+    assert runner.batches[0] == [900]
 
 
 async def test_the_padded_cost_of_a_batch_stays_in_budget() -> None:
@@ -219,6 +280,96 @@ def test_every_job_ends_once_with_its_own_results(jobs: list[list[int]], max_ite
         assert sum(report.items for report in reports) == sum(map(len, jobs))
         for report in reports:
             assert report.items == 1 or (report.items <= max_items and report.padded_cost <= max_cost)
+
+    asyncio.run(scenario())
+
+
+JOBS = st.lists(st.tuples(st.integers(1, 40), st.sampled_from([False] * 9 + [True])), max_size=8)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), JOBS),
+        st.tuples(st.just("cancel"), st.integers(0, 9)),
+        st.tuples(st.just("release"), st.integers(1, 4)),
+        st.tuples(st.just("turns"), st.none()),
+    ),
+    max_size=25,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    cost: int
+    poison: bool
+
+
+@dataclass
+class Play:
+    """Jobs submitted and cancelled in a given order, and batches that run when the order says so."""
+
+    jobs: list[tuple[list[Item], "asyncio.Task[list[Item]]"]] = field(default_factory=list)
+    cancelled: set[int] = field(default_factory=set)
+    scored: list[Item] = field(default_factory=list)
+    permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def run(self, items: Sequence[Item]) -> list[Item]:
+        assert self.permits.acquire(timeout=10)
+        if any(item.poison for item in items):
+            raise ValueError("poison")
+        self.scored.extend(items)
+        return list(items)
+
+    async def step(self, batcher: MicroBatcher[Item, Item], kind: str, argument: Any) -> None:
+        if kind == "submit":
+            items = [Item(cost, poison) for cost, poison in argument]
+            self.jobs.append((items, asyncio.create_task(batcher.submit(items))))
+        elif kind == "cancel" and argument < len(self.jobs):
+            if self.jobs[argument][1].cancel():
+                self.cancelled.add(argument)
+        elif kind == "release":
+            self.permits.release(argument)
+        else:
+            await turns()
+
+    async def outcomes(self) -> "list[list[Item] | BaseException]":
+        tasks = [task for _, task in self.jobs]
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+    def right(self, number: int, outcome: "list[Item] | BaseException", *, closed_early: bool) -> bool:
+        items = self.jobs[number][0]
+        if number in self.cancelled:
+            return isinstance(outcome, asyncio.CancelledError)
+        if isinstance(outcome, ClosedError):
+            return closed_early
+        if any(item.poison for item in items):
+            return isinstance(outcome, ValueError)
+        return outcome == items
+
+
+@given(steps=STEPS, max_items=st.integers(1, 6), max_cost=st.integers(1, 120), close_early=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_every_job_ends_exactly_once_and_as_it_should(
+    steps: list[tuple[str, Any]], max_items: int, max_cost: int, close_early: bool
+) -> None:
+    async def scenario() -> None:
+        play = Play()
+        batcher: MicroBatcher[Item, Item] = MicroBatcher(
+            play.run,
+            name="test",
+            max_items=max_items,
+            max_cost=max_cost,
+            max_wait_s=0,
+            cost=lambda item: item.cost,
+            on_batch=lambda _: None,
+        )
+        for kind, argument in steps:
+            await play.step(batcher, kind, argument)
+        play.permits.release(10_000)
+        if not close_early:
+            await play.outcomes()
+        await batcher.close(timeout_s=10)
+        for number, outcome in enumerate(await play.outcomes()):
+            assert play.right(number, outcome, closed_early=close_early), (play.jobs[number], outcome)
+        assert len(play.scored) == len(set(play.scored)), "an item was scored twice"
 
     asyncio.run(scenario())
 
