@@ -59,10 +59,13 @@ def _prepare(context: typer.Context) -> None:
 @app.command()
 def run() -> None:
     """Consume query events until SIGTERM, then drain. Settings: see `config` and docs/settings.md."""
-    from worker.app import run_worker
     from worker.settings_check import load_settings
 
-    raise typer.Exit(asyncio.run(run_worker(load_settings())))
+    settings = load_settings()
+    # After the settings, so that a wrong one is told at once and not when torch is loaded.
+    from worker.app import run_worker
+
+    raise typer.Exit(asyncio.run(run_worker(settings)))
 
 
 @app.command()
@@ -84,13 +87,15 @@ def ingest(
     ] = False,
 ) -> None:
     """Bring a collection up to date with documents; what is unchanged is skipped, so it can be run again any time."""
-    from worker.ingest.command import ingest_with_progress
     from worker.settings_check import load_settings
 
     if bool(paths) == bool(sample):
         raise typer.BadParameter("give paths or --sample, one of the two")
+    settings = load_settings()
+    from worker.ingest.command import ingest_with_progress
+
     ingest_with_progress(
-        load_settings(), out, paths=paths or [], sample=sample, collection=collection, skip_rejected=skip_invalid
+        settings, out, paths=paths or [], sample=sample, collection=collection, skip_rejected=skip_invalid
     )
 
 

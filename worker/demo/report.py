@@ -8,10 +8,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from schemas.events import AnswerEvent, AnswerStatus, CandidateInfo
+from schemas.events import Answer, AnswerEvent, AnswerStatus, CandidateInfo, ContextInfo
 
 # Enough to see what was dropped without scrolling past what was kept.
-CANDIDATES_SHOWN = 8
+CANDIDATES_SHOWN = 6
 STATUS_STYLE = {
     AnswerStatus.OK: "green",
     AnswerStatus.DEGRADED: "yellow",
@@ -25,9 +25,8 @@ def print_answer(console: Console, answer: AnswerEvent) -> None:
     parts: list[RenderableType] = []
     if answer.candidates or answer.contexts:
         parts.append(_ranking(answer))
-    parts.append(_answer(answer))
-    parts.append(_timings(answer))
-    title = Text.assemble(answer.query_text, "  ", (answer.status.value, STATUS_STYLE[answer.status]))
+    parts += [_answer(answer), Text(), _timings(answer)]
+    title = Text.assemble((answer.query_text, "bold"), "  ", (answer.status.value, STATUS_STYLE[answer.status]))
     console.print(Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED, padding=(0, 1)))
 
 
@@ -42,44 +41,42 @@ def move(recall_rank: int, rerank_rank: int) -> Text:
     return Text(f"{path}=", style="dim")
 
 
-def latency_table(quantiles: Mapping[str, tuple[float, float]]) -> Table:
+def latency_table(quantiles: Mapping[str, tuple[float, float]]) -> RenderableType:
     """Return a table of p50 and p95 per stage, given in seconds."""
-    table = Table(
-        title="Latency, from the worker's own /metrics", box=box.SIMPLE_HEAD, title_justify="left", min_width=40
-    )
-    table.add_column("stage", ratio=1)
-    table.add_column("p50", justify="right")
-    table.add_column("p95", justify="right")
+    table = Table(title="Latency per stage, from the worker's own /metrics", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("stage", min_width=16)
+    table.add_column("p50", justify="right", min_width=12)
+    table.add_column("p95", justify="right", min_width=12)
     for stage, (p50_s, p95_s) in quantiles.items():
-        table.add_row(stage, _milliseconds(p50_s), _milliseconds(p95_s))
-    return table
+        table.add_row(stage, _duration(p50_s), _duration(p95_s))
+    return Group(table, Text(" Estimated within histogram buckets, as Prometheus does: coarse for few events.", "dim"))
 
 
 def _ranking(answer: AnswerEvent) -> Table:
     kept = {context.document_id for context in answer.contexts}
     table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
     table.add_column("recall", justify="right", width=6)
-    table.add_column("move", width=12, no_wrap=True)
-    table.add_column("score", justify="right", width=7)
+    table.add_column("reranked", width=11, no_wrap=True)
+    table.add_column("score", justify="right", width=6)
     table.add_column("document", ratio=1, no_wrap=True, overflow="ellipsis")
-    shown = _shown(answer.candidates or answer.contexts, kept)
+    candidates = answer.candidates or answer.contexts
+    shown = _shown(candidates, kept)
     for candidate in shown:
         is_kept = candidate.document_id in kept
-        score = "-" if candidate.rerank_score is None else f"{candidate.rerank_score:.2f}"
         table.add_row(
             str(candidate.recall_rank),
-            move(candidate.recall_rank, candidate.rerank_rank) if is_kept else Text("dropped", style="dim"),
-            score,
-            _label(candidate),
+            move(candidate.recall_rank, candidate.rerank_rank) if is_kept else "dropped",
+            "-" if candidate.rerank_score is None else f"{candidate.rerank_score:.2f}",
+            _label(candidate, is_kept=is_kept),
             style=None if is_kept else "dim",
         )
-    hidden = len(answer.candidates or answer.contexts) - len(shown)
-    if hidden:
+    if hidden := len(candidates) - len(shown):
         table.add_row("", "", "", Text(f"… and {hidden} more, dropped", style="dim"))
     return table
 
 
 def _shown(candidates: Sequence[CandidateInfo], kept: set[str]) -> list[CandidateInfo]:
+    """Return those worth a line: the first ones, and what was kept from further down."""
     return [
         candidate
         for candidate in candidates
@@ -87,31 +84,46 @@ def _shown(candidates: Sequence[CandidateInfo], kept: set[str]) -> list[Candidat
     ]
 
 
-def _label(candidate: CandidateInfo) -> Text:
-    title = str(candidate.metadata.get("title", candidate.document_id))
-    return Text.assemble((title, "bold"), "  ", (candidate.text.replace("\n", " "), "dim"))
+def _label(candidate: CandidateInfo, *, is_kept: bool) -> Text:
+    text = " ".join(candidate.text.split())
+    return Text.assemble((_title(candidate), "bold" if is_kept else ""), "  ", (text, "dim"))
+
+
+def _title(candidate: CandidateInfo) -> str:
+    return str(candidate.metadata.get("title", candidate.document_id))
 
 
 def _answer(answer: AnswerEvent) -> RenderableType:
     if answer.answer is not None:
-        cited = ", ".join(answer.answer.citations) or "none given"
-        return Text.assemble(
-            answer.answer.text, "\n", ("cites: ", "dim"), (cited, "cyan"), ("   by: ", "dim"), answer.answer.model
-        )
-    if answer.status is AnswerStatus.NO_CONTEXT:
-        return Text(
-            "Not in the documents: nothing reached the minimum score, so the LLM was not asked.", style="yellow"
-        )
+        return Group(Text(answer.answer.text), *_citations(answer.answer, answer.contexts))
     if answer.degradations:
         reasons = "; ".join(f"{each.stage}: {each.reason}" for each in answer.degradations)
         return Text(f"Degraded: {reasons}", style="yellow")
-    return Text("No answer was asked for." if answer.status is AnswerStatus.OK else "Too late.", style="dim")
+    told = {
+        AnswerStatus.NO_CONTEXT: "Not in the documents: nothing reached the minimum score, so nothing was made up.",
+        AnswerStatus.EXPIRED: "Too late: the query's deadline had passed.",
+    }
+    return Text(told.get(answer.status, "No answer was asked for."), style="yellow" if answer.status in told else "dim")
+
+
+def _citations(answer: Answer, contexts: Sequence[ContextInfo]) -> list[Text]:
+    """Return the documents the answer cites, as it numbers them: by their place among the contexts."""
+    cited = [
+        Text.assemble((f"[{number}] ", "cyan"), _title(context), (f"  {context.document_id}", "dim"))
+        for number, context in enumerate(contexts, 1)
+        if context.document_id in answer.citations
+    ]
+    return [*cited, Text(f"by {answer.model}" if cited else f"by {answer.model}, without a citation", "dim")]
 
 
 def _timings(answer: AnswerEvent) -> Text:
     stages = answer.timings_ms.model_dump()
-    return Text("  ".join(f"{stage} {_milliseconds(ms / 1000)}" for stage, ms in stages.items()), style="dim")
+    return Text(" · ".join(f"{stage} {_duration(ms / 1000)}" for stage, ms in stages.items()), style="dim")
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:,.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"  # noqa: PLR2004 - 10 ms
+def _duration(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    milliseconds = seconds * 1000
+    # Whole milliseconds would make nothing of a fast stage.
+    return f"{milliseconds:.1f} ms" if 0 < milliseconds < 10 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - as said

@@ -68,8 +68,8 @@ class ServerProcess:
             self.stop()
             raise self._failed(f"was not ready after {timeout_s:g} s")
 
-    def stop(self) -> None:
-        """End the server and wait for it; without effect when it has ended."""
+    def stop(self) -> int:
+        """End the server, wait for it and return its exit code; when it has ended, that alone."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -78,6 +78,7 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        return self._process.returncode
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,11 +22,11 @@ from worker.local import offline_models
 from worker.local.broker import Kind, LocalBroker, local_broker
 from worker.local.chroma import local_chroma
 from worker.local.kafka import RESOLVE_TIMEOUT_S, START_TIMEOUT_S
-from worker.local.llm import local_llm
+from worker.local.llm import LocalLlm, local_llm
 from worker.local.process import TAIL_LINES, await_condition
 from worker.settings import Settings
 
-# Fetching Kafka's jars, then every server's start one after the other.
+# Fetching Kafka's jars, then its start, with an address taken meanwhile tried again.
 UP_TIMEOUT_S = RESOLVE_TIMEOUT_S + 3 * START_TIMEOUT_S
 DOWN_TIMEOUT_S = 40.0
 
@@ -63,20 +64,25 @@ class StackState:
 @contextmanager
 def running_stack(settings: Settings, data_dir: Path, *, llm: bool = True) -> Iterator[StackState]:
     """Run every server on ``data_dir``, create the worker's topics, yield where things are. Blocks; FatalError."""
-    topics = worker_topics(settings.kafka)
-    with (
-        local_broker(settings.cache_dir, data_dir / "kafka", mock_topics=topics) as broker,
-        local_chroma(data_dir / "chroma") as chroma,
-    ):
-        if broker.kind != "mock":
-            kafka = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
-            ensure(kafka, create=True)
-        state = _state(broker, chroma.host, chroma.port, data_dir)
-        if not llm:
-            yield state
-            return
-        with local_llm(offline_models.llm_file(), offline_models.LLM_NAME, data_dir / "llm") as endpoint:
-            yield StackState(**{**asdict(state), "llm_base_url": endpoint.base_url, "llm_model": endpoint.model})
+    # Each takes seconds, most of them spent waiting: they start side by side and end one after the other.
+    with ExitStack() as servers:
+        with ThreadPoolExecutor(thread_name_prefix="starting") as starting:
+            broker_started = starting.submit(_start_broker, servers, settings, data_dir)
+            chroma_started = starting.submit(servers.enter_context, local_chroma(data_dir / "chroma"))
+            llm_started = starting.submit(_start_llm, servers, data_dir) if llm else None
+            # Waited for in here, so that Ctrl-C ends no server before the start of all is over.
+            broker, chroma = broker_started.result(), chroma_started.result()
+            endpoint = None if llm_started is None else llm_started.result()
+        yield StackState(
+            pid=os.getpid(),
+            kafka=broker.bootstrap_servers,
+            kafka_kind=broker.kind,
+            chroma_host=chroma.host,
+            chroma_port=chroma.port,
+            llm_base_url=None if endpoint is None else endpoint.base_url,
+            llm_model=None if endpoint is None else endpoint.model,
+            data_dir=str(data_dir),
+        )
 
 
 def up(settings: Settings) -> StackState:
@@ -141,16 +147,17 @@ def _alive(pid: int) -> bool:
     return b"worker.local.stack" in command
 
 
-def _state(broker: LocalBroker, chroma_host: str, chroma_port: int, data_dir: Path) -> StackState:
-    return StackState(
-        pid=os.getpid(),
-        kafka=broker.bootstrap_servers,
-        kafka_kind=broker.kind,
-        chroma_host=chroma_host,
-        chroma_port=chroma_port,
-        llm_base_url=None,
-        llm_model=None,
-        data_dir=str(data_dir),
+def _start_broker(servers: ExitStack, settings: Settings, data_dir: Path) -> LocalBroker:
+    topics = worker_topics(settings.kafka)
+    broker = servers.enter_context(local_broker(settings.cache_dir, data_dir / "kafka", mock_topics=topics))
+    if broker.kind != "mock":
+        ensure(settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers}), create=True)
+    return broker
+
+
+def _start_llm(servers: ExitStack, data_dir: Path) -> LocalLlm:
+    return servers.enter_context(
+        local_llm(offline_models.llm_file(), offline_models.LLM_NAME, data_dir / "llm"),
     )
 
 

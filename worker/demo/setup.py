@@ -1,0 +1,44 @@
+"""How the demo configures its worker: the user's settings, moved to names and ports of the demo's own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.local.process import free_port
+from worker.models import ResolvedModel
+from worker.settings import ENV_PREFIX, Settings
+
+NAME = "rerank-worker-demo"
+
+# Measured on this corpus (see README.md beside this): above the off-topic questions, below all but one answerable one.
+# For the offline cross-encoder only: another model's scores have another scale.
+OFFLINE_MIN_SCORE = 0.0
+
+# A few sentences: the LLM has one core.
+MAX_ANSWER_TOKENS = 64
+
+
+def own_variables(cross_encoder: ResolvedModel) -> dict[str, str]:
+    """Return the worker's settings as environment variables; a running stack or another demo is left alone."""
+    variables = {
+        "KAFKA__QUERY_TOPIC": f"{NAME}.queries",
+        "KAFKA__ANSWER_TOPIC": f"{NAME}.answers",
+        "KAFKA__DEAD_LETTER_TOPIC": f"{NAME}.queries.dlq",
+        "KAFKA__GROUP_ID": NAME,
+        "RECALL__COLLECTION": NAME,
+        "ANSWER__MAX_TOKENS": str(MAX_ANSWER_TOKENS),
+        "TELEMETRY__HOST": "127.0.0.1",
+        "TELEMETRY__PORT": str(free_port()),
+        "TELEMETRY__LOG_FORMAT": "console",
+    }
+    if cross_encoder.source == "bundled":
+        variables["RERANK__MIN_SCORE"] = str(OFFLINE_MIN_SCORE)
+    return {f"{ENV_PREFIX}{name}": value for name, value in variables.items()}
+
+
+def settings_with(variables: Mapping[str, str]) -> Settings:
+    """Return the settings of a process that is started with these environment variables besides the present ones."""
+    sections: dict[str, Any] = {}
+    for variable, value in variables.items():
+        section, name = variable.removeprefix(ENV_PREFIX).lower().split("__")
+        sections.setdefault(section, {})[name] = value
+    return Settings(**sections)
