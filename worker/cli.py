@@ -201,11 +201,13 @@ def models(
 @local.command()
 def up() -> None:
     """Start the stack, or find it running, and print how a worker uses it."""
+    from worker.local.broker import LocalBroker
     from worker.local.stack import up as start
     from worker.settings_check import load_settings
 
     with err.status("starting Kafka, Chroma and the LLM"):
         state = start(load_settings())
+    err.print(f"broker: {LocalBroker(state.kafka, state.kafka_kind).description}", highlight=False)
     for name, value in state.environment().items():
         print(f"export {name}={value}")  # noqa: T201 - for `eval "$(rerank-worker local up)"`
 

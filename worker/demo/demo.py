@@ -33,15 +33,15 @@ UNANSWERABLE = 1
 # Loading torch and two models from a cold disk.
 READY_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 120.0
-EXIT_TERMINATED = 143
 
 
 def run_demo(settings: Settings, console: Console) -> None:
     """Run the demo and leave nothing behind. Blocks for about a minute; FatalError says what failed and where logs are.
 
-    For the main thread: SIGTERM ends it as Ctrl-C does.
+    For the main thread: it takes SIGTERM and SIGINT for itself, and ends as cleanly at them.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     started_s = time.monotonic()
     console.rule("[bold]rerank-worker demo")
     with _scratch() as data_dir:
@@ -143,8 +143,10 @@ def _scratch() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_TERMINATED)
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # Servers that are just starting are waited for: seconds in which nothing else would seem to happen.
+    Console(stderr=True).print("Stopping everything …")
+    raise SystemExit(128 + number)
 
 
 def _say(console: Console, what: str) -> None:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
 from worker.errors import FatalError
 from worker.local.docker_kafka import docker_kafka, engine_missing
 from worker.local.kafka import java_kafka, missing_tools
 from worker.local.mock_kafka import mock_kafka
-
-logger = structlog.get_logger()
 
 BOOTSTRAP_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 
@@ -35,7 +31,7 @@ class LocalBroker:
             "external": f"the one {BOOTSTRAP_VARIABLE} names",
             "docker": "Apache Kafka in a container",
             "java": "Apache Kafka, one KRaft node from its published jars",
-            "mock": "librdkafka's mock cluster: in memory, without transactions, for a look only",
+            "mock": "librdkafka's mock: in memory, no transactions, for a look only",
         }[self.kind]
 
 
@@ -74,5 +70,4 @@ def local_broker(
                 yield LocalBroker(address, kind)
         case "mock":
             with mock_kafka(data_dir, mock_topics, partitions=4) as address:
-                logger.warning("no real Kafka can run here: in memory, without transactions", broker="librdkafka mock")
                 yield LocalBroker(address, kind)
