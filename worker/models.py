@@ -59,14 +59,17 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     if folder.is_dir():
         return ResolvedModel(role, name, folder, "folder")
     if settings.models == "offline":
-        return _offline(role, name, settings, why="RERANK_WORKER_MODELS=offline")
+        return _offline(role, name, settings)
     try:
         return _from_hub(role, name, settings)
     except TransientError as error:
         why = str(error)
         if settings.models == "hub":
-            raise FatalError(f"{why}; RERANK_WORKER_MODELS=auto would fall back to the offline models") from error
-    model = _offline(role, name, settings, why=why)
+            raise FatalError(f"{why}; RERANK_WORKER_MODELS=auto takes an offline stand-in where there is one") from error
+    try:
+        model = _offline(role, name, settings)
+    except FatalError as error:
+        raise FatalError(f"{error} ({why})") from error
     logger.info("taking the offline model", role=role, wanted=name, taken=model.name, reason=why)
     return model
 
@@ -80,7 +83,7 @@ def _from_hub(role: Role, name: str, settings: Settings) -> ResolvedModel:
     return ResolvedModel(role, name, _download(name), "hub")
 
 
-def _offline(role: Role, name: str, settings: Settings, *, why: str) -> ResolvedModel:
+def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
     if role == "embedding" and name == DEFAULT_EMBEDDING:
         # The very same weights: collections built with one can be searched with the other.
         return ResolvedModel(role, name, offline_models.embedding_folder(), "bundled")
@@ -93,8 +96,8 @@ def _offline(role: Role, name: str, settings: Settings, *, why: str) -> Resolved
             offline_models.CROSS_ENCODER_PRIOR_WEIGHT,
         )
     raise FatalError(
-        f"the {role} model {name!r} is no folder here and can't be fetched: {why}; only {DEFAULT_EMBEDDING!r} and "
-        f"{DEFAULT_CROSS_ENCODER!r} have an offline stand-in"
+        f"the {role} model {name!r} is neither a folder here nor to be had from a hub (RERANK_WORKER_MODELS="
+        f"{settings.models}); only {DEFAULT_EMBEDDING!r} and {DEFAULT_CROSS_ENCODER!r} have an offline stand-in"
     )
 
 

