@@ -65,7 +65,7 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     except TransientError as error:
         why = str(error)
         if settings.models == "hub":
-            raise FatalError(f"{why}; RERANK_WORKER_MODELS=auto takes an offline stand-in where there is one") from error
+            raise FatalError(f"{why}; RERANK_WORKER_MODELS=auto takes a stand-in where there is one") from error
     try:
         model = _offline(role, name, settings)
     except FatalError as error:
