@@ -109,7 +109,13 @@ def _answer(answer: AnswerEvent) -> RenderableType:
 def _citations(answer: Answer, contexts: Sequence[ContextInfo]) -> list[Text]:
     """Return the documents the answer cites, as it numbers them: by their place among the contexts."""
     cited = [
-        Text.assemble((f"[{number}] ", "cyan"), _title(context), (f"  {context.document_id}", "dim"))
+        Text.assemble(
+            (f"[{number}] ", "cyan"),
+            context.document_id,
+            (f"  {_title(context)}", "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
         for number, context in enumerate(contexts, 1)
         if context.document_id in answer.citations
     ]

@@ -1,7 +1,6 @@
-"""The commands against real servers, and the README's demo as a user runs it."""
+"""The commands against real servers, as a user runs them."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,34 +86,3 @@ def test_asking_with_no_worker_running_says_so(kafka_settings: Callable[..., Kaf
     assert ended.returncode == 1
     assert "no worker is in the group" in ended.stderr
     assert "rerank-worker run" in ended.stderr
-
-
-def readme_commands() -> list[str]:
-    return re.findall(r"^```sh\n(make [a-z]+)\n```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-
-
-def test_the_readme_shows_the_two_commands_and_ci_runs_its_test_command() -> None:
-    assert readme_commands() == ["make demo", "make test"]
-    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
-
-
-@pytest.mark.timeout(400)
-def test_the_demo_of_the_readme_runs_by_itself() -> None:
-    # `make demo` without its set-up, which whoever runs this test has done.
-    assert "rerank-worker demo" in (ROOT / "Makefile").read_text()
-    demo = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "demo"],
-        env={**os.environ, "COLUMNS": "80", "RERANK_WORKER_MODELS": "offline"},
-        capture_output=True,
-        text=True,
-        timeout=380,
-        check=False,
-    )
-    assert demo.returncode == 0, demo.stderr
-    assert "What permissions does Debezium need on MySQL?  ok" in demo.stdout
-    assert "no_context" in demo.stdout
-    assert re.search(r"\d+ → \d+ ▲\d+", demo.stdout)
-    assert "dropped" in demo.stdout
-    assert re.search(r"rerank +[\d.]+ m?s +[\d.]+ m?s", demo.stdout)
-    assert "Where to go next" in demo.stdout
-    assert max(map(len, demo.stdout.splitlines())) <= 80

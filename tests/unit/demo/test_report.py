@@ -85,6 +85,12 @@ def test_an_answer_is_shown_with_what_it_cites() -> None:
     assert "without a citation" not in text
 
 
+def test_a_cited_document_keeps_its_id_however_long_its_title_is() -> None:
+    document = candidate(1, 1) | {"document_id": "the-id", "metadata": {"title": "Long " * 30}}
+    answer = {"text": "So [1].", "citations": ["the-id"], "model": "tiny"}
+    assert "[1] the-id  Long" in printed(example("ok", contexts=[document], candidates=None, answer=answer))
+
+
 def test_an_answer_that_cites_nothing_says_so() -> None:
     answer = {"text": "Some permissions.", "citations": [], "model": "tiny"}
     assert "by tiny, without a citation" in printed(example("ok", answer=answer))

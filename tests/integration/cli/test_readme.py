@@ -1,0 +1,116 @@
+"""The README's demo, as a newcomer runs it, and what happens when somebody stops it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[3]
+# `make demo` on the environment these tests run in; `-o`: whoever runs them has set it up.
+MAKE_DEMO = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "demo"]
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "a path with spaces"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def start(scratch: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts a command beside stale settings of another worker; ends what a failing test leaves."""
+    started: list[subprocess.Popen[str]] = []
+
+    def popen(command: list[str], cwd: Path) -> "subprocess.Popen[str]":
+        environment = {
+            **os.environ,
+            "COLUMNS": "80",
+            "TMPDIR": str(scratch),
+            "RERANK_WORKER_MODELS": "offline",
+            "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS": "elsewhere.invalid:9092",
+            "RERANK_WORKER_RECALL__MODE": "embedded",
+        }
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield popen
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def of_this_run(scratch: Path) -> list[str]:
+    """Every process that was started with this run's temporary folder in its environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TMPDIR") == str(scratch):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def nothing_left(scratch: Path, *, within_s: float) -> bool:
+    deadline_s = time.monotonic() + within_s
+    while of_this_run(scratch):
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.1)
+    return not list(scratch.glob("rerank-worker-demo-*"))
+
+
+def test_the_demo_shows_what_it_promises_and_leaves_nothing(
+    start: Callable[..., "subprocess.Popen[str]"], scratch: Path
+) -> None:
+    demo = start(MAKE_DEMO, ROOT)
+    printed, _ = demo.communicate(timeout=380)
+    assert demo.returncode == 0, printed
+    assert printed.index("What permissions does Debezium need on MySQL?  ok") < printed.index("  no_context ")
+    assert re.search(r"\d+ → \d+ ▲\d+", printed)
+    assert "dropped" in printed
+    assert "Not in the documents" in printed
+    assert re.search(r"rerank +[\d.]+ m?s +[\d.]+ m?s", printed)
+    assert "Where to go next" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    assert nothing_left(scratch, within_s=20)
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "exit_code"), [("Starting", signal.SIGTERM, 143), ("Asking", signal.SIGINT, 130)]
+)
+def test_a_demo_that_is_stopped_says_so_and_leaves_nothing(
+    start: Callable[..., "subprocess.Popen[str]"], scratch: Path, moment: str, number: int, exit_code: int
+) -> None:
+    demo = start([sys.executable, "-m", "worker.cli", "demo"], scratch)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if moment in line:
+            break
+    # Ctrl-C in a terminal reaches the whole foreground group.
+    os.killpg(demo.pid, number)
+    printed, _ = demo.communicate(timeout=90)
+    assert demo.returncode == exit_code, printed
+    assert "Traceback" not in printed
+    assert printed.count("Stopping everything") == 1
+    assert nothing_left(scratch, within_s=20)
