@@ -1,7 +1,10 @@
 """What holds for every test: the developer's settings stay outside, and no property test is a race."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import settings
 
 from worker.settings import ENV_PREFIX
@@ -16,3 +19,10 @@ for name in list(os.environ):
 # Hypothesis' deadline of 200 ms per example is a timed assert: a busy machine fails it.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """A command run in this process quiets the logs; the next test may want to read them."""
+    yield
+    structlog.reset_defaults()
