@@ -131,7 +131,7 @@ class RerankSettings(_Section):
     threads: Annotated[int, Field(ge=0)] = 0
     """torch's threads on CPU; 0 is as many as this process may use."""
     max_length: Annotated[int, Field(ge=16)] = 512
-    """Tokens of one pair; the document is cut, never the query."""
+    """Tokens of one pair, cut as CrossEncoder does: the document first; a query only beyond half of it."""
     batch_pairs: Count = 64
     """Most pairs of one forward pass."""
     batch_tokens: Count = 16_384
