@@ -1,0 +1,155 @@
+"""`ask` and `tail` with a real worker at the other end: ingest, run and ask as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from worker.kafka.topics import ensure
+from worker.local.broker import LocalBroker
+from worker.local.chroma import LocalChroma
+from worker.local.process import ServerProcess, free_port
+from worker.settings import KafkaSettings
+
+pytestmark = pytest.mark.slow
+
+DOCUMENTS = {
+    "permissions": "Debezium's MySQL connector needs a dedicated replication user with REPLICATION SLAVE privileges.",
+    "groups": "Kafka consumer groups distribute partition reads across multiple consumers.",
+    "paris": "Paris is the capital and most populous city of France.",
+}
+QUESTION = "What is the capital of France?"
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def environment(broker: LocalBroker, chroma_server: LocalChroma) -> dict[str, str]:
+    """Topics, a group and a collection of these tests' own."""
+    name = f"cli-ask-{os.getpid()}"
+    kafka = KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers,
+        query_topic=f"{name}.queries",
+        answer_topic=f"{name}.answers",
+        dead_letter_topic=f"{name}.dead",
+        partitions=2,
+    )
+    ensure(kafka, create=True)
+    return {
+        **os.environ,
+        "COLUMNS": "100",
+        "RERANK_WORKER_MODELS": "offline",
+        "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "RERANK_WORKER_KAFKA__QUERY_TOPIC": kafka.query_topic,
+        "RERANK_WORKER_KAFKA__ANSWER_TOPIC": kafka.answer_topic,
+        "RERANK_WORKER_KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
+        "RERANK_WORKER_KAFKA__GROUP_ID": name,
+        "RERANK_WORKER_RECALL__HOST": chroma_server.host,
+        "RERANK_WORKER_RECALL__PORT": str(chroma_server.port),
+        "RERANK_WORKER_RECALL__COLLECTION": name,
+        "RERANK_WORKER_TELEMETRY__HOST": "127.0.0.1",
+        "RERANK_WORKER_TELEMETRY__PORT": str(free_port()),
+    }
+
+
+@pytest.fixture(scope="module")
+def cli(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """Runs a command while a worker runs that knows three documents."""
+    folder = tmp_path_factory.mktemp("cli")
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli", *arguments],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    documents = folder / "documents.jsonl"
+    documents.write_text("\n".join(json.dumps({"id": name, "text": text}) for name, text in DOCUMENTS.items()))
+    assert "3 added" in run("ingest", str(documents)).stdout
+    command = [sys.executable, "-m", "worker.cli", "run"]
+    port = environment["RERANK_WORKER_TELEMETRY__PORT"]
+    with ServerProcess("worker", command, log_path=folder / "worker.log", environment=environment) as worker:
+        worker.await_ready(lambda: is_ready(f"http://127.0.0.1:{port}/ready"), timeout_s=120)
+        yield run
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=1).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_an_answer_is_printed_with_its_ranking_and_citations(cli: Cli) -> None:
+    asked = cli("ask", QUESTION)
+    assert asked.returncode == 0, asked.stderr
+    assert f"{QUESTION}  ok" in asked.stdout
+    assert "[1] paris" in asked.stdout
+    assert "→ 1" in asked.stdout
+    assert asked.stderr == ""
+
+
+def test_json_is_the_answer_event_alone(cli: Cli) -> None:
+    asked = cli("ask", QUESTION, "--json", "--top-n", "1", "--no-generate")
+    answer = json.loads(asked.stdout)
+    assert [context["document_id"] for context in answer["contexts"]] == ["paris"]
+    assert answer["answer"] is None
+
+
+def test_what_was_not_kept_is_shown_as_dropped(cli: Cli) -> None:
+    assert cli("ask", QUESTION, "--top-n", "1").stdout.count("dropped") == 2
+
+
+def test_a_minimum_score_nothing_reaches_leaves_nothing(cli: Cli) -> None:
+    asked = cli("ask", QUESTION, "--min-score", "1000")
+    assert asked.returncode == 0
+    assert "no_context" in asked.stdout
+    assert "Not in the documents" in asked.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--collection", "there-is-none"], "(unknown_collection)"),
+        (["--where", '{"$nonsense": 1}'], "(invalid_filter)"),
+    ],
+)
+def test_a_query_the_worker_refuses_is_told_at_once(cli: Cli, option: list[str], told: str) -> None:
+    asked = cli("ask", QUESTION, *option)
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("error: the query was dead-lettered")
+    assert told in asked.stderr
+    assert asked.stderr.count("\n") == 1
+
+
+def test_the_tail_prints_answers_as_lines_of_json_until_it_is_interrupted(
+    cli: Cli, environment: dict[str, str]
+) -> None:
+    cli("ask", QUESTION)
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "worker.cli", "tail", "--from-beginning", "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tail.stdout is not None
+    try:
+        assert json.loads(tail.stdout.readline())["query_text"] == QUESTION
+        tail.send_signal(signal.SIGINT)
+        _, complaints = tail.communicate(timeout=30)
+    finally:
+        tail.kill()
+        tail.wait()
+    assert tail.returncode == 130
+    assert complaints == ""
