@@ -15,8 +15,10 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).parents[3]
-# `make demo` on the environment these tests run in; `-o`: whoever runs them has set it up.
-MAKE_DEMO = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "demo"]
+# `make demo` on the environment these tests run in; `-o`: whoever runs them has set it up. Relative, since make can't
+# take a path with spaces as a target.
+VENV = os.path.relpath(sys.prefix, ROOT)
+MAKE_DEMO = ["make", f"VENV={VENV}", "-o", f"{VENV}/.installed", "demo"]
 
 
 @pytest.fixture
