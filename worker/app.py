@@ -17,7 +17,6 @@ from worker.answer.llm import LlmAnswerer
 from worker.errors import FatalError, TransientError
 from worker.kafka import topics
 from worker.kafka.delivery import Delivery
-from worker.kafka.sink import Sink
 from worker.pipeline import Pipeline
 from worker.recall.embedder import SentenceEmbedder
 from worker.recall.search import ChromaSearch
@@ -90,20 +89,18 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     parts.push_async_callback(reranker.close)
 
     answerer = _new_answerer(settings, reranker, cross_encoder.name, parts)
-    sink = Sink(settings.kafka)
-    sink.start()
-    parts.push_async_callback(sink.close)
 
     used = Models(embedding=embedding.name, cross_encoder=cross_encoder.name, prior_weight=prior_weight)
     metrics.models.info(
         {"embedding": embedding.name, "cross_encoder": cross_encoder.name, "answer": answerer.model_name}
     )
     pipeline = Pipeline(recall, reranker, answerer, settings)
-    service = Service(settings, pipeline, sink, metrics, used)
+    service = Service(settings, pipeline, metrics, used)
     delivery = Delivery(settings.kafka, service.job, metrics, on_turn=health.beat)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s
+    health.stopped = lambda: delivery.why_stopped
     return delivery
 
 

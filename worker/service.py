@@ -1,26 +1,25 @@
-"""One query event, from its bytes to its acknowledged outcome: decode → pipeline → publish.
+"""One query event, from its bytes to its outcome: decode → pipeline → answer or dead letter.
 
-``Delivery`` polls before this and commits after it.
+``Delivery`` polls before this, publishes and commits after it.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from schemas import wire
 from schemas.events import DeadLetterInfo, Models, QueryEvent
 from worker.errors import FatalError, PoisonError, TransientError
+from worker.kafka.publication import Publication
 from worker.kafka.records import Record
-from worker.kafka.sink import Sink
 from worker.mapping import answer_event, query_from
-from worker.pipeline import Outcome, Pipeline
+from worker.pipeline import Pipeline
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
-from worker.types import Query
 
 logger = structlog.get_logger()
 
@@ -31,7 +30,6 @@ class Service:
 
     settings: Settings
     pipeline: Pipeline
-    sink: Sink
     metrics: Metrics
     models: Models
     unix_time_s: Callable[[], float] = time.time
@@ -42,7 +40,7 @@ class Service:
 
 
 class QueryJob:
-    """The life of one query event. Ends exactly once: answered, dead-lettered, or cancelled and left uncommitted."""
+    """The work of one query event: ends with an answer, with a dead letter, or cancelled and left uncommitted."""
 
     def __init__(self, service: Service, record: Record) -> None:
         self._service = service
@@ -58,39 +56,39 @@ class QueryJob:
             return 0
         return self._decoded.top_k or self._service.settings.recall.top_k
 
-    async def run(self) -> None:
-        """Publish the answer or the dead letter and return when the broker has it; see ``Job``."""
-        position = self._record.position
-        with structlog.contextvars.bound_contextvars(
-            topic=position.topic,
-            partition=position.partition,
-            offset=position.offset,
-            query_id=None if isinstance(self._decoded, PoisonError) else self._decoded.id,
-        ):
+    async def run(self) -> Publication:
+        """Return the answer or the dead letter; see ``Job``."""
+        with structlog.contextvars.bound_contextvars(**self._log_fields):
             try:
-                await self._answer(self._decoded)
+                return await self._answer(self._decoded)
             except PoisonError as error:
-                await self._dead_letter("poison", error.reason, str(error))
+                return self._dead_letter("poison", error.reason, str(error))
             except TransientError as error:
-                await self._dead_letter("transient", "retries_exhausted", str(error))
+                return self._dead_letter("transient", "retries_exhausted", str(error))
             except FatalError:
                 raise
             except Exception as error:
                 # A bug that one event brings out must not stop the others, nor restart the process for ever: the
                 # event is set aside as poison, with its stack in the log.
                 logger.exception("internal error")
-                await self._dead_letter("poison", "internal_error", repr(error))
+                return self._dead_letter("poison", "internal_error", repr(error))
 
-    async def _answer(self, event: QueryEvent | PoisonError) -> None:
+    @property
+    def _log_fields(self) -> dict[str, Any]:
+        position = self._record.position
+        return {
+            "topic": position.topic,
+            "partition": position.partition,
+            "offset": position.offset,
+            "query_id": None if isinstance(self._decoded, PoisonError) else self._decoded.id,
+        }
+
+    async def _answer(self, event: QueryEvent | PoisonError) -> Publication:
         if isinstance(event, PoisonError):
             raise event
         service = self._service
         query = query_from(event, asked_at_s=self._asked_at_s, settings=service.settings)
         outcome = await service.pipeline.run(query)
-        await self._publish(event, query, outcome)
-
-    async def _publish(self, event: QueryEvent, query: Query, outcome: Outcome) -> None:
-        service = self._service
         answer = answer_event(
             event,
             query,
@@ -100,19 +98,24 @@ class QueryJob:
             begun_at_s=self._begun_at_s,
             now_s=service.unix_time_s(),
         )
-        begun_s = time.monotonic()
-        await service.sink.publish(
+        made_s = time.monotonic()
+
+        def acknowledged() -> None:
+            service.metrics.observe_answer(
+                answer, publish_s=time.monotonic() - made_s, end_to_end_s=service.unix_time_s() - self._asked_at_s
+            )
+            logger.info("answered", status=answer.status, total_ms=answer.timings_ms.total, **self._log_fields)
+
+        return Publication(
             service.settings.kafka.answer_topic,
             key=self._record.key,
             value=wire.encode_answer(answer),
             headers=wire.passthrough_headers(self._record.headers),
+            on_acknowledged=acknowledged,
+            if_refused=lambda error: self._dead_letter("poison", error.reason, str(error)),
         )
-        service.metrics.observe_answer(
-            answer, publish_s=time.monotonic() - begun_s, end_to_end_s=service.unix_time_s() - self._asked_at_s
-        )
-        logger.info("answered", status=answer.status, total_ms=answer.timings_ms.total)
 
-    async def _dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> None:
+    def _dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
         position = self._record.position
         info = DeadLetterInfo(
             error_kind=kind,
@@ -123,19 +126,18 @@ class QueryJob:
             source_offset=position.offset,
             source_timestamp=datetime.fromtimestamp(self._asked_at_s, UTC),
         )
-        try:
-            await self._service.sink.publish(
-                self._service.settings.kafka.dead_letter_topic,
-                key=self._record.key,
-                value=self._record.value,
-                headers=wire.dead_letter_headers(info, self._record.headers),
-            )
-        except PoisonError as error:
-            raise FatalError(
-                f"the dead-letter topic takes no record of this size, so nothing is skipped: {error}"
-            ) from error
-        self._service.metrics.observe_dead_letter(reason)
-        logger.warning("dead-lettered", kind=kind, reason=reason, message=message)
+
+        def acknowledged() -> None:
+            self._service.metrics.observe_dead_letter(reason)
+            logger.warning("dead-lettered", kind=kind, reason=reason, message=message, **self._log_fields)
+
+        return Publication(
+            self._service.settings.kafka.dead_letter_topic,
+            key=self._record.key,
+            value=self._record.value,
+            headers=wire.dead_letter_headers(info, self._record.headers),
+            on_acknowledged=acknowledged,
+        )
 
 
 def _decode(value: bytes | None) -> QueryEvent | PoisonError:

@@ -71,7 +71,9 @@ class KafkaSettings(_Section):
     drain_timeout_s: Seconds = 30.0
     """Time in-flight queries get after SIGTERM. Keep it below the orchestrator's grace period."""
     delivery_timeout_s: Seconds = 60.0
-    """The producer gives an answer up, and the process with it, when the broker has not taken it for this long."""
+    """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
+    publish_retry_max_s: Seconds = 30.0
+    """Longest wait before the next try of an outcome that can't be published; the waits grow to it, with jitter."""
     startup_timeout_s: Seconds = 30.0
     """The broker and the topics must answer within this at start."""
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"

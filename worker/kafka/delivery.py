@@ -6,16 +6,21 @@ prefix is committed. In-flight marks pause the source before memory fills, whate
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
 from worker.errors import FatalError
+from worker.kafka.assignment import Assignment
+from worker.kafka.at_least_once import AtLeastOnce
+from worker.kafka.backpressure import Intake, Ticket
 from worker.kafka.commits import Partition
+from worker.kafka.guarantee import Guarantee
 from worker.kafka.offsets import CompletedPrefix
+from worker.kafka.publication import Publication
 from worker.kafka.records import Position, Record
-from worker.kafka.source import Source, SourceListener
+from worker.kafka.sink import Sink
+from worker.kafka.source import Hold, Source, SourceListener
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -30,15 +35,14 @@ class Job(Protocol):
         """(query, document) pairs it may put in flight: its weight for backpressure."""
         ...
 
-    async def run(self) -> None:
-        """Return when the outcome is acknowledged by the broker; FatalError is all it may raise."""
+    async def run(self) -> Publication:
+        """Return the outcome, to be published by the caller; FatalError is all it may raise."""
         ...
 
 
-@dataclass(slots=True)
-class _Assigned:
-    prefix: CompletedPrefix = field(default_factory=CompletedPrefix)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+def new_guarantee(kafka: KafkaSettings, source: Source) -> Guarantee:
+    """Return the delivery guarantee the settings ask for."""
+    return AtLeastOnce(kafka, source, Sink(kafka))
 
 
 class Delivery:
@@ -52,6 +56,7 @@ class Delivery:
         *,
         on_turn: Callable[[], None] = lambda: None,
         new_source: Callable[[KafkaSettings, SourceListener], Source] = Source,
+        new_guarantee: Callable[[KafkaSettings, Source], Guarantee] = new_guarantee,
     ) -> None:
         self._kafka = kafka
         self._new_job = new_job
@@ -59,11 +64,10 @@ class Delivery:
         self._on_turn = on_turn
         self._loop = asyncio.get_running_loop()
         self._source = new_source(kafka, self)
-        self._assigned: dict[Partition, _Assigned] = {}
-        self._in_flight = 0
-        self._in_flight_pairs = 0
+        self._guarantee = new_guarantee(kafka, self._source)
+        self._assigned: dict[Partition, Assignment] = {}
+        self._intake = Intake(kafka)
         self._joined = False
-        self._paused = False
         self._draining = False
         self._fatal: asyncio.Future[None] = self._loop.create_future()
 
@@ -72,6 +76,7 @@ class Delivery:
 
         Raises FatalError when the worker can't go on; what is finished by then is committed if the broker allows.
         """
+        await self._guarantee.start()
         stopped = self._loop.create_task(stop.wait())
         self._source.start()
         try:
@@ -79,7 +84,8 @@ class Delivery:
                 ends: set[asyncio.Future[Any]] = {stopped, self._fatal}
                 await asyncio.wait(ends, timeout=self._kafka.commit_interval_s, return_when=asyncio.FIRST_COMPLETED)
                 self._on_turn()
-                self._source.commit(self._uncommitted())
+                self._apply_backpressure()
+                self._guarantee.commit(self._assigned)
             if self._fatal.done():
                 await self._fatal
             return await self._drain()
@@ -87,6 +93,7 @@ class Delivery:
             stopped.cancel()
             self._cancel(self._assigned.values())
             await self._source.close()
+            await self._guarantee.close()
 
     def on_records(self, records: Sequence[Record]) -> None:
         """Start a job per record; see ``SourceListener``."""
@@ -103,7 +110,9 @@ class Delivery:
         """Begin each partition with a new prefix; see ``SourceListener``."""
         self._joined = True
         for partition in partitions:
-            self._assigned[partition] = _Assigned()
+            self._assigned[partition] = Assignment(
+                partition, max_pending=self._kafka.max_in_flight, on_change=self._apply_backpressure
+            )
         self._rebalanced("assigned", partitions)
 
     async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
@@ -114,7 +123,7 @@ class Delivery:
             await asyncio.wait(tasks, timeout=self._kafka.revoke_timeout_s)
         self._cancel(leaving.values())
         self._rebalanced("revoked", partitions)
-        return {key: assigned.prefix for key, assigned in leaving.items()}
+        return await self._guarantee.let_go(leaving)
 
     def on_lost(self, partitions: Sequence[Partition]) -> None:
         """Drop everything of these partitions at once; see ``SourceListener``."""
@@ -144,20 +153,29 @@ class Delivery:
         return len(self._assigned)
 
     @property
+    def why_stopped(self) -> str | None:
+        """Which partition has stopped because its outcome can't be published, and why; None if none has."""
+        for (topic, number), assigned in self._assigned.items():
+            if assigned.why_stopped is not None:
+                return f"{topic}-{number} has stopped: {assigned.why_stopped}"
+        return None
+
+    @property
     def source(self) -> Source:
         """The consumer, for its heartbeat."""
         return self._source
 
-    def _admit(self, record: Record, assigned: _Assigned) -> None:
-        assigned.prefix.track(record.position, now_s=self._loop.time())
+    def _admit(self, record: Record, assigned: Assignment) -> None:
+        assigned.track(record.position, now_s=self._loop.time())
         job = self._new_job(record)
-        self._count(1, job.pairs)
-        task = self._loop.create_task(self._finish(job, record.position, assigned.prefix))
+        ticket = self._intake.enter(job.pairs)
+        task = self._loop.create_task(self._finish(job, record.position, assigned, ticket))
         assigned.tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             assigned.tasks.discard(task)
-            self._count(-1, -job.pairs)
+            # A task that is cancelled before its first step never runs, so its ticket is given back here too.
+            ticket.leave()
             self._apply_backpressure()
             error = None if task.cancelled() else task.exception()
             if error is not None:
@@ -165,50 +183,38 @@ class Delivery:
 
         task.add_done_callback(ended)
 
-    async def _finish(self, job: Job, position: Position, prefix: CompletedPrefix) -> None:
-        await job.run()
-        prefix.complete(position)
-
-    def _count(self, queries: int, pairs: int) -> None:
-        self._in_flight += queries
-        self._in_flight_pairs += pairs
-        self._metrics.in_flight_queries.set(self._in_flight)
-        self._metrics.in_flight_pairs.set(self._in_flight_pairs)
+    async def _finish(self, job: Job, position: Position, assigned: Assignment, ticket: Ticket) -> None:
+        publication = await job.run()
+        # What waits to be published is bounded per partition instead: one that is stuck must not starve the others.
+        ticket.leave()
+        self._apply_backpressure()
+        await self._guarantee.deliver(assigned, position, publication)
 
     def _apply_backpressure(self) -> None:
-        high = self._in_flight >= self._kafka.max_in_flight or self._in_flight_pairs >= self._kafka.max_in_flight_pairs
-        # Half the mark is the hysteresis: each pause throws librdkafka's prefetched records away.
-        low = (
-            self._in_flight <= self._kafka.max_in_flight // 2
-            and self._in_flight_pairs <= self._kafka.max_in_flight_pairs // 2
-        )
-        if high and not self._paused:
-            self._paused = True
-            self._source.pause()
-        elif low and self._paused and not self._draining:
-            self._paused = False
-            self._source.resume()
-        self._metrics.paused_partitions.set(len(self._assigned) if self._paused else 0)
-
-    def _uncommitted(self) -> dict[Partition, CompletedPrefix]:
-        return {key: a.prefix for key, a in self._assigned.items() if a.prefix.to_commit is not None}
+        held = frozenset(key for key, assigned in self._assigned.items() if assigned.why_paused is not None)
+        everything = self._draining or self._intake.closed
+        # The whole state each time, not its changes: nothing can stay paused because a change was missed.
+        self._source.hold(Hold(everything, held))
+        self._metrics.in_flight_queries.set(self._intake.queries)
+        self._metrics.in_flight_pairs.set(self._intake.pairs)
+        self._metrics.paused_partitions.set(len(self._assigned) if everything else len(held))
+        self._metrics.stopped_partitions.set(sum(a.why_stopped is not None for a in self._assigned.values()))
 
     async def _drain(self) -> bool:
         self._draining = True
-        self._source.pause()
+        self._apply_backpressure()
         tasks = {task for assigned in self._assigned.values() for task in assigned.tasks}
         logger.info("draining", in_flight=len(tasks))
         unfinished: set[asyncio.Task[None]] = set()
         if tasks:
             _, unfinished = await asyncio.wait(tasks, timeout=self._kafka.drain_timeout_s)
-        await self._source.commit_now(self._uncommitted())
+        await self._guarantee.finish(self._assigned)
         logger.info("drained", unfinished=len(unfinished))
         return not unfinished
 
-    def _cancel(self, partitions: Iterable[_Assigned]) -> None:
+    def _cancel(self, partitions: Iterable[Assignment]) -> None:
         for assigned in partitions:
-            for task in assigned.tasks:
-                task.cancel()
+            assigned.cancel()
 
     def _rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
         self._metrics.rebalances.labels(kind=kind).inc()

@@ -1,15 +1,16 @@
 """The producer: hands records over without waiting, and tells when the broker has them."""
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.errors import FatalError, PoisonError
+from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.kafka.config import producer_config
+from worker.kafka.publication import Publication
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -17,7 +18,37 @@ logger = structlog.get_logger()
 # How long the delivery thread sleeps when nothing happens: it wakes at once when a report arrives.
 IDLE_POLL_S = 0.1
 
-Headers = Sequence[tuple[str, bytes | None]]
+# Asking for a topic is one round trip; a broker that is away is asked again with the next try.
+METADATA_TIMEOUT_S = 5.0
+
+UNKNOWN_TOPIC = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's local codes have no public spelling
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    }
+)
+
+# The record's own fault, to the dead letter's reason.
+_REFUSED = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "answer_too_large",
+    KafkaError.RECORD_LIST_TOO_LARGE: "answer_too_large",
+    KafkaError.INVALID_RECORD: "answer_refused",
+}
+
+# No later try of this process can succeed.
+_FATAL = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError._FENCED,  # noqa: SLF001
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    }
+)
 
 
 class Sink:
@@ -28,6 +59,9 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(producer_config(kafka) | {"error_cb": self._on_error})
         self._delivered: deque[tuple[asyncio.Future[None], KafkaError | None, str]] = deque()
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._turnstile = asyncio.Lock()
+        self._unknown: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-sink", daemon=True)
 
@@ -35,28 +69,53 @@ class Sink:
         """Begin to serve delivery reports."""
         self._thread.start()
 
-    async def publish(self, topic: str, *, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Produce one record and return when every in-sync replica has it.
+    async def publish(self, publication: Publication) -> None:
+        """Produce one record and return when every in-sync replica has it: up to ``delivery_timeout_s``.
 
-        Waits up to ``delivery_timeout_s``, after which, as at any error that is not the record's own, it raises
-        FatalError: nothing is lost, since the query's offset stays uncommitted. Raises PoisonError if the record is
-        larger than the topic takes. A cancelled call may still be delivered.
+        Raises PoisonError if the topic never takes this record, TransientError if it does not take it now, FatalError
+        if this producer can't go on. A call that was cancelled or has failed may still be delivered.
         """
+        async with self._turnstile:
+            await self._know_again(publication.topic)
+            delivered = self._produce(publication)
+        try:
+            await delivered
+        except PoisonError:
+            await self._publish_alone(publication)
+
+    async def _publish_alone(self, publication: Publication) -> None:
+        # The broker refuses a batch as a whole: whose fault it was shows only when the record travels alone. (The Java
+        # client splits such a batch, librdkafka does not.)
+        async with self._turnstile:
+            if self._under_way:
+                await asyncio.wait(self._under_way)
+            await self._produce(publication)
+
+    def _produce(self, publication: Publication) -> asyncio.Future[None]:
         delivered: asyncio.Future[None] = self._loop.create_future()
+        topic = publication.topic
 
         def report(error: KafkaError | None, _message: Message) -> None:
             # Runs on the delivery thread, inside poll(): collected there and handed over once per poll.
             self._delivered.append((delivered, error, topic))
 
         try:
-            self._producer.produce(topic, key=key, value=value, headers=list(headers), on_delivery=report)
+            self._producer.produce(
+                topic,
+                key=publication.key,
+                value=publication.value,
+                headers=list(publication.headers),
+                on_delivery=report,
+            )
         except KafkaException as error:
-            raise _error(error.args[0], topic) from error
+            raise self._failure(error.args[0], topic) from error
         except BufferError as error:
-            raise FatalError(
+            raise TransientError(
                 "the producer's queue is full; raise `queue.buffering.max.messages` or lower max_in_flight"
             ) from error
-        await delivered
+        self._under_way.add(delivered)
+        delivered.add_done_callback(self._under_way.discard)
+        return delivered
 
     async def close(self) -> None:
         """Deliver what is still queued, within ``delivery_timeout_s``, and join the thread."""
@@ -80,13 +139,30 @@ class Sink:
             if error is None:
                 delivered.set_result(None)
             else:
-                delivered.set_exception(_error(error, topic))
+                delivered.set_exception(self._failure(error, topic))
+
+    def _failure(self, error: KafkaError, topic: str) -> WorkerError:
+        if error.code() in UNKNOWN_TOPIC:
+            self._unknown.add(topic)
+        return publish_failure(error, topic)
+
+    async def _know_again(self, topic: str) -> None:
+        # librdkafka asks for a topic that was missing only every few minutes, so one that was created since would
+        # stay unknown for as long. One record asks for all of them: the others find the topic known, or fail.
+        if topic in self._unknown:
+            self._unknown.discard(topic)
+            with contextlib.suppress(KafkaException):
+                await asyncio.to_thread(self._producer.list_topics, topic, METADATA_TIMEOUT_S)
 
     def _on_error(self, error: KafkaError) -> None:
         logger.warning("kafka producer error", code=error.name(), reason=error.str())
 
 
-def _error(error: KafkaError, topic: str) -> PoisonError | FatalError:
-    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return PoisonError("answer_too_large", f"the record is larger than topic {topic} takes: {error.str()}")
-    return FatalError(f"Kafka did not take a record for topic {topic}: {error.name()}: {error.str()}")
+def publish_failure(error: KafkaError, topic: str) -> WorkerError:
+    """Return what must be done about a record the broker did not take."""
+    text = f"Kafka did not take a record for topic {topic}: {error.name()}: {error.str()}"
+    if error.code() in _REFUSED:
+        return PoisonError(_REFUSED[error.code()], text)
+    if error.fatal() or error.code() in _FATAL:
+        return FatalError(text)
+    return TransientError(text)

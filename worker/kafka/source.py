@@ -10,8 +10,9 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -54,6 +55,18 @@ _FATAL = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What must not be fetched now."""
+
+    everything: bool = False
+    partitions: frozenset[Partition] = frozenset()
+
+    def covers(self, partition: Partition) -> bool:
+        """Whether this partition is held."""
+        return self.everything or partition in self.partitions
+
+
 class SourceListener(Protocol):
     """What the source tells the loop; every method is called on the loop's thread, in the order things happened."""
 
@@ -84,10 +97,12 @@ class Source:
         self._kafka = kafka
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        # Bounded by its use: one pause or resume and one commit are outstanding at most.
-        self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=64)
+        # Bounded by its use: one commit and the last one are outstanding at most.
+        self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=4)
         self._stopping = threading.Event()
-        self._paused = False
+        self._hold = Hold()
+        self._owned: set[Partition] = set()
+        self._paused: set[Partition] = set()
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
         self._left: set[Partition] = set()
@@ -103,13 +118,9 @@ class Source:
         """Join the consumer group; returns at once."""
         self._thread.start()
 
-    def pause(self) -> None:
-        """Stop fetching at the next poll; polling goes on. New partitions of a later assignment start paused."""
-        self._commands.put_nowait(self._pause)
-
-    def resume(self) -> None:
-        """Fetch again from the next poll on."""
-        self._commands.put_nowait(self._resume)
+    def hold(self, hold: Hold) -> None:
+        """Fetch nothing of these partitions from the next poll on, and all the others again; polling goes on."""
+        self._hold = hold
 
     def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         """Commit the completed prefixes between two polls; returns at once, without effect while one is under way.
@@ -176,6 +187,7 @@ class Source:
             try:
                 while not self._stopping.is_set():
                     self._serve_commands(consumer)
+                    self._obey_hold(consumer)
                     self._poll(consumer)
                 self._serve_commands(consumer)
             finally:
@@ -229,21 +241,23 @@ class Source:
         if not taken.wait(HANDOVER_TIMEOUT_S):
             logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
 
-    def _pause(self, consumer: Consumer) -> None:
-        self._paused = True
-        consumer.pause(consumer.assignment())
-
-    def _resume(self, consumer: Consumer) -> None:
-        self._paused = False
-        consumer.resume(consumer.assignment())
+    def _obey_hold(self, consumer: Consumer) -> None:
+        hold = self._hold
+        wanted = {partition for partition in self._owned if hold.covers(partition)}
+        if pause := wanted - self._paused:
+            consumer.pause(_topic_partitions(pause))
+        if resume := self._paused - wanted:
+            consumer.resume(_topic_partitions(resume))
+        self._paused = wanted
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._tell(self._listener.on_assigned, _keys(partitions))
+        keys = _keys(partitions)
+        self._tell(self._listener.on_assigned, keys)
         if not partitions:
             return
         consumer.incremental_assign(partitions)
-        if self._paused:
-            consumer.pause(partitions)
+        self._owned.update(keys)
+        self._obey_hold(consumer)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
@@ -261,7 +275,7 @@ class Source:
             logger.warning("in-flight queries of revoked partitions did not end in time", partitions=keys)
         except FatalError as error:
             self._tell(self._listener.on_fatal, error)
-        consumer.incremental_unassign(partitions)
+        self._let_go(consumer, partitions)
 
     async def _revoke(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
         return await self._listener.on_revoked(partitions)
@@ -272,6 +286,12 @@ class Source:
         keys = _keys(partitions)
         self._left.update(keys)
         self._tell(self._listener.on_lost, keys)
+        self._let_go(consumer, partitions)
+
+    def _let_go(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._owned.difference_update(_keys(partitions))
+        # librdkafka forgets the pause with the assignment: a partition that comes back is fetched.
+        self._paused.difference_update(_keys(partitions))
         consumer.incremental_unassign(partitions)
 
     def _on_statistics(self, document: str) -> None:
@@ -290,6 +310,10 @@ class Source:
 
     def _tell(self, method: Callable[..., object], *args: object) -> None:
         self._loop.call_soon_threadsafe(method, *args)
+
+
+def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic, number in partitions]
 
 
 def _keys(partitions: Sequence[TopicPartition]) -> list[Partition]:

@@ -22,6 +22,8 @@ class Health:
     """Whether the consumer group has taken this member in, with partitions or idle."""
     brokers_down: Callable[[], bool] | None = None
     poll_age_s: Callable[[], float] | None = None
+    stopped: Callable[[], str | None] | None = None
+    """Which partition has stopped and why, if one has."""
     _loop_beat_s: float = field(default_factory=time.monotonic)
 
     def beat(self) -> None:
@@ -49,4 +51,6 @@ class Health:
             return "no Kafka broker can be reached"
         if self.joined is not None and not self.joined():
             return "waiting for the consumer group"
+        if self.stopped is not None and (why := self.stopped()) is not None:
+            return why
         return self.why_not_live()

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client import CollectorRegistry
 
-from worker.errors import FatalError
+from worker.errors import FatalError, PoisonError, TransientError, WorkerError
+from worker.kafka.at_least_once import AtLeastOnce
 from worker.kafka.delivery import Delivery
 from worker.kafka.offsets import CompletedPrefix
+from worker.kafka.publication import Publication
 from worker.kafka.records import Position, Record
-from worker.kafka.source import Partition, SourceListener
+from worker.kafka.source import Hold, Partition, SourceListener
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -24,20 +26,22 @@ class FakeSource:
 
     def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
         self.listener = listener
-        self.paused = False
-        self.pauses = 0
+        self.held = Hold()
+        self.holds: list[Hold] = []
         self.commits: list[dict[Partition, int]] = []
         self.closed = False
 
     def start(self) -> None:
         self.listener.on_assigned([P0, P1])
 
-    def pause(self) -> None:
-        self.paused = True
-        self.pauses += 1
+    @property
+    def paused(self) -> bool:
+        return self.held.everything
 
-    def resume(self) -> None:
-        self.paused = False
+    def hold(self, hold: Hold) -> None:
+        if hold != self.held:
+            self.holds.append(hold)
+        self.held = hold
 
     def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         committed = {}
@@ -56,6 +60,29 @@ class FakeSource:
         self.closed = True
 
 
+class FakeSink:
+    """Takes every record, but for those of a topic it has been told to refuse."""
+
+    def __init__(self) -> None:
+        self.published: list[Publication] = []
+        self.refuse: dict[str, WorkerError] = {}
+        self.closed = False
+
+    def start(self) -> None: ...
+
+    async def publish(self, publication: Publication) -> None:
+        if error := self.refuse.get(publication.topic):
+            raise error
+        self.published.append(publication)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def dead_letter(error: PoisonError | None = None) -> Publication:
+    return Publication("dlq", None, b"dead", (), on_acknowledged=lambda: None)
+
+
 @dataclass
 class FakeJob:
     """Ends when ``finish`` is called."""
@@ -66,7 +93,7 @@ class FakeJob:
     started: bool = False
     cancelled: bool = False
 
-    async def run(self) -> None:
+    async def run(self) -> Publication:
         self.started = True
         try:
             await self._end.wait()
@@ -75,6 +102,7 @@ class FakeJob:
             raise
         if self.error:
             raise self.error
+        return Publication("answers", None, b"answer", (), on_acknowledged=lambda: None, if_refused=dead_letter)
 
     def finish(self, error: Exception | None = None) -> None:
         self.error = error
@@ -85,6 +113,7 @@ class FakeJob:
 class Bench:
     delivery: Delivery
     source: FakeSource
+    sink: FakeSink
     stop: asyncio.Event
     jobs: dict[tuple[int, int], FakeJob]
     run: "asyncio.Task[bool]"
@@ -118,21 +147,31 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
     def new_job(record: Record) -> FakeJob:
         return jobs.setdefault((record.position.partition, record.position.offset), FakeJob())
 
-    settings = KafkaSettings.model_validate({"commit_interval_s": 0.01, "revoke_timeout_s": 0.2, **kafka})
-    delivery = Delivery(settings, new_job, Metrics(CollectorRegistry()), new_source=FakeSource)  # type: ignore[arg-type]  # stands in for Source
+    settings = KafkaSettings.model_validate(
+        {"commit_interval_s": 0.01, "revoke_timeout_s": 0.2, "publish_retry_max_s": 0.02, **kafka}
+    )
+    sink = FakeSink()
+    delivery = Delivery(
+        settings,
+        new_job,
+        Metrics(CollectorRegistry()),
+        new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
+        new_guarantee=lambda kafka, source: AtLeastOnce(kafka, source, sink),  # type: ignore[arg-type]  # for Sink
+    )
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))
     await until(lambda: delivery.assigned_partitions == 2)
     source = delivery.source
     assert isinstance(source, FakeSource)
     try:
-        yield Bench(delivery, source, stop, jobs, run)
+        yield Bench(delivery, source, sink, stop, jobs, run)
     finally:
         stop.set()
         for job in jobs.values():
             job.finish(job.error)
         await asyncio.gather(run, return_exceptions=True)
         assert source.closed
+        assert sink.closed
 
 
 async def test_only_the_completed_prefix_is_committed() -> None:
@@ -151,18 +190,18 @@ async def test_only_the_completed_prefix_is_committed() -> None:
 
 async def test_intake_pauses_at_the_high_mark_and_resumes_at_half_of_it() -> None:
     async with a_bench(max_in_flight=4) as bench:
-        bench.feed(0, 0, 1, 2)
+        bench.feed(0, 0, 1)
+        bench.feed(1, 0)
         assert not bench.source.paused
-        bench.feed(0, 3)
+        bench.feed(1, 1)
         assert bench.source.paused
 
         bench.jobs[0, 0].finish()
-        await until(bench.jobs[0, 0]._end.is_set)
         await bench.committed(P0)
         assert bench.source.paused
         bench.jobs[0, 1].finish()
         await until(lambda: not bench.source.paused)
-        assert bench.source.pauses == 1
+        assert bench.source.holds == [Hold(everything=True), Hold()]
 
 
 async def test_pairs_count_towards_backpressure_too() -> None:
@@ -253,3 +292,81 @@ async def test_a_fatal_error_of_a_job_ends_the_run() -> None:
         bench.jobs[0, 0].finish(FatalError("broker gone"))
         with pytest.raises(FatalError, match="broker gone"):
             await bench.run
+
+
+async def test_an_outcome_that_can_not_be_published_stops_its_partition_alone_until_it_can() -> None:
+    async with a_bench() as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.source.held == Hold(partitions=frozenset({P0})))
+        assert bench.delivery.why_stopped == "queries-0 has stopped: topic answers is gone"
+
+        bench.feed(1, 0)
+        assert await bench.committed(P0) is None
+        del bench.sink.refuse["answers"]
+        bench.jobs[1, 0].finish()
+        await until(lambda: bench.source.held == Hold())
+        assert bench.delivery.why_stopped is None
+        await bench.committed(P0)
+        await until(lambda: {P0: 1} in bench.source.commits or {P0: 1, P1: 1} in bench.source.commits)
+        assert len(bench.sink.published) == 2
+
+
+async def test_an_answer_its_topic_refuses_is_dead_lettered() -> None:
+    async with a_bench() as bench:
+        bench.sink.refuse["answers"] = PoisonError("answer_too_large", "too large")
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        assert await bench.committed(P0) == 1
+        assert [record.topic for record in bench.sink.published] == ["dlq"]
+
+
+async def test_a_dead_letter_its_topic_refuses_is_kept_and_tried_again() -> None:
+    async with a_bench() as bench:
+        too_large = PoisonError("answer_too_large", "the record is too large")
+        bench.sink.refuse = {"answers": too_large, "dlq": too_large}
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.delivery.why_stopped is not None)
+        assert "nothing is skipped" in str(bench.delivery.why_stopped)
+        assert bench.source.commits == []
+
+        del bench.sink.refuse["dlq"]
+        assert await bench.committed(P0) == 1
+        assert [record.topic for record in bench.sink.published] == ["dlq"]
+
+
+async def test_what_can_not_be_published_does_not_count_against_the_other_partitions() -> None:
+    async with a_bench(max_in_flight=2) as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0, 1)
+        assert bench.source.held.everything
+        bench.jobs[0, 0].finish()
+        bench.jobs[0, 1].finish()
+        await until(lambda: bench.source.held == Hold(partitions=frozenset({P0})))
+        bench.sink.refuse.clear()
+
+
+async def test_a_partition_whose_oldest_query_is_slow_takes_no_more_than_the_mark() -> None:
+    async with a_bench(max_in_flight=4) as bench:
+        bench.feed(0, 0, 1, 2)
+        for offset in (1, 2):
+            bench.jobs[0, offset].finish()
+        bench.feed(0, 3)
+        bench.jobs[0, 3].finish()
+        await until(lambda: bench.source.held == Hold(partitions=frozenset({P0})))
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.source.held == Hold())
+
+
+async def test_a_stopped_partition_that_leaves_is_forgotten() -> None:
+    async with a_bench() as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.delivery.why_stopped is not None)
+        bench.delivery.on_lost([P0])
+        bench.delivery.on_assigned([P0])
+        await until(lambda: bench.source.held == Hold())
+        assert bench.delivery.why_stopped is None

@@ -1,0 +1,193 @@
+"""Delivery on real Kafka, with jobs that do nothing but answer: no models, no vector store, seconds per test."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from prometheus_client import CollectorRegistry
+
+from worker.kafka.config import common_config
+from worker.kafka.delivery import Delivery
+from worker.kafka.publication import Publication
+from worker.kafka.records import Record
+from worker.local.process import await_condition
+from worker.settings import KafkaSettings
+from worker.telemetry.metrics import Metrics
+
+# A busy machine takes several times longer than an idle one.
+PATIENCE_S = 90.0
+
+
+@dataclass
+class EchoJob:
+    """Answers with the value of its query, or dead-letters it: what the value says."""
+
+    kafka: KafkaSettings
+    record: Record
+    gates: dict[bytes, asyncio.Event]
+    pairs: int = 1
+
+    async def run(self) -> Publication:
+        value = self.record.value or b""
+        if gate := self.gates.get(value):
+            await gate.wait()
+        if value.startswith(b"poison"):
+            return self.dead_letter()
+        return Publication(
+            self.kafka.answer_topic,
+            self.record.key,
+            value,
+            (),
+            on_acknowledged=lambda: None,
+            if_refused=lambda _: self.dead_letter(),
+        )
+
+    def dead_letter(self) -> Publication:
+        return Publication(
+            self.kafka.dead_letter_topic, self.record.key, self.record.value, (), on_acknowledged=lambda: None
+        )
+
+
+@dataclass
+class Running:
+    """A delivery that consumes."""
+
+    delivery: Delivery
+    gates: dict[bytes, asyncio.Event]
+    stop: asyncio.Event
+    run: "asyncio.Task[bool]"
+
+
+class Reader:
+    """Reads a topic from its beginning, in a thread of its own; sees only what is committed."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self.messages: list[Message] = []
+        self._consumer = Consumer(
+            common_config(kafka)
+            | {"group.id": f"reader-{topic}", "enable.auto.commit": False, "isolation.level": "read_committed"}
+        )
+        partitions = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def values(self) -> list[bytes]:
+        return [cast("bytes", message.value()) for message in self.messages]
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self.messages += [message for message in self._consumer.consume(500, 0.1) if message.error() is None]
+        self._consumer.close()
+
+
+class Bench:
+    """Topics and a group of a test's own, and what a test does with them."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.kafka = kafka
+        self.admin = AdminClient(common_config(kafka))
+        self.readers: list[Reader] = []
+
+    @asynccontextmanager
+    async def running(self, *gated: bytes, **changes: object) -> AsyncIterator[Running]:
+        """A delivery, drained at the end. A query whose value is gated waits until its gate is set."""
+        kafka = KafkaSettings.model_validate(self.kafka.model_dump() | changes)
+        gates = {value: asyncio.Event() for value in gated}
+        delivery = Delivery(kafka, lambda record: EchoJob(kafka, record, gates), Metrics(CollectorRegistry()))
+        stop = asyncio.Event()
+        run = asyncio.create_task(delivery.run(stop))
+        try:
+            yield Running(delivery, gates, stop, run)
+        finally:
+            for gate in gates.values():
+                gate.set()
+            stop.set()
+            await asyncio.wait({run}, timeout=PATIENCE_S)
+
+    def produce(self, *values: bytes, partition: int = 0, key: bytes | None = None) -> None:
+        producer = Producer(common_config(self.kafka) | {"message.max.bytes": 10_000_000})
+        for value in values:
+            producer.produce(self.kafka.query_topic, key=key, value=value, partition=partition)
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def read(self, topic: str) -> Reader:
+        self.readers.append(Reader(self.kafka, topic))
+        return self.readers[-1]
+
+    def read_all(self, topic: str) -> list[bytes]:
+        """The values of everything a topic holds now that is not in an open or aborted transaction."""
+        consumer = Consumer(
+            common_config(self.kafka)
+            | {"group.id": f"reader-{topic}", "enable.auto.commit": False, "enable.partition.eof": True}
+        )
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        values: list[bytes] = []
+        ended = 0
+        while ended < len(partitions):
+            message = consumer.poll(PATIENCE_S)
+            assert message is not None
+            if message.error() is None:
+                values.append(cast("bytes", message.value()))
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF
+                ended += 1
+        consumer.close()
+        return values
+
+    def committed(self, partition: int = 0) -> int:
+        """The group's committed offset of a partition; 0 if there is none."""
+        consumer = Consumer(common_config(self.kafka) | {"group.id": self.kafka.group_id})
+        try:
+            [found] = consumer.committed([TopicPartition(self.kafka.query_topic, partition)], timeout=30)
+            return max(0, found.offset)
+        finally:
+            consumer.close()
+
+    def delete_topic(self, topic: str) -> None:
+        self.admin.delete_topics([topic], operation_timeout=30)[topic].result(30)
+        assert await_condition(lambda: topic not in self.admin.list_topics(timeout=10).topics, timeout_s=PATIENCE_S)
+
+    def configure_topic(self, topic: str, **configuration: str) -> None:
+        resource = ConfigResource(
+            ResourceType.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+                for name, value in configuration.items()
+            ],
+        )
+        self.admin.incremental_alter_configs([resource])[resource].result(30)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def new_bench(kafka_settings: Callable[..., KafkaSettings]) -> Iterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+
+    def make(**changes: object) -> Bench:
+        benches.append(Bench(kafka_settings(**{"partitions": 2, "publish_retry_max_s": 0.5, **changes})))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        for reader in bench.readers:
+            reader.close()

@@ -1,0 +1,74 @@
+"""One partition while it is assigned to this process. A partition that comes back is another assignment."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from worker.kafka.backpressure import Valve
+from worker.kafka.commits import Partition
+from worker.kafka.offsets import CompletedPrefix
+from worker.kafka.records import Position
+
+logger = structlog.get_logger()
+
+
+class Assignment:
+    """Its offsets, the tasks of its jobs, and why it takes nothing now, if so. Belongs to the loop."""
+
+    def __init__(self, partition: Partition, *, max_pending: int, on_change: Callable[[], None]) -> None:
+        self.partition = partition
+        self.prefix = CompletedPrefix()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._on_change = on_change
+        # One slow query holds back the commit of all behind it: without this mark their number, and with it the
+        # duplicates after a crash and the outcomes that wait for their transaction, would have no bound.
+        self._pending = Valve(max_pending)
+        self._stuck: dict[Position, str] = {}
+
+    def track(self, position: Position, *, now_s: float) -> None:
+        """Begin with an offset."""
+        self.prefix.track(position, now_s=now_s)
+        self._pending.update(self.prefix.pending)
+
+    def complete(self, position: Position) -> None:
+        """Mark an offset's outcome as done with; see ``CompletedPrefix.complete``."""
+        self.prefix.complete(position)
+        self._pending.update(self.prefix.pending)
+        self._on_change()
+
+    def stop(self, position: Position, why: str) -> None:
+        """Take nothing more while the outcome of this offset can't be published."""
+        if not self._stuck:
+            topic, number = self.partition
+            logger.error("partition stopped", topic=topic, partition=number, offset=position.offset, reason=why)
+        self._stuck[position] = why
+        self._on_change()
+
+    def go_on(self, position: Position) -> None:
+        """Forget that this offset's outcome could not be published."""
+        if self._stuck.pop(position, None) is None:
+            return
+        if not self._stuck:
+            topic, number = self.partition
+            logger.info("partition goes on", topic=topic, partition=number)
+        self._on_change()
+
+    @property
+    def why_stopped(self) -> str | None:
+        """What its topic said of the oldest outcome that can't be published."""
+        return next(iter(self._stuck.values()), None)
+
+    @property
+    def why_paused(self) -> str | None:
+        """Why nothing of this partition should be fetched now."""
+        if self.why_stopped is not None:
+            return self.why_stopped
+        if self._pending.closed:
+            return f"{self.prefix.pending} queries wait for the oldest one's outcome"
+        return None
+
+    def cancel(self) -> None:
+        """Cancel every task: what they have not finished is left to the next owner."""
+        for task in self.tasks:
+            task.cancel()
