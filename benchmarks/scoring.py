@@ -17,11 +17,12 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from worker.demo.corpus import documents, questions
+from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.microbatch import BatchReport
 from worker.models import resolve
 from worker.rerank.stage import MicroBatchedReranker
 from worker.rerank.torch_scorer import TorchScorer
-from worker.settings import Settings
+from worker.settings import RerankSettings, Settings
 from worker.types import Candidate, Query
 
 CANDIDATES = 20
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    settings = Settings(models="offline")
+    settings = Settings(models="offline", rerank=RerankSettings(model=CROSS_ENCODER_NAME))
     model = resolve("cross-encoder", settings)
     scorer = TorchScorer(model.path, model.name, settings.rerank)
     plain = CrossEncoder(str(model.path), device="cpu", max_length=settings.rerank.max_length)

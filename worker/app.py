@@ -22,8 +22,8 @@ from worker.recall.embedder import SentenceEmbedder
 from worker.recall.search import ChromaSearch
 from worker.recall.stage import BatchedRecall
 from worker.rerank.base import Reranker
+from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
-from worker.rerank.torch_scorer import TorchScorer
 from worker.service import Service
 from worker.settings import Settings
 from worker.telemetry import http, logs
@@ -67,7 +67,7 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
     embedder = await asyncio.to_thread(SentenceEmbedder, embedding.path, embedding.name)
-    scorer = await asyncio.to_thread(TorchScorer, cross_encoder.path, cross_encoder.name, settings.rerank)
+    scorer = await asyncio.to_thread(load_scorer, cross_encoder, settings.rerank)
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(

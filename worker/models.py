@@ -22,6 +22,7 @@ logger = structlog.get_logger()
 
 Role = Literal["embedding", "cross-encoder", "llm"]
 Source = Literal["folder", "cache", "hub", "bundled"]
+Scoring = Literal["cross-encoder", "late-interaction"]
 
 ROLES: tuple[Role, ...] = ("embedding", "cross-encoder", "llm")
 
@@ -42,8 +43,12 @@ class ResolvedModel:
     path: Path
     """Folder (or GGUF file) to load it from."""
     source: Source
+    scoring: Scoring = "cross-encoder"
+    """How the model in the cross-encoder's place scores a pair."""
     prior_weight: float = 0.0
-    """Weight of the recall similarity this cross-encoder was measured with; 0 for all other models."""
+    """Weight of the recall similarity this scorer was measured with; 0 for all models but the offline ones."""
+    min_score: float | None = None
+    """The score below which a context is off-topic, where that was measured."""
 
 
 def resolve(role: Role, settings: Settings) -> ResolvedModel:
@@ -58,7 +63,7 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return ResolvedModel(role, name, folder, "folder")
-    if settings.models == "offline":
+    if settings.models == "offline" or name in offline_models.RERANKERS:
         return _offline(role, name, settings)
     try:
         return _from_hub(role, name, settings)
@@ -87,13 +92,26 @@ def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
     if role == "embedding" and name == DEFAULT_EMBEDDING:
         # The very same weights: collections built with one can be searched with the other.
         return ResolvedModel(role, name, offline_models.embedding_folder(), "bundled")
-    if role == "cross-encoder" and name == DEFAULT_CROSS_ENCODER:
+    if role == "cross-encoder" and name in {DEFAULT_CROSS_ENCODER, offline_models.LATE_INTERACTION_NAME}:
+        # The best of what needs no hub, on every graded set measured: worker/local/offline_cross_encoder/MODEL_CARD.md.
         return ResolvedModel(
             role,
-            offline_models.CROSS_ENCODER_NAME,
+            offline_models.LATE_INTERACTION_NAME,
+            offline_models.embedding_folder(),
+            "bundled",
+            "late-interaction",
+            offline_models.LATE_INTERACTION_PRIOR_WEIGHT,
+            offline_models.LATE_INTERACTION_MIN_SCORE,
+        )
+    if role == "cross-encoder" and name == offline_models.CROSS_ENCODER_NAME:
+        return ResolvedModel(
+            role,
+            name,
             offline_models.cross_encoder_folder(settings.cache_dir),
             "bundled",
+            "cross-encoder",
             offline_models.CROSS_ENCODER_PRIOR_WEIGHT,
+            offline_models.CROSS_ENCODER_MIN_SCORE,
         )
     raise FatalError(
         f"the {role} model {name!r} is neither a folder here nor to be had from a hub (RERANK_WORKER_MODELS="

@@ -9,8 +9,9 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from worker.local.offline_models import GOLDEN_SCORES, cross_encoder_folder
+from worker.local.offline_models import CROSS_ENCODER_NAME, GOLDEN_SCORES, cross_encoder_folder
 from worker.models import ROLES, resolve
+from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.rerank.torch_scorer import TorchScorer
 from worker.settings import RerankSettings, Settings
@@ -88,5 +89,12 @@ def test_every_role_resolves_offline(tmp_path: Path, cache_dir: Path) -> None:
     assert all(model.path.exists() for model in models.values())
     assert all(model.source == "bundled" for model in models.values())
     assert models["embedding"].name == Settings().recall.embedding_model
-    assert models["cross-encoder"].name == "rerank-worker/offline-cross-encoder-v1"
-    assert models["cross-encoder"].prior_weight == 12.5
+    assert models["cross-encoder"].name == "rerank-worker/offline-late-interaction"
+    assert models["cross-encoder"].prior_weight == 0.25
+
+
+def test_the_bundled_cross_encoder_is_had_by_its_name(cache_dir: Path) -> None:
+    settings = Settings(models="offline", cache_dir=cache_dir, rerank=RerankSettings(model=CROSS_ENCODER_NAME))
+    model = resolve("cross-encoder", settings)
+    assert (model.name, model.scoring) == (CROSS_ENCODER_NAME, "cross-encoder")
+    assert load_scorer(model, settings.rerank).model_name == CROSS_ENCODER_NAME

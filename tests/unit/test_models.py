@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from worker.errors import FatalError
 from worker.local import offline_models
-from worker.models import DEFAULT_EMBEDDING, resolve
+from worker.local.offline_models import CROSS_ENCODER_NAME, LATE_INTERACTION_NAME
+from worker.models import DEFAULT_CROSS_ENCODER, DEFAULT_EMBEDDING, resolve
 from worker.settings import Settings
 
 COMMIT = "a" * 40
@@ -135,11 +136,23 @@ def test_a_damaged_adapter_builds_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     adapter.write_bytes(b"cut off")
     monkeypatch.setattr(offline_models, "ADAPTER", adapter)
     with pytest.raises(FatalError, match="damaged"):
-        resolve("cross-encoder", Settings(models="offline", cache_dir=tmp_path / "cache"))
+        resolve("cross-encoder", named(CROSS_ENCODER_NAME, cache_dir=tmp_path / "cache"))
 
 
 def test_a_cache_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
     blocked = tmp_path / "a-file"
     blocked.write_text("")
     with pytest.raises(FatalError, match="RERANK_WORKER_CACHE_DIR"):
-        resolve("cross-encoder", Settings(models="offline", cache_dir=blocked))
+        resolve("cross-encoder", named(CROSS_ENCODER_NAME, cache_dir=blocked))
+
+
+@pytest.mark.parametrize("name", [DEFAULT_CROSS_ENCODER, LATE_INTERACTION_NAME])
+def test_in_the_hubs_absence_late_interaction_stands_in_under_its_own_name(name: str) -> None:
+    model = resolve("cross-encoder", named(name, models="offline"))
+    assert (model.name, model.scoring, model.source) == (LATE_INTERACTION_NAME, "late-interaction", "bundled")
+
+
+def test_a_bundled_reranker_asked_for_by_name_needs_no_word_with_the_hub() -> None:
+    with capture_logs() as logs:
+        resolve("cross-encoder", named(LATE_INTERACTION_NAME))
+    assert logs == []

@@ -9,10 +9,6 @@ from worker.settings import ENV_PREFIX, Settings
 
 NAME = "rerank-worker-demo"
 
-# Measured on this corpus (see README.md beside this): above the off-topic questions, below all but one answerable one.
-# For the offline cross-encoder only: another model's scores have another scale.
-OFFLINE_MIN_SCORE = 0.0
-
 # A few sentences: the LLM has one core.
 MAX_ANSWER_TOKENS = 64
 
@@ -30,8 +26,8 @@ def own_variables(cross_encoder: ResolvedModel) -> dict[str, str]:
         "TELEMETRY__PORT": str(free_port()),
         "TELEMETRY__LOG_FORMAT": "console",
     }
-    if cross_encoder.source == "bundled":
-        variables["RERANK__MIN_SCORE"] = str(OFFLINE_MIN_SCORE)
+    if cross_encoder.min_score is not None:
+        variables["RERANK__MIN_SCORE"] = str(cross_encoder.min_score)
     return {f"{ENV_PREFIX}{name}": value for name, value in variables.items()}
 
 

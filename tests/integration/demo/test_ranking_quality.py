@@ -10,7 +10,7 @@ import pytest
 from worker.demo.corpus import Question, documents, questions
 from worker.models import resolve
 from worker.recall.embedder import SentenceEmbedder
-from worker.rerank.torch_scorer import TorchScorer
+from worker.rerank.load import load_scorer
 from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ def rankings() -> list[Ranking]:
     settings = Settings(models="offline")
     embedding, cross_encoder = resolve("embedding", settings), resolve("cross-encoder", settings)
     embedder = SentenceEmbedder(embedding.path, embedding.name)
-    scorer = TorchScorer(cross_encoder.path, cross_encoder.name, settings.rerank)
+    scorer = load_scorer(cross_encoder, settings.rerank)
     corpus = documents()
     vectors = embedder.embed_documents([document.text for document in corpus])
 

@@ -82,8 +82,8 @@ def test_a_question_comes_back_with_reranked_contexts_and_an_answer(
     assert answer.answer.model.startswith("extractive:")
     assert answer.answer.citations[0] == "permissions"
     assert answer.metadata == {"tenant": 7}
-    assert answer.models.cross_encoder == "rerank-worker/offline-cross-encoder-v1"
-    assert answer.models.prior_weight == 12.5
+    assert answer.models.cross_encoder == "rerank-worker/offline-late-interaction"
+    assert answer.models.prior_weight == 0.25
     stages = answer.timings_ms
     assert stages.total >= stages.recall + stages.rerank + stages.answer
     assert worker.stop() == 0

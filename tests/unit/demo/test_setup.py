@@ -8,7 +8,7 @@ from worker.demo.setup import own_variables, settings_with
 from worker.models import ResolvedModel
 from worker.settings import Settings
 
-BUNDLED = ResolvedModel("cross-encoder", "offline", Path("/nowhere"), "bundled")
+BUNDLED = ResolvedModel("cross-encoder", "offline", Path("/nowhere"), "bundled", min_score=0.5)
 FROM_HUB = ResolvedModel("cross-encoder", "hub", Path("/nowhere"), "hub")
 
 
@@ -32,6 +32,6 @@ def test_what_the_user_has_set_beside_is_kept(monkeypatch: pytest.MonkeyPatch) -
     assert settings_with(own_variables(BUNDLED)).rerank.top_n == 5
 
 
-def test_the_threshold_belongs_to_the_offline_cross_encoder_alone() -> None:
-    assert settings_with(own_variables(BUNDLED)).rerank.min_score == 0.0
+def test_a_threshold_belongs_to_the_model_it_was_measured_for() -> None:
+    assert settings_with(own_variables(BUNDLED)).rerank.min_score == 0.5
     assert settings_with(own_variables(FROM_HUB)).rerank.min_score is None

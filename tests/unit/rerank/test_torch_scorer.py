@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError, TransientError
-from worker.rerank.torch_scorer import TorchScorer, choose_device, choose_dtype
+from worker.rerank.torch_scorer import TorchScorer
 from worker.settings import RerankSettings
 
 QUERY = "capital france"
@@ -125,16 +125,3 @@ def test_torch_takes_no_more_threads_than_the_process_may_use(
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="can't be loaded"):
         TorchScorer(tmp_path, "nothing", SETTINGS)
-
-
-def test_half_precision_on_a_cpu_is_refused_with_what_to_set() -> None:
-    with pytest.raises(FatalError, match="set `auto` or `float32`"):
-        choose_dtype("float16", torch.device("cpu"))
-    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) is torch.float16
-
-
-@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
-def test_a_device_this_machine_lacks_is_refused(name: str) -> None:
-    with pytest.raises(FatalError, match="not on this machine"):
-        choose_device(name)

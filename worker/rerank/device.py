@@ -1,0 +1,65 @@
+"""The torch device a scorer runs on: which one, in which precision, and what its failures mean."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from joblib import cpu_count
+
+from worker.errors import FatalError, TransientError
+from worker.settings import RerankSettings
+
+HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def prepare(settings: RerankSettings) -> tuple[torch.device, torch.dtype]:
+    """Return the device and the dtype of the settings, with torch's threads set. FatalError if they can't be had."""
+    device = choose_device(settings.device)
+    if device.type == "cpu":
+        # Counts what affinity and the container's CPU quota leave: more threads than that take turns and spin.
+        torch.set_num_threads(settings.threads or cpu_count())
+    return device, choose_dtype(settings.dtype, device)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of a setting; FatalError if this machine does not have it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FatalError(f"RERANK_WORKER_RERANK__DEVICE={name} is not on this machine; set `auto` or `cpu`") from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of a setting; FatalError for half precision on a CPU, where it is several times slower."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name in HALF_PRECISION and device.type == "cpu":
+        raise FatalError(f"RERANK_WORKER_RERANK__DTYPE={name} needs a GPU; set `auto` or `float32`")
+    return HALF_PRECISION.get(name, torch.float32)
+
+
+@contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """Run a forward pass. FatalError when the device is lost; torch's other errors pass.
+
+    Out of memory is not fatal: fewer pairs may fit, so torch's own error goes to the batcher, which tries the halves.
+    """
+    try:
+        with torch.inference_mode():
+            yield
+    except torch.AcceleratorError as error:
+        # After a CUDA fault every call of this process fails: only a new one gets the device back.
+        raise FatalError(f"the device {device} is lost: {error}") from error
+
+
+def numbers(scores: torch.Tensor, model_name: str) -> list[float]:
+    """Return scores as floats, moved in one transfer; TransientError where one is not a number."""
+    values: list[float] = scores.float().cpu().tolist()
+    if not all(map(math.isfinite, values)):
+        raise TransientError(f"{model_name} gave a score that is not a number")
+    return values
