@@ -96,7 +96,7 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     )
     pipeline = Pipeline(recall, reranker, answerer, settings)
     service = Service(settings, pipeline, metrics, used)
-    delivery = Delivery(settings.kafka, service.job, metrics, on_turn=health.beat)
+    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s

@@ -72,6 +72,12 @@ class KafkaSettings(_Section):
     """Time in-flight queries get after SIGTERM. Keep it below the orchestrator's grace period."""
     delivery_timeout_s: Seconds = 60.0
     """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
+    delivery_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """`exactly_once`: answers, dead letters and offsets in one transaction; readers set `read_committed`."""
+    transaction_interval_s: Seconds = 0.05
+    """`exactly_once`: finished queries of this time share a transaction. The least it adds to an answer's latency."""
+    transaction_timeout_s: Annotated[float, Field(ge=1)] = 30.0
+    """`exactly_once`: the broker aborts a transaction open for longer; readers wait for one a dead worker left."""
     publish_retry_max_s: Seconds = 30.0
     """Longest wait before the next try of an outcome that can't be published; the waits grow to it, with jitter."""
     startup_timeout_s: Seconds = 30.0

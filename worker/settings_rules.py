@@ -42,7 +42,8 @@ CLIENT_OPTIONS_REFUSED = {
     "security.protocol": "set kafka.security_protocol",
     "session.timeout.ms": "set kafka.session_timeout_s",
     "ssl.ca.location": "set kafka.ssl_ca_location",
-    "transactional.id": _FIXED,
+    "transaction.timeout.ms": "set kafka.transaction_timeout_s",
+    "transactional.id": "set worker_id, of which it is made",
 }
 """librdkafka options, their aliases included, that ``kafka.client_options`` may not carry, and what to do instead."""
 

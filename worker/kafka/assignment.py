@@ -29,13 +29,17 @@ class Assignment:
     def track(self, position: Position, *, now_s: float) -> None:
         """Begin with an offset."""
         self.prefix.track(position, now_s=now_s)
-        self._pending.update(self.prefix.pending)
+        self.measure()
 
     def complete(self, position: Position) -> None:
         """Mark an offset's outcome as done with; see ``CompletedPrefix.complete``."""
         self.prefix.complete(position)
-        self._pending.update(self.prefix.pending)
+        self.measure()
         self._on_change()
+
+    def measure(self) -> None:
+        """Compare with the mark what is not done with: unfinished offsets, or outcomes that don't count yet."""
+        self._pending.update(max(self.prefix.pending, len(self.tasks)))
 
     def stop(self, position: Position, why: str) -> None:
         """Take nothing more while the outcome of this offset can't be published."""
@@ -65,7 +69,7 @@ class Assignment:
         if self.why_stopped is not None:
             return self.why_stopped
         if self._pending.closed:
-            return f"{self.prefix.pending} queries wait for the oldest one's outcome"
+            return f"{max(self.prefix.pending, len(self.tasks))} queries wait for the oldest one's outcome"
         return None
 
     def cancel(self) -> None:

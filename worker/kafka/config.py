@@ -71,3 +71,14 @@ def producer_config(kafka: KafkaSettings) -> Config:
     config.setdefault("linger.ms", 1)
     config.setdefault("compression.type", "lz4")
     return config
+
+
+def transactional_config(kafka: KafkaSettings, transactional_id: str) -> Config:
+    """Return a producer whose records count when its transaction commits."""
+    timeout_ms = int(kafka.transaction_timeout_s * 1000)
+    return producer_config(kafka) | {
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": timeout_ms,
+        # librdkafka refuses a record that could outlive its transaction.
+        "delivery.timeout.ms": min(int(kafka.delivery_timeout_s * 1000), timeout_ms),
+    }

@@ -21,6 +21,8 @@ from worker.kafka.publication import Publication
 from worker.kafka.records import Position, Record
 from worker.kafka.sink import Sink
 from worker.kafka.source import Hold, Source, SourceListener
+from worker.kafka.transactional_producer import TransactionalProducer
+from worker.kafka.transactions import ExactlyOnce
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -40,8 +42,10 @@ class Job(Protocol):
         ...
 
 
-def new_guarantee(kafka: KafkaSettings, source: Source) -> Guarantee:
+def new_guarantee(kafka: KafkaSettings, source: Source, worker_id: str) -> Guarantee:
     """Return the delivery guarantee the settings ask for."""
+    if kafka.delivery_guarantee == "exactly_once":
+        return ExactlyOnce(kafka, source, TransactionalProducer(kafka, f"{kafka.group_id}-{worker_id}"))
     return AtLeastOnce(kafka, source, Sink(kafka))
 
 
@@ -53,10 +57,11 @@ class Delivery:
         kafka: KafkaSettings,
         new_job: Callable[[Record], Job],
         metrics: Metrics,
+        worker_id: str,
         *,
         on_turn: Callable[[], None] = lambda: None,
         new_source: Callable[[KafkaSettings, SourceListener], Source] = Source,
-        new_guarantee: Callable[[KafkaSettings, Source], Guarantee] = new_guarantee,
+        new_guarantee: Callable[[KafkaSettings, Source, str], Guarantee] = new_guarantee,
     ) -> None:
         self._kafka = kafka
         self._new_job = new_job
@@ -64,7 +69,7 @@ class Delivery:
         self._on_turn = on_turn
         self._loop = asyncio.get_running_loop()
         self._source = new_source(kafka, self)
-        self._guarantee = new_guarantee(kafka, self._source)
+        self._guarantee = new_guarantee(kafka, self._source, worker_id)
         self._assigned: dict[Partition, Assignment] = {}
         self._intake = Intake(kafka)
         self._joined = False
@@ -174,6 +179,7 @@ class Delivery:
 
         def ended(task: asyncio.Task[None]) -> None:
             assigned.tasks.discard(task)
+            assigned.measure()
             # A task that is cancelled before its first step never runs, so its ticket is given back here too.
             ticket.leave()
             self._apply_backpressure()

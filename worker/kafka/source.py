@@ -100,6 +100,7 @@ class Source:
         # Bounded by its use: one commit and the last one are outstanding at most.
         self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=4)
         self._stopping = threading.Event()
+        self._group_metadata: object | None = None
         self._hold = Hold()
         self._owned: set[Partition] = set()
         self._paused: set[Partition] = set()
@@ -121,6 +122,14 @@ class Source:
     def hold(self, hold: Hold) -> None:
         """Fetch nothing of these partitions from the next poll on, and all the others again; polling goes on."""
         self._hold = hold
+
+    @property
+    def group_metadata(self) -> object | None:
+        """Where this member stood in the group at the last poll, for a transaction's offsets; None before the first.
+
+        The broker refuses offsets that come with an older one. Any thread may read it.
+        """
+        return self._group_metadata
 
     def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         """Commit the completed prefixes between two polls; returns at once, without effect while one is under way.
@@ -188,6 +197,7 @@ class Source:
                 while not self._stopping.is_set():
                     self._serve_commands(consumer)
                     self._obey_hold(consumer)
+                    self._remember_group(consumer)
                     self._poll(consumer)
                 self._serve_commands(consumer)
             finally:
@@ -240,6 +250,12 @@ class Source:
         self._tell(take)
         if not taken.wait(HANDOVER_TIMEOUT_S):
             logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
+
+    def _remember_group(self, consumer: Consumer) -> None:
+        # On this thread, for consumer_group_metadata() hangs beside a poll() on another; it takes under a millisecond.
+        # Before each poll, for KIP-848 may raise the member's epoch without a callback.
+        if self._kafka.delivery_guarantee == "exactly_once":
+            self._group_metadata = consumer.consumer_group_metadata()
 
     def _obey_hold(self, consumer: Consumer) -> None:
         hold = self._hold

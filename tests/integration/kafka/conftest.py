@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client import CollectorRegistry
 
@@ -102,11 +102,13 @@ class Bench:
         self.readers: list[Reader] = []
 
     @asynccontextmanager
-    async def running(self, *gated: bytes, **changes: object) -> AsyncIterator[Running]:
+    async def running(self, *gated: bytes, worker_id: str = "worker", **changes: object) -> AsyncIterator[Running]:
         """A delivery, drained at the end. A query whose value is gated waits until its gate is set."""
         kafka = KafkaSettings.model_validate(self.kafka.model_dump() | changes)
         gates = {value: asyncio.Event() for value in gated}
-        delivery = Delivery(kafka, lambda record: EchoJob(kafka, record, gates), Metrics(CollectorRegistry()))
+        delivery = Delivery(
+            kafka, lambda record: EchoJob(kafka, record, gates), Metrics(CollectorRegistry()), worker_id
+        )
         stop = asyncio.Event()
         run = asyncio.create_task(delivery.run(stop))
         try:
@@ -128,8 +130,11 @@ class Bench:
         self.readers.append(Reader(self.kafka, topic))
         return self.readers[-1]
 
-    def read_all(self, topic: str) -> list[bytes]:
+    async def read_all(self, topic: str) -> list[bytes]:
         """The values of everything a topic holds now that is not in an open or aborted transaction."""
+        return await asyncio.to_thread(self._read_all, topic)
+
+    def _read_all(self, topic: str) -> list[bytes]:
         consumer = Consumer(
             common_config(self.kafka)
             | {"group.id": f"reader-{topic}", "enable.auto.commit": False, "enable.partition.eof": True}
@@ -149,12 +154,26 @@ class Bench:
         consumer.close()
         return values
 
-    def committed(self, partition: int = 0) -> int:
-        """The group's committed offset of a partition; 0 if there is none."""
+    async def committed(self) -> list[int]:
+        """The group's committed offset of each partition; 0 where there is none."""
+        return await asyncio.to_thread(self._committed)
+
+    async def until_committed(self, *offsets: int) -> None:
+        """Return when these are the committed offsets, partition by partition."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.committed() != list(offsets):
+                await asyncio.sleep(0.05)
+
+    def _committed(self) -> list[int]:
+        wanted = [TopicPartition(self.kafka.query_topic, number) for number in range(self.kafka.partitions)]
         consumer = Consumer(common_config(self.kafka) | {"group.id": self.kafka.group_id})
         try:
-            [found] = consumer.committed([TopicPartition(self.kafka.query_topic, partition)], timeout=30)
-            return max(0, found.offset)
+            return [max(0, found.offset) for found in consumer.committed(wanted, timeout=30)]
+        except KafkaException as error:
+            # The group's coordinator is made with the first group.
+            if error.args[0].code() not in {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}:
+                raise
+            return []
         finally:
             consumer.close()
 

@@ -25,17 +25,16 @@ async def test_a_dead_letter_topic_that_is_missing_stops_one_partition_until_it_
         assert dead_letters in worker.delivery.why_stopped
 
         bench.produce(b"elsewhere", partition=1)
-        await bench.until(lambda: bench.committed(1) == 1)
-        assert bench.committed(0) == 0
+        await bench.until_committed(0, 1)
 
         await asyncio.to_thread(ensure, bench.kafka, create=True)
         await bench.until(lambda: worker.delivery.why_stopped is None)
-        await bench.until(lambda: bench.committed(0) == 2)
+        await bench.until_committed(2, 1)
         # Fetching goes on too.
         bench.produce(b"later", partition=0)
-        await bench.until(lambda: bench.committed(0) == 3)
+        await bench.until_committed(3, 1)
     assert worker.run.result() is True
-    assert bench.read_all(dead_letters) == [b"poison"]
+    assert await bench.read_all(dead_letters) == [b"poison"]
 
 
 async def test_a_dead_letter_larger_than_its_topic_takes_waits_until_the_limit_is_raised(
@@ -51,12 +50,12 @@ async def test_a_dead_letter_larger_than_its_topic_takes_waits_until_the_limit_i
         await bench.until(lambda: worker.delivery.why_stopped is not None)
         assert "MSG_SIZE_TOO_LARGE" in worker.delivery.why_stopped
         bench.produce(b"elsewhere", partition=1)
-        await bench.until(lambda: bench.committed(1) == 1)
+        await bench.until_committed(0, 1)
 
         bench.configure_topic(bench.kafka.dead_letter_topic, max_message_bytes="5000000")
-        await bench.until(lambda: bench.committed(0) == 1)
+        await bench.until_committed(1, 1)
         assert worker.delivery.why_stopped is None
-    assert bench.read_all(bench.kafka.dead_letter_topic) == [large]
+    assert await bench.read_all(bench.kafka.dead_letter_topic) == [large]
 
 
 async def test_an_answer_larger_than_its_topic_takes_is_dead_lettered(new_bench: Callable[..., Any]) -> None:
@@ -64,6 +63,6 @@ async def test_an_answer_larger_than_its_topic_takes_is_dead_lettered(new_bench:
     bench.configure_topic(bench.kafka.answer_topic, max_message_bytes="10000")
     async with bench.running():
         bench.produce(b"x" * 100_000, b"small")
-        await bench.until(lambda: bench.committed(0) == 2)
-    assert bench.read_all(bench.kafka.dead_letter_topic) == [b"x" * 100_000]
-    assert bench.read_all(bench.kafka.answer_topic) == [b"small"]
+        await bench.until_committed(2, 0)
+    assert await bench.read_all(bench.kafka.dead_letter_topic) == [b"x" * 100_000]
+    assert await bench.read_all(bench.kafka.answer_topic) == [b"small"]

@@ -155,8 +155,9 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
         settings,
         new_job,
         Metrics(CollectorRegistry()),
+        "worker",
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
-        new_guarantee=lambda kafka, source: AtLeastOnce(kafka, source, sink),  # type: ignore[arg-type]  # for Sink
+        new_guarantee=lambda kafka, source, _: AtLeastOnce(kafka, source, sink),  # type: ignore[arg-type]  # for Sink
     )
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))

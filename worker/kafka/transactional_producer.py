@@ -1,0 +1,218 @@
+"""One Kafka transaction at a time: records and consumer offsets that become visible together or not at all."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from worker.errors import FatalError, TransientError
+from worker.kafka.config import transactional_config
+from worker.kafka.publication import Publication
+from worker.kafka.sink import METADATA_TIMEOUT_S, UNKNOWN_TOPIC
+from worker.settings import KafkaSettings
+
+logger = structlog.get_logger()
+
+# One attempt of a step. Short, so that a close is noticed between two.
+STEP_TIMEOUT_S = 2.0
+
+# How a newer process with the same transactional.id, or the broker's own timeout, shows.
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's local codes have no public spelling
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+
+# The group is between two generations, or this member is behind it: the next transaction asks for the group anew.
+_REBALANCE = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+    }
+)
+
+
+class RecordsRefusedError(Exception):
+    """The transaction is aborted because of these records: index in what was given to ``transact`` to the error."""
+
+    def __init__(self, errors: dict[int, KafkaError]) -> None:
+        super().__init__(f"{len(errors)} record(s) refused")
+        self.errors = errors
+
+
+class AbandonedError(Exception):
+    """The transaction is aborted because its offsets may not be committed any more: the group has moved on."""
+
+
+class TransactionalProducer:
+    """Blocking, for one thread at a time; ``close`` may come from any."""
+
+    def __init__(self, kafka: KafkaSettings, transactional_id: str) -> None:
+        self._kafka = kafka
+        self._id = transactional_id
+        self._producer = Producer(transactional_config(kafka, transactional_id) | {"error_cb": self._on_error})
+        self._must_abort = False
+        self._unknown: set[str] = set()
+        self._closing = False
+
+    def start(self) -> None:
+        """Fence former owners of the transactional.id and end what they left open. FatalError if the broker refuses."""
+        deadline_s = time.monotonic() + self._kafka.startup_timeout_s
+        try:
+            self._until_done(self._producer.init_transactions, lambda: time.monotonic() > deadline_s)
+        except TransientError as error:
+            raise FatalError(f"no transactions with transactional.id {self._id}: {error}") from error
+
+    def transact(
+        self,
+        publications: Sequence[Publication],
+        offsets: Sequence[TopicPartition],
+        group: object,
+        *,
+        singly: bool,
+        may_commit: Callable[[], bool],
+    ) -> None:
+        """Publish and commit together; when this raises, readers see nothing of it.
+
+        ``singly`` waits for each record before the next, so that none is refused for the batch it travels in.
+        ``may_commit`` is asked right before the offsets are sent. Raises RecordsRefusedError, AbandonedError,
+        TransientError (try the same again) or FatalError (fenced, or not allowed).
+        """
+        if self._must_abort:
+            self._abort()
+        self._know_again()
+        self._until_done(lambda _: self._producer.begin_transaction())
+        self._must_abort = True
+        try:
+            self._publish(publications, singly=singly)
+            self._commit(offsets, group, may_commit)
+        except (RecordsRefusedError, AbandonedError, TransientError):
+            self._abort()
+            raise
+        self._must_abort = False
+
+    def close(self) -> None:
+        """Let a call that is under way end soon, aborting what it can; take no more."""
+        self._closing = True
+
+    def _publish(self, publications: Sequence[Publication], *, singly: bool) -> None:
+        errors: dict[int, KafkaError] = {}
+        for index, publication in enumerate(publications):
+            self._produce(index, publication, errors)
+            if singly:
+                self._flush(errors)
+            if errors:
+                break
+        self._flush(errors)
+        if errors:
+            self._unknown |= {publications[i].topic for i, error in errors.items() if error.code() in UNKNOWN_TOPIC}
+            raise RecordsRefusedError(errors)
+
+    def _commit(self, offsets: Sequence[TopicPartition], group: object, may_commit: Callable[[], bool]) -> None:
+        if not may_commit():
+            raise AbandonedError
+        self._until_done(lambda timeout_s: self._producer.send_offsets_to_transaction(list(offsets), group, timeout_s))
+        # From here on only the broker knows: asking again until it answers is the one safe thing.
+        self._until_done(self._producer.commit_transaction)
+
+    def _produce(self, index: int, publication: Publication, errors: dict[int, KafkaError]) -> None:
+        def report(error: KafkaError | None, _message: Message) -> None:
+            # Served by flush, on this thread. A record that is purged was not itself at fault.
+            if error is not None and error.code() not in _PURGED:
+                errors[index] = error
+
+        while True:
+            try:
+                self._producer.produce(
+                    publication.topic,
+                    key=publication.key,
+                    value=publication.value,
+                    headers=list(publication.headers),
+                    on_delivery=report,
+                )
+            except BufferError:
+                self._producer.poll(STEP_TIMEOUT_S)
+                self._check_open()
+            except KafkaException as error:
+                self._raise_if_fatal(error.args[0])
+                errors[index] = error.args[0]
+                return
+            else:
+                return
+
+    def _flush(self, errors: dict[int, KafkaError]) -> None:
+        try:
+            while self._producer.flush(STEP_TIMEOUT_S) and not errors:
+                self._check_open()
+        except KafkaException as failure:
+            # A fatal error comes out of whatever serves callbacks, though it is told to error_cb too.
+            self._raise_if_fatal(failure.args[0])
+            raise TransientError(f"Kafka transaction failed: {failure.args[0].str()}") from failure
+        for error in errors.values():
+            self._raise_if_fatal(error)
+
+    def _abort(self) -> None:
+        self._until_done(self._producer.abort_transaction)
+        self._must_abort = False
+
+    def _until_done(self, step: Callable[[float], None], give_up: Callable[[], bool] = lambda: False) -> None:
+        while True:
+            try:
+                step(STEP_TIMEOUT_S)
+            except KafkaException as failure:
+                error = failure.args[0]
+                self._raise_if_fatal(error)
+                if error.code() in _REBALANCE:
+                    raise AbandonedError from failure
+                text = f"{error.name()}: {error.str()}"
+                if not error.retriable() or give_up():
+                    raise TransientError(f"Kafka transaction failed: {text}") from failure
+                self._check_open()
+            else:
+                return
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise TransientError("the worker ends before its transaction")
+
+    def _raise_if_fatal(self, error: KafkaError) -> None:
+        if error.code() in _FENCED:
+            raise FatalError(
+                f"fenced: another process uses transactional.id {self._id}, or this one did not end a transaction "
+                f"within {self._kafka.transaction_timeout_s:g} s; each needs a RERANK_WORKER_WORKER_ID of its own"
+            )
+        if error.fatal() or error.code() in _NOT_ALLOWED:
+            raise FatalError(f"Kafka transactions with transactional.id {self._id}: {error.name()}: {error.str()}")
+
+    def _know_again(self) -> None:
+        # librdkafka asks for a topic that was missing only every few minutes.
+        for topic in self._unknown:
+            with contextlib.suppress(KafkaException):
+                self._producer.list_topics(topic, METADATA_TIMEOUT_S)
+        self._unknown.clear()
+
+    def _on_error(self, error: KafkaError) -> None:
+        logger.warning("kafka producer error", code=error.name(), reason=error.str())
+
+
+_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
+
+_NOT_ALLOWED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.INVALID_TRANSACTION_TIMEOUT,
+    }
+)
