@@ -1,8 +1,9 @@
 """Step 5: below which score is there no answer?
 
-``python -m benchmarks.training.threshold FILE [--model NAME] [--at SCORE]`` takes held-out questions with judged passages (see
-data.py for the format) and asks each twice: with all its passages, and without those that answer. Prints, for the
-threshold that errs least, and for one that refuses one answerable question in twenty, how many of either are refused.
+``python -m benchmarks.training.threshold FILE [--model NAME] [--at SCORE]`` takes held-out questions with judged
+passages (see data.py for the format) and asks each twice: with all its passages, and without those that answer. Prints,
+for the threshold that errs least and for one that refuses one answerable question in twenty, how many of either are
+refused.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The offline models, built and scored for real."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
-from worker.local.offline_models import CROSS_ENCODER_NAME, GOLDEN_SCORES, cross_encoder_folder
+from worker.local.offline_models import ADAPTER_MANIFEST, CROSS_ENCODER_NAME, cross_encoder_folder
 from worker.models import ROLES, resolve
 from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
@@ -20,13 +21,14 @@ from worker.types import Candidate, Query
 pytestmark = pytest.mark.slow
 
 
+GOLDEN = json.loads(ADAPTER_MANIFEST.read_text())["golden"]
 QUERIES = [
     "capital of france",
     "What permissions does Debezium need on MySQL?",
     "replication user privileges " * 80,  # about half the window
     "kafka consumer groups and their partitions " * 120,  # more than the window
 ]
-DOCUMENTS = ["Paris.", "", "word " * 200, "Debezium reads the binlog. " * 300, *(text for _, text, _ in GOLDEN_SCORES)]
+DOCUMENTS = ["Paris.", "", "word " * 200, "Debezium reads the binlog. " * 300, *(pair["document"] for pair in GOLDEN)]
 CANDIDATES = [Candidate(str(rank), text, rank, distance=0.0) for rank, text in enumerate(DOCUMENTS, 1)]
 
 
@@ -41,8 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_built_cross_encoder_gives_its_golden_scores_in_plain_sentence_transformers(folder: Path) -> None:
     model = CrossEncoder(str(folder), device="cpu", max_length=256)
-    scores = model.predict([(query, document) for query, document, _ in GOLDEN_SCORES])
-    assert list(scores) == pytest.approx([score for _, _, score in GOLDEN_SCORES], abs=1e-3)
+    scores = model.predict([(pair["query"], pair["document"]) for pair in GOLDEN])
+    assert list(scores) == pytest.approx([pair["score"] for pair in GOLDEN], abs=1e-3)
+    assert len({round(float(score), 2) for score in scores}) == len(GOLDEN)
 
 
 def test_a_damaged_build_is_noticed_and_built_again(folder: Path) -> None:

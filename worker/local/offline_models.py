@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -28,22 +29,8 @@ LATE_INTERACTION_PRIOR_WEIGHT = 0.25
 LATE_INTERACTION_MIN_SCORE = 0.45
 
 ADAPTER = Path(__file__).parent / "offline_cross_encoder" / "adapter.safetensors"
-ADAPTER_SHA256 = "be3f8c30d79d3ae6bc966cc69d4ac29e4501d1957bb0a7db98280258e23881c0"
-
-# (query, document, logit): computed with plain sentence-transformers when the adapter was made.
-GOLDEN_SCORES = (
-    (
-        "What permissions does Debezium need on MySQL?",
-        "The Debezium MySQL connector requires a dedicated replication user with REPLICATION SLAVE privileges.",
-        2.7036,
-    ),
-    (
-        "What permissions does Debezium need on MySQL?",
-        "Kafka consumer groups distribute partition reads across multiple consumers.",
-        -4.6094,
-    ),
-    ("capital of france", "Paris is the capital and most populous city of France.", 4.7357),
-)
+# Its sha256, and scores by plain sentence-transformers of pairs that the built model must give again.
+ADAPTER_MANIFEST = ADAPTER.with_suffix(".json")
 # The build is exact arithmetic in fp32; only the order of additions differs between machines.
 GOLDEN_TOLERANCE = 1e-2
 BUILD_TIMEOUT_S = 300.0
@@ -71,7 +58,7 @@ def cross_encoder_folder(cache_dir: Path) -> Path:
     written.
     """
     models = cache_dir.expanduser() / "models"
-    folder = models / f"offline-cross-encoder-{ADAPTER_SHA256[:12]}"
+    folder = models / f"offline-cross-encoder-{_adapter_manifest()['sha256'][:12]}"
     if _intact(folder):
         return folder
     try:
@@ -111,7 +98,8 @@ def _intact(folder: Path) -> bool:
 
 
 def _build(folder: Path) -> None:
-    if _sha256(ADAPTER) != ADAPTER_SHA256:
+    expected = _adapter_manifest()
+    if _sha256(ADAPTER) != expected["sha256"]:
         raise FatalError(f"{ADAPTER} is damaged; install rerank-worker again")
     # torch and transformers take seconds to import: only who builds pays.
     from worker.local.offline_cross_encoder import merge  # noqa: PLC0415
@@ -119,13 +107,19 @@ def _build(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
         built = Path(scratch) / "model"
         merge.merge(base=embedding_folder(), adapter=ADAPTER, out=built)
-        for query, document, expected in GOLDEN_SCORES:
-            score = merge.score(built, query, document)
-            if abs(score - expected) > GOLDEN_TOLERANCE:
-                raise FatalError(f"the built cross-encoder scores {score:.4f} where {expected:.4f} is right")
+        golden = expected["golden"]
+        scores = merge.scores(built, [(pair["query"], pair["document"]) for pair in golden])
+        for pair, score in zip(golden, scores, strict=True):
+            if abs(score - pair["score"]) > GOLDEN_TOLERANCE:
+                raise FatalError(f"the built cross-encoder scores {score:.4f} where {pair['score']:.4f} is right")
         manifest = {file.name: _sha256(file) for file in sorted(built.iterdir())}
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
         built.rename(folder)
+
+
+def _adapter_manifest() -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(ADAPTER_MANIFEST.read_text())
+    return manifest
 
 
 def _sha256(path: Path) -> str:

@@ -6,11 +6,30 @@ import torch
 from worker.errors import FatalError
 from worker.rerank.device import choose_device, choose_dtype
 
+CPU = torch.device("cpu")
 
-def test_half_precision_on_a_cpu_is_refused_with_what_to_set() -> None:
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: request.param)
+
+
+@pytest.mark.parametrize("processor", [{}, {"amx_bf16": False, "avx2": True}], indirect=True)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_refused_on_a_processor_that_is_slow_in_it(processor: None, dtype: str) -> None:
     with pytest.raises(FatalError, match="set `auto` or `float32`"):
-        choose_dtype("float16", torch.device("cpu"))
-    assert choose_dtype("auto", torch.device("cpu")) is torch.float32
+        choose_dtype(dtype, CPU)
+
+
+@pytest.mark.parametrize("processor", [{"amx_bf16": True}], indirect=True)
+def test_a_processor_with_tile_multiplication_takes_bfloat16_alone(processor: None) -> None:
+    assert choose_dtype("bfloat16", CPU) is torch.bfloat16
+    with pytest.raises(FatalError, match="set `float32` or `bfloat16`"):
+        choose_dtype("float16", CPU)
+
+
+def test_left_to_itself_a_cpu_computes_in_full_and_a_gpu_in_half_precision() -> None:
+    assert choose_dtype("auto", CPU) is torch.float32
     assert choose_dtype("auto", torch.device("cuda")) is torch.float16
 
 

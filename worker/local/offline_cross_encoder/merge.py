@@ -8,6 +8,7 @@ the base it was made for.
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from sentence_transformers import CrossEncoder
 from worker.errors import FatalError
 from worker.telemetry.logs import hide_loading_bars
 
+MAX_TOKENS = 256
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -44,11 +46,12 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
         shutil.copyfile(base / name, out / name)
 
 
-def score(folder: Path, query: str, document: str) -> float:
-    """Return one pair's logit by plain sentence-transformers, on the CPU."""
+def scores(folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Return the logits of (query, document) pairs by plain sentence-transformers, on the CPU."""
     hide_loading_bars()
-    model = CrossEncoder(str(folder), device="cpu", max_length=256, local_files_only=True)
-    return float(model.predict([(query, document)], activation_fn=torch.nn.Identity(), show_progress_bar=False)[0])
+    model = CrossEncoder(str(folder), device="cpu", max_length=MAX_TOKENS, local_files_only=True)
+    logits = model.predict(list(pairs), activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    return [float(logit) for logit in logits]
 
 
 def _updated(base: dict[str, torch.Tensor], adapter: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
