@@ -74,6 +74,8 @@ class KafkaSettings(_Section):
     """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
     delivery_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """`exactly_once`: answers, dead letters and offsets in one transaction; readers set `read_committed`."""
+    ordering: Literal["none", "key", "partition"] = "none"
+    """Outcomes leave in the order of their queries, per key or per partition: the slow hold back those behind them."""
     transaction_interval_s: Seconds = 0.05
     """`exactly_once`: finished queries of this time share a transaction. The least it adds to an answer's latency."""
     transaction_timeout_s: Annotated[float, Field(ge=1)] = 30.0

@@ -8,7 +8,8 @@ import structlog
 from worker.kafka.backpressure import Valve
 from worker.kafka.commits import Partition
 from worker.kafka.offsets import CompletedPrefix
-from worker.kafka.records import Position
+from worker.kafka.ordering import Ordering, PublishOrder
+from worker.kafka.records import Position, Record
 
 logger = structlog.get_logger()
 
@@ -16,7 +17,9 @@ logger = structlog.get_logger()
 class Assignment:
     """Its offsets, the tasks of its jobs, and why it takes nothing now, if so. Belongs to the loop."""
 
-    def __init__(self, partition: Partition, *, max_pending: int, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, partition: Partition, *, max_pending: int, ordering: Ordering, on_change: Callable[[], None]
+    ) -> None:
         self.partition = partition
         self.prefix = CompletedPrefix()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -25,16 +28,28 @@ class Assignment:
         # duplicates after a crash and the outcomes that wait for their transaction, would have no bound.
         self._pending = Valve(max_pending)
         self._stuck: dict[Position, str] = {}
+        self._order = PublishOrder(ordering)
+        self._turns: dict[int, asyncio.Future[None]] = {}
 
-    def track(self, position: Position, *, now_s: float) -> None:
-        """Begin with an offset."""
-        self.prefix.track(position, now_s=now_s)
+    def track(self, record: Record, *, now_s: float) -> None:
+        """Begin with a record."""
+        self.prefix.track(record.position, now_s=now_s)
+        self._order.admit(record.position.offset, record.key)
         self.measure()
+
+    async def turn(self, position: Position) -> None:
+        """Return when the outcome of this offset may be published, as the ordering has it."""
+        if not self._order.made(position.offset):
+            self._turns[position.offset] = turn = asyncio.get_running_loop().create_future()
+            await turn
 
     def complete(self, position: Position) -> None:
         """Mark an offset's outcome as done with; see ``CompletedPrefix.complete``."""
         self.prefix.complete(position)
         self.measure()
+        follower = self._order.published(position.offset)
+        if follower is not None and not self._turns[follower].done():
+            self._turns.pop(follower).set_result(None)
         self._on_change()
 
     def measure(self) -> None:

@@ -42,6 +42,7 @@ class AtLeastOnce:
             wait=wait_random_exponential(multiplier=FIRST_RETRY_S, max=self._kafka.publish_retry_max_s),
             before_sleep=stop,
         )
+        await assignment.turn(position)
         await retrying(self._publish, publication)
         assignment.go_on(position)
         assignment.complete(position)

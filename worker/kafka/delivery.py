@@ -116,7 +116,11 @@ class Delivery:
         self._joined = True
         for partition in partitions:
             self._assigned[partition] = Assignment(
-                partition, max_pending=self._kafka.max_in_flight, on_change=self._apply_backpressure
+                partition,
+                max_pending=self._kafka.max_in_flight,
+                # A transaction publishes in the order of offsets, which keeps every order there is.
+                ordering="none" if self._kafka.delivery_guarantee == "exactly_once" else self._kafka.ordering,
+                on_change=self._apply_backpressure,
             )
         self._rebalanced("assigned", partitions)
 
@@ -171,7 +175,7 @@ class Delivery:
         return self._source
 
     def _admit(self, record: Record, assigned: Assignment) -> None:
-        assigned.track(record.position, now_s=self._loop.time())
+        assigned.track(record, now_s=self._loop.time())
         job = self._new_job(record)
         ticket = self._intake.enter(job.pairs)
         task = self._loop.create_task(self._finish(job, record.position, assigned, ticket))
