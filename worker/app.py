@@ -48,6 +48,7 @@ async def run_worker(settings: Settings) -> int:
         with http.serve(settings.telemetry, metrics.registry, health):
             async with AsyncExitStack() as parts:
                 delivery = await _build(settings, metrics, health, parts)
+                parts.callback(health.end)
                 health.starting = None
                 logger.info("consuming", topic=settings.kafka.query_topic, group=settings.kafka.group_id)
                 drained = await delivery.run(stop)
@@ -101,6 +102,7 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s
     health.stopped = lambda: delivery.why_stopped
+    health.progress = lambda: delivery.progress
     return delivery
 
 

@@ -10,6 +10,7 @@ from worker.kafka.commits import Partition
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.ordering import Ordering, PublishOrder
 from worker.kafka.records import Position, Record
+from worker.telemetry.progress import PartitionProgress
 
 logger = structlog.get_logger()
 
@@ -86,6 +87,20 @@ class Assignment:
         if self._pending.closed:
             return f"{max(self.prefix.pending, len(self.tasks))} queries wait for the oldest one's outcome"
         return None
+
+    def progress(self, paused: str | None) -> PartitionProgress:
+        """Return a snapshot; ``paused`` is why the worker takes nothing at all, if so."""
+        topic, number = self.partition
+        committed = self.prefix.committed
+        return PartitionProgress(
+            topic=topic,
+            partition=number,
+            in_flight=len(self.tasks),
+            uncommitted=self.prefix.pending,
+            committed_offset=None if committed is None else committed.offset + 1,
+            oldest_since_s=self.prefix.oldest_since_s,
+            paused=self.why_paused or paused,
+        )
 
     def cancel(self) -> None:
         """Cancel every task: what they have not finished is left to the next owner."""

@@ -59,6 +59,10 @@ class Intake:
         self._pairs_valve.update(self.pairs)
 
     @property
-    def closed(self) -> bool:
-        """Whether no partition should be fetched now."""
-        return self._queries_valve.closed or self._pairs_valve.closed
+    def why_closed(self) -> str | None:
+        """Why no partition should be fetched now, or None."""
+        if self._queries_valve.closed:
+            return f"{self.queries} queries are in work"
+        if self._pairs_valve.closed:
+            return f"{self.pairs} pairs are in work"
+        return None

@@ -25,6 +25,7 @@ from worker.kafka.transactional_producer import TransactionalProducer
 from worker.kafka.transactions import ExactlyOnce
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.progress import PartitionProgress
 
 logger = structlog.get_logger()
 
@@ -72,6 +73,7 @@ class Delivery:
         self._guarantee = new_guarantee(kafka, self._source, worker_id)
         self._assigned: dict[Partition, Assignment] = {}
         self._intake = Intake(kafka)
+        self._progress: Sequence[PartitionProgress] = ()
         self._joined = False
         self._draining = False
         self._fatal: asyncio.Future[None] = self._loop.create_future()
@@ -88,8 +90,7 @@ class Delivery:
             while not stopped.done() and not self._fatal.done():
                 ends: set[asyncio.Future[Any]] = {stopped, self._fatal}
                 await asyncio.wait(ends, timeout=self._kafka.commit_interval_s, return_when=asyncio.FIRST_COMPLETED)
-                self._on_turn()
-                self._apply_backpressure()
+                self._turn()
                 self._guarantee.commit(self._assigned)
             if self._fatal.done():
                 await self._fatal
@@ -174,6 +175,19 @@ class Delivery:
         """The consumer, for its heartbeat."""
         return self._source
 
+    @property
+    def progress(self) -> Sequence[PartitionProgress]:
+        """How far each partition has come, as of the last turn; any thread may read it."""
+        return self._progress
+
+    def _turn(self) -> None:
+        self._on_turn()
+        self._apply_backpressure()
+        paused = "draining" if self._draining else self._intake.why_closed
+        self._progress = tuple(assigned.progress(paused) for assigned in self._assigned.values())
+        since_s = [p.oldest_since_s for p in self._progress if p.oldest_since_s is not None]
+        self._metrics.watermark_age_seconds.set(self._loop.time() - min(since_s) if since_s else 0.0)
+
     def _admit(self, record: Record, assigned: Assignment) -> None:
         assigned.track(record, now_s=self._loop.time())
         job = self._new_job(record)
@@ -202,7 +216,7 @@ class Delivery:
 
     def _apply_backpressure(self) -> None:
         held = frozenset(key for key, assigned in self._assigned.items() if assigned.why_paused is not None)
-        everything = self._draining or self._intake.closed
+        everything = self._draining or self._intake.why_closed is not None
         # The whole state each time, not its changes: nothing can stay paused because a change was missed.
         self._source.hold(Hold(everything, held))
         self._metrics.in_flight_queries.set(self._intake.queries)
@@ -215,9 +229,11 @@ class Delivery:
         self._apply_backpressure()
         tasks = {task for assigned in self._assigned.values() for task in assigned.tasks}
         logger.info("draining", in_flight=len(tasks))
-        unfinished: set[asyncio.Task[None]] = set()
-        if tasks:
-            _, unfinished = await asyncio.wait(tasks, timeout=self._kafka.drain_timeout_s)
+        deadline_s = self._loop.time() + self._kafka.drain_timeout_s
+        unfinished = tasks
+        while unfinished and (left_s := deadline_s - self._loop.time()) > 0:
+            self._turn()
+            _, unfinished = await asyncio.wait(unfinished, timeout=min(left_s, self._kafka.commit_interval_s))
         await self._guarantee.finish(self._assigned)
         logger.info("drained", unfinished=len(unfinished))
         return not unfinished

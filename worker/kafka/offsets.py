@@ -64,6 +64,12 @@ class CompletedPrefix:
         """Offsets tracked and not yet part of the prefix."""
         return len(self._unfinished)
 
-    def oldest_age_s(self, now_s: float) -> float:
-        """Seconds since the oldest unfinished offset was tracked; 0 if there is none."""
-        return now_s - self._unfinished[0][1] if self._unfinished else 0.0
+    @property
+    def committed(self) -> Position | None:
+        """The last record whose offset this assignment has committed."""
+        return self._committed
+
+    @property
+    def oldest_since_s(self) -> float | None:
+        """When the oldest unfinished offset was tracked; None if there is none."""
+        return self._unfinished[0][1] if self._unfinished else None

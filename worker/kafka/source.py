@@ -181,8 +181,11 @@ class Source:
         return self._brokers_down
 
     def poll_age_s(self) -> float:
-        """Seconds since the last poll began: the thread's heartbeat. Any thread may call it."""
-        return time.monotonic() - self._last_poll_s
+        """Seconds since the last poll began: the thread's heartbeat. Any thread may call it.
+
+        A revoke that keeps to its time counts as polling: probes must not kill a worker for a rebalance.
+        """
+        return max(0.0, time.monotonic() - self._last_poll_s)
 
     def _run(self) -> None:
         try:
@@ -280,6 +283,7 @@ class Source:
             return
         keys = _keys(partitions)
         self._left.update(keys)
+        self._last_poll_s = time.monotonic() + self._kafka.revoke_timeout_s
         finished = asyncio.run_coroutine_threadsafe(self._revoke(keys), self._loop)
         try:
             prefixes = finished.result(self._kafka.revoke_timeout_s + REVOKE_MARGIN_S)

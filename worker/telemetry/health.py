@@ -3,9 +3,12 @@
 A poll heartbeat alone would lie: it beats on with every broker dead, and it says nothing about the loop.
 """
 
+import faulthandler
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from worker.telemetry.progress import PartitionProgress
 
 # Several polls and any garbage collection fit in; a loop blocked for longer is stuck.
 HEARTBEAT_TIMEOUT_S = 30.0
@@ -24,11 +27,21 @@ class Health:
     poll_age_s: Callable[[], float] | None = None
     stopped: Callable[[], str | None] | None = None
     """Which partition has stopped and why, if one has."""
+    progress: Callable[[], Sequence[PartitionProgress]] = tuple
+    """How far each assigned partition has come."""
     _loop_beat_s: float = field(default_factory=time.monotonic)
 
     def beat(self) -> None:
         """Say that the loop turns; call it at least every few seconds."""
         self._loop_beat_s = time.monotonic()
+        # The interpreter's own watchdog: it needs neither the loop nor the GIL, which may be what hangs. Armed anew
+        # only while the worker lives, so one that is stuck tells where, on stderr, and tells it once.
+        if self.why_not_live() is None:
+            faulthandler.dump_traceback_later(HEARTBEAT_TIMEOUT_S)
+
+    def end(self) -> None:
+        """Stop watching: nothing beats from now on."""
+        faulthandler.cancel_dump_traceback_later()
 
     def why_not_live(self) -> str | None:
         """Return why the process should be restarted, or None. Starting is no reason: models take their time."""

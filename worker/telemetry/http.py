@@ -1,4 +1,4 @@
-"""``/metrics``, ``/live`` and ``/ready`` on one port of their own."""
+"""``/metrics``, ``/live``, ``/ready`` and ``/progress`` on one port of their own."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ def serve(settings: TelemetrySettings, registry: CollectorRegistry, health: Heal
     thread = threading.Thread(target=server.serve_forever, name="telemetry-http", daemon=True)
     thread.start()
     port = server.server_address[1]
-    logger.info("telemetry is served", port=port, pages=["/metrics", "/live", "/ready"])
+    logger.info("telemetry is served", port=port, pages=["/metrics", "/live", "/ready", "/progress"])
     try:
         yield port
     finally:
@@ -61,12 +61,17 @@ def _pages(registry: CollectorRegistry, health: Health) -> dict[str, _Page]:
         "/metrics": metrics,
         "/live": lambda _: _state("live", health.why_not_live()),
         "/ready": lambda _: _state("ready", health.why_not_ready()),
+        "/progress": lambda _: _json(HTTPStatus.OK, {"partitions": [p.as_json() for p in health.progress()]}),
     }
 
 
 def _state(name: str, why_not: str | None) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.OK if why_not is None else HTTPStatus.SERVICE_UNAVAILABLE
     body = {name: why_not is None} | ({} if why_not is None else {"reason": why_not})
+    return _json(status, body)
+
+
+def _json(status: HTTPStatus, body: object) -> tuple[HTTPStatus, str, bytes]:
     return status, "application/json", json.dumps(body).encode()
 
 

@@ -371,3 +371,20 @@ async def test_a_stopped_partition_that_leaves_is_forgotten() -> None:
         bench.delivery.on_assigned([P0])
         await until(lambda: bench.source.held == Hold())
         assert bench.delivery.why_stopped is None
+
+
+async def test_progress_tells_of_each_partition_what_it_waits_for_and_why_it_is_paused() -> None:
+    async with a_bench() as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0, 1)
+        bench.jobs[0, 0].finish()
+        await until(lambda: any(p.paused for p in bench.delivery.progress))
+        stopped, idle = bench.delivery.progress
+        assert (stopped.partition, stopped.in_flight, stopped.uncommitted) == (0, 2, 2)
+        assert stopped.paused == "topic answers is gone"
+        assert stopped.oldest_since_s is not None
+        assert (idle.in_flight, idle.oldest_since_s, idle.paused) == (0, None, None)
+
+        bench.sink.refuse.clear()
+        bench.jobs[0, 1].finish()
+        await until(lambda: bench.delivery.progress[0].committed_offset == 2)

@@ -75,11 +75,11 @@ def test_offsets_are_tracked_in_order_only() -> None:
         prefix.track(at(3), now_s=0.0)
 
 
-def test_the_age_is_that_of_the_oldest_unfinished_offset() -> None:
+def test_the_watermark_is_that_of_the_oldest_unfinished_offset() -> None:
     prefix = CompletedPrefix()
-    assert prefix.oldest_age_s(10.0) == 0.0
+    assert prefix.oldest_since_s is None
     prefix.track(at(1), now_s=2.0)
     prefix.track(at(2), now_s=6.0)
-    assert prefix.oldest_age_s(10.0) == 8.0
+    assert prefix.oldest_since_s == 2.0
     prefix.complete(at(1))
-    assert prefix.oldest_age_s(10.0) == 4.0
+    assert prefix.oldest_since_s == 6.0

@@ -1,0 +1,69 @@
+"""What probes are told, and what a worker that is stuck leaves behind."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from worker.telemetry import health as module
+from worker.telemetry.health import HEARTBEAT_TIMEOUT_S, Health
+
+
+def test_a_worker_that_starts_lives_and_is_not_ready() -> None:
+    health = Health(starting="loading the models")
+    assert health.why_not_live() is None
+    assert health.why_not_ready() == "loading the models"
+
+
+def test_a_loop_that_does_not_turn_is_dead() -> None:
+    health = Health(starting=None, _loop_beat_s=time.monotonic() - HEARTBEAT_TIMEOUT_S - 1)
+    assert "the loop has not turned" in str(health.why_not_live())
+    assert health.why_not_ready() == health.why_not_live()
+
+
+def test_a_consumer_that_does_not_poll_is_dead() -> None:
+    health = Health(starting=None, poll_age_s=lambda: HEARTBEAT_TIMEOUT_S + 1)
+    assert "Kafka has not been polled" in str(health.why_not_live())
+
+
+@pytest.mark.parametrize(
+    ("health", "reason"),
+    [
+        (Health(starting=None, draining=True), "draining"),
+        (Health(starting=None, brokers_down=lambda: True), "no Kafka broker can be reached"),
+        (Health(starting=None, joined=lambda: False), "waiting for the consumer group"),
+        (Health(starting=None, stopped=lambda: "q-3 has stopped: no topic"), "q-3 has stopped: no topic"),
+        (Health(starting=None, joined=lambda: True, brokers_down=lambda: False, stopped=lambda: None), None),
+    ],
+)
+def test_why_a_worker_that_lives_is_not_ready(health: Health, reason: str | None) -> None:
+    assert health.why_not_live() is None
+    assert health.why_not_ready() == reason
+
+
+# A process of its own, for the watchdog belongs to the interpreter and writes to its standard error.
+STUCK = f"""
+import time
+import {module.__name__} as health
+health.HEARTBEAT_TIMEOUT_S = 0.2
+watched = health.Health(starting=None)
+watched.beat()
+def where_it_hangs():
+    time.sleep(2)
+where_it_hangs()
+"""
+
+
+@pytest.mark.slow
+def test_a_stuck_worker_dumps_its_stacks_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr.count("Timeout (") == 1
+    assert "where_it_hangs" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_is_not_taken_for_stuck() -> None:
+    ending = STUCK.replace("watched.beat()", "watched.beat(); watched.end()")
+    ended = subprocess.run([sys.executable, "-c", ending], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == ""

@@ -1,0 +1,71 @@
+"""The pages operators and probes read."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from worker.errors import FatalError
+from worker.settings import TelemetrySettings
+from worker.telemetry.health import Health
+from worker.telemetry.http import serve
+from worker.telemetry.progress import PartitionProgress
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health(starting=None)
+
+
+@pytest.fixture
+def client(health: Health) -> Iterator[httpx.Client]:
+    with (
+        serve(TelemetrySettings(host="127.0.0.1", port=0), CollectorRegistry(), health) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
+    ):
+        yield client
+
+
+def test_ready_says_why_not(client: httpx.Client, health: Health) -> None:
+    assert client.get("/ready").json() == {"ready": True}
+    health.stopped = lambda: "q-3 has stopped: no topic"
+    answer = client.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "reason": "q-3 has stopped: no topic"}
+    assert client.get("/live").status_code == 200
+
+
+def test_progress_shows_each_partition(client: httpx.Client, health: Health) -> None:
+    assert client.get("/progress").json() == {"partitions": []}
+    health.progress = lambda: [
+        PartitionProgress("q", 3, 2, 5, 17, time.monotonic() - 60, paused="no topic"),
+        PartitionProgress("q", 4, 0, 0, None, None, paused=None),
+    ]
+    stopped, idle = client.get("/progress").json()["partitions"]
+    assert 60 <= stopped.pop("watermark_age_s") < 120
+    assert stopped == {
+        "topic": "q",
+        "partition": 3,
+        "in_flight": 2,
+        "uncommitted": 5,
+        "committed_offset": 17,
+        "paused": "no topic",
+    }
+    assert idle["watermark_age_s"] == 0
+    assert idle["committed_offset"] is None
+
+
+def test_an_unknown_page_is_not_found(client: httpx.Client) -> None:
+    assert client.get("/nothing").status_code == 404
+
+
+def test_a_port_that_is_taken_is_one_clear_line(client: httpx.Client) -> None:
+    port = client.base_url.port
+    assert port is not None
+    with (
+        pytest.raises(FatalError, match="RERANK_WORKER_TELEMETRY__PORT"),
+        serve(TelemetrySettings(host="127.0.0.1", port=port), CollectorRegistry(), Health()),
+    ):
+        pass
