@@ -1,5 +1,6 @@
 """Bytes and Kafka headers to models and back. Imports nothing of Kafka: any client's bytes will do."""
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ DEAD_LETTER_HEADERS = {
 MAX_EVENT_BYTES = 1_048_576
 """Kafka's own default limit: a query event of 8,192 characters never comes near."""
 MAX_MESSAGE_CHARS = 500
+ATTEMPTS_TEXT = re.compile("[0-9]{1,6}")
 
 Event = TypeVar("Event", bound=BaseModel)
 
@@ -93,14 +95,23 @@ def passthrough_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
 
 
 def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[str, bytes | None]]:
-    """Return the original headers followed by why and where from.
-
-    An event that was replayed and failed again keeps the headers of its first failure; the last ones count.
-    """
+    """Return the original headers followed by why and where from; of headers that repeat the last ones count."""
     fields = info.model_dump(mode="json")
     added = [(name, fields[field]) for name, field in DEAD_LETTER_HEADERS.items()]
     written = [(name, None if value is None else _one_line(str(value)).encode()) for name, value in added]
     return [*original, *written]
+
+
+def attempts(headers: Headers) -> int:
+    """Return how often the event of a query's headers was tried before: 0 unless it is a replayed dead letter."""
+    text = header(headers, ATTEMPTS) or ""
+    return int(text) if ATTEMPTS_TEXT.fullmatch(text) else 0
+
+
+def replay_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """Return the headers with which a dead letter's event goes round again: the original ones, and its attempts."""
+    original = [(name, value) for name, value in headers if name not in DEAD_LETTER_HEADERS]
+    return [*original, (ATTEMPTS, str(attempts(headers)).encode())]
 
 
 def dead_letter_info(headers: Headers) -> DeadLetterInfo:

@@ -125,6 +125,7 @@ class QueryJob:
             source_partition=position.partition,
             source_offset=position.offset,
             source_timestamp=datetime.fromtimestamp(self._asked_at_s, UTC),
+            attempts=1 + wire.attempts(self._record.headers),
         )
 
         def acknowledged() -> None:
