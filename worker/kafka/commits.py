@@ -1,6 +1,8 @@
 """Offset commits, on the thread that owns the consumer: only completed prefixes, only of partitions still owned."""
 
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -12,6 +14,10 @@ from worker.kafka.records import Position
 logger = structlog.get_logger()
 
 Partition = tuple[str, int]
+
+# librdkafka answers a commit within socket.timeout.ms, 60 s, even when every broker is away. Without an end to
+# patience a lost answer would be the last commit ever.
+COMMIT_PATIENCE_S = 90.0
 
 # Retried at the next cadence: the group is between two generations, or the coordinator is away or moving. The prefix
 # only grows meanwhile.
@@ -52,6 +58,7 @@ class Committer:
         self._on_ended = on_ended
         self._on_fatal = on_fatal
         self._under_way: _Committable = []
+        self._finishing: threading.Thread | None = None
 
     def begin(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         """Send a commit and return at once; a later poll calls ``on_commit``. ``on_ended`` follows in any case."""
@@ -73,17 +80,36 @@ class Committer:
         except FatalError as fatal:
             self._on_fatal(fatal)
 
-    def finish(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
-        """Commit and wait for the broker's answer. FatalError if it refuses for good."""
+    def finish(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix], timeout_s: float) -> None:
+        """Commit and wait for the broker's answer, but no longer than this. FatalError if it refuses for good."""
         committable = _committable(prefixes)
         if not committable:
             return
-        error = None
+        answer: Future[KafkaError | None] = Future()
+
+        def commit() -> None:
+            try:
+                consumer.commit(offsets=_offsets(committable), asynchronous=False)
+            except KafkaException as failure:
+                answer.set_result(failure.args[0])
+            else:
+                answer.set_result(None)
+
+        # librdkafka waits for a coordinator that is away for socket.timeout.ms, 60 s, and takes no other timeout.
+        self._finishing = threading.Thread(target=commit, name="kafka-commit", daemon=True)
+        self._finishing.start()
         try:
-            consumer.commit(offsets=_offsets(committable), asynchronous=False)
-        except KafkaException as failure:
-            error = failure.args[0]
+            error = answer.result(timeout_s)
+        except TimeoutError:
+            # Should it still arrive, it comes with the generation this member was in.
+            logger.warning("the last commit was not answered in time; its queries will be answered again")
+            return
         self._settle(committable, error)
+
+    def close(self) -> None:
+        """Wait for a commit that outlasted its timeout: the consumer may not be closed under it."""
+        if self._finishing is not None:
+            self._finishing.join(COMMIT_PATIENCE_S)
 
     def _settle(self, answered: _Committable, error: KafkaError | None) -> None:
         if error is None:

@@ -16,11 +16,12 @@ from worker.kafka.at_least_once import AtLeastOnce
 from worker.kafka.backpressure import Intake, Ticket
 from worker.kafka.commits import Partition
 from worker.kafka.guarantee import Guarantee
+from worker.kafka.listener import FINISH_SHARE, Hold, SourceListener
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.publication import Publication
 from worker.kafka.records import Position, Record
 from worker.kafka.sink import Sink
-from worker.kafka.source import Hold, Source, SourceListener
+from worker.kafka.source import Source
 from worker.kafka.transactional_producer import TransactionalProducer
 from worker.kafka.transactions import ExactlyOnce
 from worker.settings import KafkaSettings
@@ -130,7 +131,7 @@ class Delivery:
         leaving = {key: self._assigned.pop(key) for key in partitions if key in self._assigned}
         tasks = {task for assigned in leaving.values() for task in assigned.tasks}
         if tasks:
-            await asyncio.wait(tasks, timeout=self._kafka.revoke_timeout_s)
+            await asyncio.wait(tasks, timeout=self._kafka.revoke_timeout_s * FINISH_SHARE)
         self._cancel(leaving.values())
         self._rebalanced("revoked", partitions)
         return await self._guarantee.let_go(leaving)

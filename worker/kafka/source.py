@@ -12,29 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import FatalError
-from worker.kafka.commits import Committer, Partition
+from worker.kafka.commits import COMMIT_PATIENCE_S, Committer, Partition
 from worker.kafka.config import consumer_config
+from worker.kafka.listener import Hold, SourceListener
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.records import Record, from_message
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
 
-# Without a margin the thread would give up on the loop at the very moment the loop gives up on its queries.
-REVOKE_MARGIN_S = 5.0
 # Leaving the group takes one round trip; beyond this the broker is gone and its session timeout will do it.
 CLOSE_TIMEOUT_S = 15.0
-
-# librdkafka answers a commit within socket.timeout.ms, 60 s, even when every broker is away. Without an end to
-# patience a lost answer would be the last commit ever.
-COMMIT_PATIENCE_S = 90.0
 
 # One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
 # that is busy for longer than this gets the next batch all the same: polling must go on.
@@ -53,41 +46,6 @@ _FATAL = frozenset(
         KafkaError.FENCED_INSTANCE_ID,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """What must not be fetched now."""
-
-    everything: bool = False
-    partitions: frozenset[Partition] = frozenset()
-
-    def covers(self, partition: Partition) -> bool:
-        """Whether this partition is held."""
-        return self.everything or partition in self.partitions
-
-
-class SourceListener(Protocol):
-    """What the source tells the loop; every method is called on the loop's thread, in the order things happened."""
-
-    def on_records(self, records: Sequence[Record]) -> None:
-        """Take records of assigned partitions, in offset order per partition."""
-
-    def on_assigned(self, partitions: Sequence[Partition]) -> None:
-        """Begin with these partitions; their records come after this call. None: a member with nothing to do."""
-
-    async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
-        """Finish what can be finished within ``revoke_timeout_s``; return the prefixes to commit last."""
-        ...
-
-    def on_lost(self, partitions: Sequence[Partition]) -> None:
-        """Drop these partitions at once: they may have another owner already."""
-
-    def on_statistics(self, statistics: Mapping[str, object]) -> None:
-        """Take librdkafka's statistics (see its STATISTICS.md)."""
-
-    def on_fatal(self, error: FatalError) -> None:
-        """End the process: the consumer can't go on."""
 
 
 class Source:
@@ -151,7 +109,7 @@ class Source:
 
         def command(consumer: Consumer) -> None:
             try:
-                self._committer.finish(consumer, prefixes)
+                self._committer.finish(consumer, prefixes, COMMIT_PATIENCE_S)
             except FatalError as error:
                 done.set_exception(error)
             else:
@@ -171,7 +129,7 @@ class Source:
     async def close(self) -> None:
         """Leave the group (its partitions are revoked first) and join the thread."""
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join, self._kafka.revoke_timeout_s + REVOKE_MARGIN_S + CLOSE_TIMEOUT_S)
+        await asyncio.to_thread(self._thread.join, self._kafka.revoke_timeout_s + CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             logger.error("kafka consumer did not close in time")
 
@@ -204,6 +162,7 @@ class Source:
                     self._poll(consumer)
                 self._serve_commands(consumer)
             finally:
+                self._committer.close()
                 consumer.close()
         except FatalError as error:
             self._tell(self._listener.on_fatal, error)
@@ -279,15 +238,22 @@ class Source:
         self._obey_hold(consumer)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Take everything that a revoke needs to one deadline, then let go.
+
+        Meanwhile nothing is fetched of any partition, and no other commit is made; what is in flight of the others is
+        worked on and published. Returning at once and unassigning later would not help: librdkafka allows it, but hands
+        out no record of the partitions that stay until it is done.
+        """
         if not partitions:
             return
         keys = _keys(partitions)
         self._left.update(keys)
-        self._last_poll_s = time.monotonic() + self._kafka.revoke_timeout_s
+        deadline_s = time.monotonic() + self._kafka.revoke_timeout_s
+        self._last_poll_s = deadline_s
         finished = asyncio.run_coroutine_threadsafe(self._revoke(keys), self._loop)
         try:
-            prefixes = finished.result(self._kafka.revoke_timeout_s + REVOKE_MARGIN_S)
-            self._committer.finish(consumer, prefixes)
+            prefixes = finished.result(self._kafka.revoke_timeout_s)
+            self._committer.finish(consumer, prefixes, max(0.0, deadline_s - time.monotonic()))
             for prefix in prefixes.values():
                 prefix.end()
         except TimeoutError:

@@ -18,11 +18,12 @@ from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.assignment import Assignment
 from worker.kafka.at_least_once import FIRST_RETRY_S
 from worker.kafka.commits import Partition
+from worker.kafka.listener import TRANSACTION_SHARE
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.publication import Publication
 from worker.kafka.records import Position
 from worker.kafka.sink import publish_failure
-from worker.kafka.source import REVOKE_MARGIN_S, Source
+from worker.kafka.source import Source
 from worker.kafka.transactional_producer import AbandonedError, RecordsRefusedError, TransactionalProducer
 from worker.settings import KafkaSettings
 
@@ -84,7 +85,7 @@ class ExactlyOnce:
         if any(made.assignment in leaving.values() for made in self._under_way):
             # If this is not enough, it is aborted before its offsets are sent, or they carry the generation of the
             # group they were read in: the new owner's first fetch of offsets waits until the broker has decided.
-            await self._until_idle(REVOKE_MARGIN_S / 2)
+            await self._until_idle(self._kafka.revoke_timeout_s * TRANSACTION_SHARE)
         for assignment in leaving.values():
             assignment.prefix.end()
             self._made.pop(assignment, None)

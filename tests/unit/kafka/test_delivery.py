@@ -10,11 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.kafka.at_least_once import AtLeastOnce
+from worker.kafka.commits import Partition
 from worker.kafka.delivery import Delivery
+from worker.kafka.listener import Hold, SourceListener
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.publication import Publication
 from worker.kafka.records import Position, Record
-from worker.kafka.source import Hold, Partition, SourceListener
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
