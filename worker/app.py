@@ -18,6 +18,7 @@ from worker.errors import FatalError, TransientError
 from worker.kafka import topics
 from worker.kafka.delivery import Delivery
 from worker.pipeline import Pipeline
+from worker.poison_guard import PoisonGuard
 from worker.recall.embedder import SentenceEmbedder
 from worker.recall.search import ChromaSearch
 from worker.recall.stage import BatchedRecall
@@ -96,7 +97,8 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
         {"embedding": embedding.name, "cross_encoder": cross_encoder.name, "answer": answerer.model_name}
     )
     pipeline = Pipeline(recall, reranker, answerer, settings)
-    service = Service(settings, pipeline, metrics, used)
+    guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
+    service = Service(settings, pipeline, metrics, used, guard)
     delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down

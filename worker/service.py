@@ -18,6 +18,7 @@ from worker.kafka.publication import Publication
 from worker.kafka.records import Record
 from worker.mapping import answer_event, query_from
 from worker.pipeline import Pipeline
+from worker.poison_guard import PoisonGuard
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
 
@@ -32,6 +33,7 @@ class Service:
     pipeline: Pipeline
     metrics: Metrics
     models: Models
+    poison_guard: PoisonGuard
     unix_time_s: Callable[[], float] = time.time
 
     def job(self, record: Record) -> "QueryJob":
@@ -60,8 +62,9 @@ class QueryJob:
         """Return the answer or the dead letter; see ``Job``."""
         with structlog.contextvars.bound_contextvars(**self._log_fields):
             try:
-                return await self._answer(self._decoded)
+                answer = await self._answer(self._decoded)
             except PoisonError as error:
+                self._service.poison_guard.count(poison=True)
                 return self._dead_letter("poison", error.reason, str(error))
             except TransientError as error:
                 return self._dead_letter("transient", "retries_exhausted", str(error))
@@ -71,7 +74,10 @@ class QueryJob:
                 # A bug that one event brings out must not stop the others, nor restart the process for ever: the
                 # event is set aside as poison, with its stack in the log.
                 logger.exception("internal error")
+                self._service.poison_guard.count(poison=True)
                 return self._dead_letter("poison", "internal_error", repr(error))
+            self._service.poison_guard.count(poison=False)
+            return answer
 
     @property
     def _log_fields(self) -> dict[str, Any]:

@@ -82,6 +82,10 @@ class KafkaSettings(_Section):
     """`exactly_once`: the broker aborts a transaction open for longer; readers wait for one a dead worker left."""
     publish_retry_max_s: Seconds = 30.0
     """Longest wait before the next try of an outcome that can't be published; the waits grow to it, with jitter."""
+    poison_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the last `poison_window` events that may be poison; above it the worker ends. 1 bears all."""
+    poison_window: Count = 200
+    """How many events `poison_limit` looks at, and how many may be poison after a start before it looks."""
     startup_timeout_s: Seconds = 30.0
     """The broker and the topics must answer within this at start."""
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"

@@ -282,3 +282,17 @@ def test_an_llm_that_is_down_degrades_the_answer_and_says_so(
     assert answer.contexts[0].document_id == "permissions"
     assert "can't be reached" in answer.degradations[0].reason
     assert worker.stop() == 0
+
+
+def test_a_broken_producer_stops_the_worker_before_the_topic_is_drained(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    produce(kafka, [b"not an event"] * 5_000)
+    worker = start_worker(kafka, collection, KAFKA__POISON_WINDOW="50", KAFKA__POLL_BATCH="16")
+    assert worker.process.wait(120) == 1
+    [line] = [json.loads(line) for line in worker.log_path.read_text().splitlines() if '"the worker ends"' in line]
+    assert "of the last 50 events were poison" in line["reason"]
+    letters = read_all(kafka, kafka.dead_letter_topic, 5_000, timeout_s=10)
+    assert len(letters) < 1_000
+    assert committed(kafka) <= len(letters)
