@@ -104,16 +104,19 @@ class TransactionalProducer:
 
     def _publish(self, publications: Sequence[Publication], *, singly: bool) -> None:
         errors: dict[int, KafkaError] = {}
+        produced = True
         for index, publication in enumerate(publications):
-            self._produce(index, publication, errors)
+            produced = self._produce(index, publication, errors)
             if singly:
                 self._flush(errors)
-            if errors:
+            if errors or not produced:
                 break
         self._flush(errors)
         if errors:
             self._unknown |= {publications[i].topic for i, error in errors.items() if error.code() in UNKNOWN_TOPIC}
             raise RecordsRefusedError(errors)
+        if not produced:
+            raise TransientError("the transaction failed before all of its records were taken")
 
     def _commit(self, offsets: Sequence[TopicPartition], group: object, may_commit: Callable[[], bool]) -> None:
         if not may_commit():
@@ -122,7 +125,7 @@ class TransactionalProducer:
         # From here on only the broker knows: asking again until it answers is the one safe thing.
         self._until_done(self._producer.commit_transaction)
 
-    def _produce(self, index: int, publication: Publication, errors: dict[int, KafkaError]) -> None:
+    def _produce(self, index: int, publication: Publication, errors: dict[int, KafkaError]) -> bool:
         def report(error: KafkaError | None, _message: Message) -> None:
             # Served by flush, on this thread. A record that is purged was not itself at fault.
             if error is not None and error.code() not in _PURGED:
@@ -142,10 +145,12 @@ class TransactionalProducer:
                 self._check_open()
             except KafkaException as error:
                 self._raise_if_fatal(error.args[0])
-                errors[index] = error.args[0]
-                return
+                # The transaction has failed already, by a record before this one: flushing tells by which.
+                if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001
+                    errors[index] = error.args[0]
+                return False
             else:
-                return
+                return True
 
     def _flush(self, errors: dict[int, KafkaError]) -> None:
         try:
