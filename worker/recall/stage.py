@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from worker.errors import TransientError, WorkerError
-from worker.microbatch import BatchReport, MicroBatcher
+from worker.errors import FatalError, TransientError, WorkerError
+from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.recall.search import ChromaSearch
 from worker.settings import RecallSettings
 from worker.types import Candidate, Query
@@ -47,6 +47,9 @@ class BatchedRecall:
             [candidates] = submitted.result()
         except WorkerError:
             raise
+        except ClosedError as error:
+            # Nothing will be searched in this process any more; every query from here on would be dead-lettered.
+            raise FatalError(f"the recall stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"Recall failed: {type(error).__name__}: {error}") from error
         finally:

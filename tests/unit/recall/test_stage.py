@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
-from worker.errors import PoisonError, TransientError
+from worker.errors import FatalError, PoisonError, TransientError
 from worker.microbatch import BatchReport
 from worker.recall.base import Embedder
 from worker.recall.collections import make_collection
@@ -142,9 +142,23 @@ async def test_closing_ends_every_query(
     await all_tasks_waiting()
     closing = asyncio.create_task(recall.close())
     for query in (running, waiting):
-        with pytest.raises(TransientError, match="closed"):
+        with pytest.raises(FatalError, match="the recall stage has ended"):
             await query
     hanging.release.set()
     await closing
-    with pytest.raises(TransientError, match="closed"):
+    with pytest.raises(FatalError, match="the recall stage has ended"):
         await recall.recall(make_query("late"))
+
+
+async def test_a_stage_whose_batcher_died_is_fatal_rather_than_dead_lettering_for_ever(
+    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    def broken_observer(_: BatchReport) -> None:
+        raise RuntimeError("observer")
+
+    hanging.release.set()
+    recall = BatchedRecall(hanging, recall_settings, on_batch=broken_observer)
+    await recall.recall(make_query("first"))
+    with pytest.raises(FatalError, match="the recall stage has ended"):
+        await recall.recall(make_query("second"))
+    await recall.close()
