@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import FatalError
+from worker.kafka.codes import COMMIT_LATER
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.records import Position
 
@@ -18,29 +19,6 @@ Partition = tuple[str, int]
 # librdkafka answers a commit within socket.timeout.ms, 60 s, even when every broker is away. Without an end to
 # patience a lost answer would be the last commit ever.
 COMMIT_PATIENCE_S = 90.0
-
-# Retried at the next cadence: the group is between two generations, or the coordinator is away or moving. The prefix
-# only grows meanwhile.
-_LATER = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - librdkafka's local codes have no public spelling
-        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
-        KafkaError._TRANSPORT,  # noqa: SLF001
-        KafkaError._WAIT_COORD,  # noqa: SLF001
-        KafkaError._STATE,  # noqa: SLF001
-        KafkaError._DESTROY,  # noqa: SLF001
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._NO_OFFSET,  # noqa: SLF001
-    }
-)
 
 _Committable = list[tuple[CompletedPrefix, Position]]
 
@@ -115,7 +93,7 @@ class Committer:
         if error is None:
             for prefix, position in answered:
                 self._on_committed(prefix, position)
-        elif error.code() in _LATER:
+        elif error.code() in COMMIT_LATER:
             logger.info("commit put off", reason=error.name())
         else:
             raise FatalError(f"Kafka refused an offset commit: {error.str()}")

@@ -9,6 +9,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
+from worker.kafka.codes import PRODUCER_FATAL, REFUSED, UNKNOWN_TOPIC
 from worker.kafka.config import producer_config
 from worker.kafka.publication import Publication
 from worker.settings import KafkaSettings
@@ -20,35 +21,6 @@ IDLE_POLL_S = 0.1
 
 # Asking for a topic is one round trip; a broker that is away is asked again with the next try.
 METADATA_TIMEOUT_S = 5.0
-
-UNKNOWN_TOPIC = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's local codes have no public spelling
-        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
-    }
-)
-
-# The record's own fault, to the dead letter's reason.
-_REFUSED = {
-    KafkaError.MSG_SIZE_TOO_LARGE: "answer_too_large",
-    KafkaError.RECORD_LIST_TOO_LARGE: "answer_too_large",
-    KafkaError.INVALID_RECORD: "answer_refused",
-}
-
-# No later try of this process can succeed.
-_FATAL = frozenset(
-    {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError._FENCED,  # noqa: SLF001
-        KafkaError.UNSUPPORTED_VERSION,
-        KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
-    }
-)
 
 
 class Sink:
@@ -161,8 +133,8 @@ class Sink:
 def publish_failure(error: KafkaError, topic: str) -> WorkerError:
     """Return what must be done about a record the broker did not take."""
     text = f"Kafka did not take a record for topic {topic}: {error.name()}: {error.str()}"
-    if error.code() in _REFUSED:
-        return PoisonError(_REFUSED[error.code()], text)
-    if error.fatal() or error.code() in _FATAL:
+    if error.code() in REFUSED:
+        return PoisonError(REFUSED[error.code()], text)
+    if error.fatal() or error.code() in PRODUCER_FATAL:
         return FatalError(text)
     return TransientError(text)

@@ -17,6 +17,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from worker.errors import FatalError
+from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.commits import COMMIT_PATIENCE_S, Committer, Partition
 from worker.kafka.config import consumer_config
 from worker.kafka.listener import Hold, SourceListener
@@ -32,20 +33,6 @@ CLOSE_TIMEOUT_S = 15.0
 # One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
 # that is busy for longer than this gets the next batch all the same: polling must go on.
 HANDOVER_TIMEOUT_S = 10.0
-
-_FATAL = frozenset(
-    {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's local codes have no public spelling
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
-        KafkaError._FATAL,  # noqa: SLF001
-        KafkaError.UNSUPPORTED_VERSION,
-        KafkaError.FENCED_INSTANCE_ID,
-    }
-)
 
 
 class Source:
@@ -168,6 +155,9 @@ class Source:
             self._tell(self._listener.on_fatal, error)
         except KafkaException as error:
             self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer failed: {error.args[0].str()}"))
+        except Exception as error:
+            logger.exception("internal error")
+            self._tell(self._listener.on_fatal, FatalError(f"the consumer's thread broke: {error!r}"))
 
     def _serve_commands(self, consumer: Consumer) -> None:
         while True:
@@ -286,7 +276,7 @@ class Source:
         self._tell(self._listener.on_statistics, statistics)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in _FATAL or error.fatal():
+        if error.code() in CONSUMER_FATAL or error.fatal():
             self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer: {error.name()}: {error.str()}"))
             return
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001

@@ -8,35 +8,16 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from worker.errors import FatalError, TransientError
+from worker.kafka.codes import FENCED, GROUP_MOVED_ON, PRODUCER_FATAL, PURGED, UNKNOWN_TOPIC
 from worker.kafka.config import transactional_config
 from worker.kafka.publication import Publication
-from worker.kafka.sink import METADATA_TIMEOUT_S, UNKNOWN_TOPIC
+from worker.kafka.sink import METADATA_TIMEOUT_S
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
 
 # One attempt of a step. Short, so that a close is noticed between two.
 STEP_TIMEOUT_S = 2.0
-
-# How a newer process with the same transactional.id, or the broker's own timeout, shows.
-_FENCED = frozenset(
-    {
-        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's local codes have no public spelling
-        KafkaError.PRODUCER_FENCED,
-        KafkaError.INVALID_PRODUCER_EPOCH,
-    }
-)
-
-# The group is between two generations, or this member is behind it: the next transaction asks for the group anew.
-_REBALANCE = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.FENCED_MEMBER_EPOCH,
-    }
-)
 
 
 class RecordsRefusedError(Exception):
@@ -128,7 +109,7 @@ class TransactionalProducer:
     def _produce(self, index: int, publication: Publication, errors: dict[int, KafkaError]) -> bool:
         def report(error: KafkaError | None, _message: Message) -> None:
             # Served by flush, on this thread. A record that is purged was not itself at fault.
-            if error is not None and error.code() not in _PURGED:
+            if error is not None and error.code() not in PURGED:
                 errors[index] = error
 
         while True:
@@ -174,7 +155,7 @@ class TransactionalProducer:
             except KafkaException as failure:
                 error = failure.args[0]
                 self._raise_if_fatal(error)
-                if error.code() in _REBALANCE:
+                if error.code() in GROUP_MOVED_ON:
                     raise AbandonedError from failure
                 text = f"{error.name()}: {error.str()}"
                 if not error.retriable() or give_up():
@@ -188,12 +169,12 @@ class TransactionalProducer:
             raise TransientError("the worker ends before its transaction")
 
     def _raise_if_fatal(self, error: KafkaError) -> None:
-        if error.code() in _FENCED:
+        if error.code() in FENCED:
             raise FatalError(
                 f"fenced: another process uses transactional.id {self._id}, or this one did not end a transaction "
                 f"within {self._kafka.transaction_timeout_s:g} s; each needs a RERANK_WORKER_WORKER_ID of its own"
             )
-        if error.fatal() or error.code() in _NOT_ALLOWED:
+        if error.fatal() or error.code() in PRODUCER_FATAL:
             raise FatalError(f"Kafka transactions with transactional.id {self._id}: {error.name()}: {error.str()}")
 
     def _know_again(self) -> None:
@@ -205,19 +186,3 @@ class TransactionalProducer:
 
     def _on_error(self, error: KafkaError) -> None:
         logger.warning("kafka producer error", code=error.name(), reason=error.str())
-
-
-_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
-
-_NOT_ALLOWED = frozenset(
-    {
-        KafkaError._AUTHENTICATION,  # noqa: SLF001
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.UNSUPPORTED_VERSION,
-        KafkaError.INVALID_TRANSACTION_TIMEOUT,
-    }
-)

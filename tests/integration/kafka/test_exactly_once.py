@@ -65,7 +65,9 @@ async def test_a_second_process_of_the_same_name_ends_the_first_with_one_clear_l
     async with bench.running(worker_id="same") as first:
         bench.produce(b"1")
         await bench.until_committed(1, 0)
-        async with bench.running(worker_id="same"):
+        async with bench.running(worker_id="same") as second:
+            # Each has a partition then: the first one comes to work, and to a transaction, again.
+            await bench.until(lambda: first.delivery.assigned_partitions == second.delivery.assigned_partitions == 1)
             bench.produce(*[b"%d" % n for n in range(2, 50)], partition=0)
             bench.produce(*[b"%d" % n for n in range(50, 100)], partition=1)
             await bench.until(first.run.done)

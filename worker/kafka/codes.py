@@ -1,0 +1,75 @@
+"""Kafka's error codes, by what the worker must do next."""
+# ruff: noqa: SLF001 - librdkafka's local codes have no public spelling
+
+from confluent_kafka import KafkaError
+
+_NOT_ALLOWED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+    }
+)
+
+CONSUMER_FATAL = _NOT_ALLOWED | {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._FATAL,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+"""The consumer can't go on."""
+
+PRODUCER_FATAL = _NOT_ALLOWED | {
+    KafkaError._FATAL,
+    KafkaError._FENCED,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    KafkaError.INVALID_TRANSACTION_TIMEOUT,
+}
+"""No later try of this producer can succeed."""
+
+FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+"""How a newer process with the same transactional.id, or the broker's own timeout, shows."""
+
+UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+"""The topic is not there, or this client does not know yet that it is."""
+
+REFUSED = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "answer_too_large",
+    KafkaError.RECORD_LIST_TOO_LARGE: "answer_too_large",
+    KafkaError.INVALID_RECORD: "answer_refused",
+}
+"""The record's own fault, to the reason of its dead letter."""
+
+PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+"""Dropped unsent with the transaction it belonged to."""
+
+GROUP_MOVED_ON = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+    }
+)
+"""The group is between two generations, or this member is behind it."""
+
+COMMIT_LATER = GROUP_MOVED_ON | {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError._STATE,
+    KafkaError._DESTROY,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._NO_OFFSET,
+}
+"""Retried at the next cadence, the coordinator being away or moving: the prefix only grows meanwhile."""
