@@ -31,6 +31,7 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(producer_config(kafka) | {"error_cb": self._on_error})
         self._delivered: deque[tuple[asyncio.Future[None], KafkaError | None, str]] = deque()
+        self._broken: FatalError | None = None
         self._under_way: set[asyncio.Future[None]] = set()
         self._turnstile = asyncio.Lock()
         self._unknown: set[str] = set()
@@ -64,6 +65,8 @@ class Sink:
             await self._produce(publication)
 
     def _produce(self, publication: Publication) -> asyncio.Future[None]:
+        if self._broken is not None:
+            raise self._broken
         delivered: asyncio.Future[None] = self._loop.create_future()
         topic = publication.topic
 
@@ -99,9 +102,20 @@ class Sink:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._producer.poll(IDLE_POLL_S)
+            try:
+                self._producer.poll(IDLE_POLL_S)
+            except (KafkaException, SystemError) as error:
+                # A fatal error comes out of whatever serves callbacks; the reports it swallowed never come again.
+                self._loop.call_soon_threadsafe(self._fail, FatalError(f"the Kafka producer can't go on: {error}"))
+                return
             if self._delivered:
                 self._loop.call_soon_threadsafe(self._settle)
+
+    def _fail(self, error: FatalError) -> None:
+        self._broken = error
+        for delivered in list(self._under_way):
+            if not delivered.done():
+                delivered.set_exception(error)
 
     def _settle(self) -> None:
         while self._delivered:

@@ -137,10 +137,14 @@ class TransactionalProducer:
         try:
             while self._producer.flush(STEP_TIMEOUT_S) and not errors:
                 self._check_open()
-        except KafkaException as failure:
-            # A fatal error comes out of whatever serves callbacks, though it is told to error_cb too.
-            self._raise_if_fatal(failure.args[0])
-            raise TransientError(f"Kafka transaction failed: {failure.args[0].str()}") from failure
+        except (KafkaException, SystemError) as failure:
+            # A fatal error comes out of whatever serves callbacks: as itself, or, where a delivery report follows it,
+            # as the cause of the interpreter's complaint about that.
+            kafka = failure if isinstance(failure, KafkaException) else failure.__cause__
+            if not isinstance(kafka, KafkaException):
+                raise
+            self._raise_if_fatal(kafka.args[0])
+            raise TransientError(f"Kafka transaction failed: {kafka.args[0].str()}") from failure
         for error in errors.values():
             self._raise_if_fatal(error)
 
