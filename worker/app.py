@@ -20,6 +20,7 @@ from worker.kafka.delivery import Delivery
 from worker.pipeline import Pipeline
 from worker.poison_guard import PoisonGuard
 from worker.recall.embedder import SentenceEmbedder
+from worker.recall.outlast import OutlastingRecall
 from worker.recall.search import ChromaSearch
 from worker.recall.stage import BatchedRecall
 from worker.rerank.base import Reranker
@@ -96,7 +97,8 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     metrics.models.info(
         {"embedding": embedding.name, "cross_encoder": cross_encoder.name, "answer": answerer.model_name}
     )
-    pipeline = Pipeline(recall, reranker, answerer, settings)
+    outlasting = OutlastingRecall(recall, patience_s=settings.recall.patience_s)
+    pipeline = Pipeline(outlasting, reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
     delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)

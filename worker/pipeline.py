@@ -63,7 +63,15 @@ class Pipeline:
         without) or FatalError.
         """
         outcome = Outcome()
+        try:
+            return await self._through(query, outcome)
+        except TransientError:
+            # What a stage could not do in time need not be done any more.
+            if self._expired(query):
+                return outcome.ended("expired")
+            raise
 
+    async def _through(self, query: Query, outcome: Outcome) -> Outcome:
         if self._expired(query):
             return outcome.ended("expired")
         candidates = await _timed(outcome, "recall", self._recall.recall(query))

@@ -130,7 +130,9 @@ class RecallSettings(_Section):
     timeout_s: Seconds = 10.0
     """One batch's search; Chroma's own client would wait for ever."""
     attempts: Count = 3
-    """Tries of one search before the query is given up as transient."""
+    """Tries of one search within `timeout_s`."""
+    patience_s: Annotated[float, Field(ge=0)] = 600.0
+    """How long a query waits for a store that is away before it is dead-lettered; partitions pause meanwhile."""
 
 
 class RerankSettings(_Section):

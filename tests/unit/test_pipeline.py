@@ -176,3 +176,16 @@ def test_keep_cuts_at_top_n_and_at_the_minimum_score() -> None:
     assert ids(keep(ranking, a_query(top_n=2))) == ["d1", "d2"]
     assert ids(keep(ranking, a_query(top_n=3, min_score=1.5))) == ["d1", "d2"]
     assert ids(keep(ranking, a_query(top_n=3, min_score=1.0))) == ["d1", "d2", "d3"]
+
+
+async def test_a_stage_that_gave_up_after_the_deadline_leaves_the_query_expired() -> None:
+    times = iter([NOW_S, NOW_S + 1])
+    pipeline = Pipeline(
+        FakeRecall(error=TransientError("away")),
+        FakeReversingReranker(),
+        FakeAnswerer(),
+        Settings(),
+        unix_time_s=lambda: next(times),
+    )
+    outcome = await pipeline.run(a_query(deadline_s=NOW_S + 1))
+    assert outcome.status == "expired"

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from chromadb.config import Settings as ChromaSettings
 
 from schemas.events import AnswerStatus, QueryEvent
 from worker.client import QueryClient
+from worker.ingest.documents import Document
+from worker.ingest.run import ingest
 from worker.kafka.topics import ensure
 from worker.local.broker import LocalBroker
+from worker.local.chroma import local_chroma
 from worker.local.kafka import java_kafka, missing_tools
 from worker.local.process import await_condition, free_port
-from worker.settings import KafkaSettings, RecallSettings
+from worker.settings import KafkaSettings, RecallSettings, Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -47,6 +51,33 @@ def test_a_broker_that_restarts_costs_readiness_and_nothing_else(
         assert ask(kafka) is AnswerStatus.OK
         assert await_condition(lambda: worker.is_ready, timeout_s=60)
         assert worker.stop() == 0
+
+
+def test_queries_wait_for_a_vector_store_that_is_away(
+    kafka_settings: Callable[..., KafkaSettings], tmp_path: Path, start_worker: Callable
+) -> None:
+    kafka = kafka_settings()
+    recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="outage")
+    document = Document(id="d", text="Debezium needs REPLICATION SLAVE.", source="tests", origin="d")
+    with local_chroma(tmp_path / "chroma", port=recall.port):
+        ingest([document], settings=Settings(models="offline", recall=recall))
+        worker = start_worker(kafka, recall).await_ready()
+        assert ask(kafka) is AnswerStatus.OK
+
+    events = [QueryEvent(id=str(number), text=QUESTION, generate=False) for number in range(20)]
+    late = QueryEvent(id="late", text=QUESTION, generate=False, deadline_ms=1_000)
+    with QueryClient(kafka) as client, ThreadPoolExecutor(1) as asking:
+        # ask_all raises for a dead letter.
+        answers = asking.submit(client.ask_all, [*events, late], timeout_s=150)
+        waiting = "waiting for the vector store"
+        assert await_condition(lambda: waiting in worker.log_path.read_text(), timeout_s=60)
+        assert not answers.done()
+        with local_chroma(tmp_path / "chroma", port=recall.port):
+            *found, expired = answers.result(150)
+            assert worker.stop() == 0
+    assert {answer.status for answer in found} == {AnswerStatus.OK}
+    assert expired.status is AnswerStatus.EXPIRED
+    assert worker.log_path.read_text().count(waiting) == 1
 
 
 def test_an_empty_collection_is_no_context(
