@@ -62,21 +62,27 @@ def producer_config(kafka: KafkaSettings) -> Config:
         # A topic that is missing is told, not made up with the broker's defaults.
         "allow.auto.create.topics": False,
     }
-    # What a record may weigh is the topic's to say: at the client's limit of 1 MB, an event that came in with more
-    # could never be dead-lettered.
-    config.setdefault("message.max.bytes", 100_000_000)
-    # How long a topic that is not there counts as just created elsewhere; 30 s of silence by default.
-    config.setdefault("topic.metadata.propagation.max.ms", 5_000)
     # An answer waits for nobody: at the default of 5 ms, batching would be most of a fast query's latency.
     config.setdefault("linger.ms", 1)
     config.setdefault("compression.type", "lz4")
     return config
 
 
+def outcome_config(kafka: KafkaSettings) -> Config:
+    """Return the producer of answers and dead letters, which may not be refused where their topic would take them."""
+    config = producer_config(kafka)
+    # What a record may weigh is the topic's to say: at the client's limit of 1 MB, an event that came in with more
+    # could never be dead-lettered.
+    config.setdefault("message.max.bytes", 100_000_000)
+    # How long a topic that is not there counts as just created elsewhere; 30 s of silence by default.
+    config.setdefault("topic.metadata.propagation.max.ms", 5_000)
+    return config
+
+
 def transactional_config(kafka: KafkaSettings, transactional_id: str) -> Config:
     """Return a producer whose records count when its transaction commits."""
     timeout_ms = int(kafka.transaction_timeout_s * 1000)
-    return producer_config(kafka) | {
+    return outcome_config(kafka) | {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": timeout_ms,
         # librdkafka refuses a record that could outlive its transaction.

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.kafka.codes import PRODUCER_FATAL, REFUSED, UNKNOWN_TOPIC
-from worker.kafka.config import producer_config
+from worker.kafka.config import outcome_config
 from worker.kafka.publication import Publication
 from worker.settings import KafkaSettings
 
@@ -29,7 +29,7 @@ class Sink:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._loop = asyncio.get_running_loop()
-        self._producer = Producer(producer_config(kafka) | {"error_cb": self._on_error})
+        self._producer = Producer(outcome_config(kafka) | {"error_cb": self._on_error})
         self._delivered: deque[tuple[asyncio.Future[None], KafkaError | None, str]] = deque()
         self._broken: FatalError | None = None
         self._under_way: set[asyncio.Future[None]] = set()
