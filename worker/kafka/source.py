@@ -240,7 +240,7 @@ class Source:
         self._left.update(keys)
         deadline_s = time.monotonic() + self._kafka.revoke_timeout_s
         self._last_poll_s = deadline_s
-        finished = asyncio.run_coroutine_threadsafe(self._revoke(keys), self._loop)
+        finished = asyncio.run_coroutine_threadsafe(self._listener.on_revoked(keys), self._loop)
         try:
             prefixes = finished.result(self._kafka.revoke_timeout_s)
             self._committer.finish(consumer, prefixes, max(0.0, deadline_s - time.monotonic()))
@@ -252,9 +252,6 @@ class Source:
         except FatalError as error:
             self._tell(self._listener.on_fatal, error)
         self._let_go(consumer, partitions)
-
-    async def _revoke(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
-        return await self._listener.on_revoked(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
