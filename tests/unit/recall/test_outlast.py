@@ -1,5 +1,6 @@
 """An outage of the store is waited out, within patience and deadline."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -70,3 +71,13 @@ async def test_poison_is_not_waited_for() -> None:
     with pytest.raises(PoisonError):
         await OutlastingRecall(inner, patience_s=60).recall(QUERY)
     assert inner.calls == 1
+
+
+async def test_a_query_that_waits_can_be_cancelled() -> None:
+    inner = FakeRecall([TransientError("away")] * 100_000)
+    waiting = asyncio.create_task(OutlastingRecall(inner, patience_s=600).recall(QUERY))
+    while inner.calls < 3:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

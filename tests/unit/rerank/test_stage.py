@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from worker.errors import FatalError, TransientError
 from worker.microbatch import BatchReport
@@ -23,6 +24,8 @@ class FakeScorer:
     batches: list[int] = field(default_factory=list)
     error: Exception | None = None
     poison: float | None = None
+    fits: int | None = None
+    """Pairs there is memory for."""
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         return [EncodedPair([float(text)] * len(text), [0] * len(text)) for text in documents]  # type: ignore[list-item]  # the score rides along
@@ -31,6 +34,8 @@ class FakeScorer:
         self.batches.append(len(pairs))
         if self.error:
             raise self.error
+        if self.fits is not None and len(pairs) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         if self.poison in [pair.input_ids[0] for pair in pairs]:
             raise ValueError("poison")
         return [float(pair.input_ids[0]) for pair in pairs]
@@ -111,6 +116,20 @@ async def test_a_pair_that_breaks_the_scorer_fails_its_own_query_alone() -> None
         )
     assert [context.logit for context in good] == [2.0, 1.0]  # type: ignore[union-attr]  # an error has no logits
     assert isinstance(bad, TransientError)
+
+
+async def test_a_batch_too_large_for_the_memory_is_scored_in_parts() -> None:
+    scorer = FakeScorer(fits=2)
+    async with a_reranker(scorer) as (reranker, _):
+        ranking = await reranker.rerank(QUERY, candidates("1", "5", "3", "4", "2"))
+    assert [context.rerank_score for context in ranking] == [5.0, 4.0, 3.0, 2.0, 1.0]
+    assert scorer.batches[0] == 5
+
+
+async def test_a_pair_too_large_for_the_memory_by_itself_is_transient() -> None:
+    async with a_reranker(FakeScorer(fits=0)) as (reranker, _):
+        with pytest.raises(TransientError, match="out of memory"):
+            await reranker.rerank(QUERY, candidates("1", "2"))
 
 
 async def test_a_query_without_candidates_has_an_empty_ranking() -> None:
