@@ -168,6 +168,15 @@ async def test_a_deadline_that_passes_on_the_way_stops_before_the_next_stage() -
     assert outcome.contexts == ()
 
 
+async def test_a_deadline_that_passes_before_the_answer_leaves_the_llm_unasked() -> None:
+    clock = iter([NOW_S, NOW_S, NOW_S + 2])
+    answerer = FakeAnswerer()
+    pipeline = Pipeline(FakeRecall(), FakeReversingReranker(), answerer, Settings(), unix_time_s=lambda: next(clock))
+    outcome = await pipeline.run(a_query(deadline_s=NOW_S + 1))
+    assert outcome.status == "expired"
+    assert answerer.asked == []
+
+
 def test_keep_cuts_at_top_n_and_at_the_minimum_score() -> None:
     ranking = [
         Context(Candidate(f"d{n}", "", n, 0.0), n, rerank_score=score, logit=score)

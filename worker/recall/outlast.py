@@ -1,5 +1,6 @@
 """Recall that outlasts an outage of the store: the topic waits where it is, instead of going to the dead letters."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -42,9 +43,16 @@ class OutlastingRecall:
             expired = query.deadline_s is not None and self._unix_time_s() >= query.deadline_s
             return expired or stop_after_delay(self._patience_s)(state)
 
+        jittered = wait_random_exponential(multiplier=FIRST_RETRY_S, max=LONGEST_RETRY_S)
+
+        def pause_s(state: RetryCallState) -> float:
+            # Whoever asked learns at the deadline, not up to `LONGEST_RETRY_S` later, that it is too late.
+            left_s = math.inf if query.deadline_s is None else max(0.0, query.deadline_s - self._unix_time_s())
+            return min(jittered(state), left_s)
+
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TransientError),
-            wait=wait_random_exponential(multiplier=FIRST_RETRY_S, max=LONGEST_RETRY_S),
+            wait=pause_s,
             stop=give_up,
             before_sleep=self._note_outage,
             reraise=True,

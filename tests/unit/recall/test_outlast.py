@@ -1,6 +1,7 @@
 """An outage of the store is waited out, within patience and deadline."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ async def test_without_patience_the_first_failure_counts() -> None:
 async def test_nothing_is_tried_for_a_query_whose_deadline_has_passed() -> None:
     inner = FakeRecall([TransientError("away")] * 100_000)
     late = Query("q", "why?", "docs", top_k=20, top_n=3, deadline_s=1_000.0)
-    times = iter([999.0, 999.0, 1_000.0])
+    times = iter([*[999.0] * 5, 1_000.0])  # read before each pause and each decision to go on
     with pytest.raises(TransientError):
         await OutlastingRecall(inner, patience_s=60, unix_time_s=lambda: next(times)).recall(late)
     assert inner.calls == 3
@@ -81,3 +82,13 @@ async def test_a_query_that_waits_can_be_cancelled() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_pause_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlast, "FIRST_RETRY_S", 1e6)
+    monkeypatch.setattr(outlast, "LONGEST_RETRY_S", 1e6)
+    inner = FakeRecall([TransientError("away")] * 100_000)
+    soon = Query("q", "why?", "docs", top_k=20, top_n=3, deadline_s=time.time() + 0.1)
+    async with asyncio.timeout(30):
+        with pytest.raises(TransientError, match="away"):
+            await OutlastingRecall(inner, patience_s=600).recall(soon)
