@@ -73,3 +73,13 @@ COMMIT_LATER = GROUP_MOVED_ON | {
     KafkaError._NO_OFFSET,
 }
 """Retried at the next cadence, the coordinator being away or moving: the prefix only grows meanwhile."""
+
+LEADER_MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TRANSPORT,
+    }
+)
+"""The partition is between two leaders, or new: it has one in a moment."""

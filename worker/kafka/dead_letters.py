@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from schemas import wire
 from schemas.events import DeadLetterInfo
 from worker.errors import FatalError
+from worker.kafka.codes import LEADER_MOVING
 from worker.kafka.config import common_config, producer_config
 from worker.kafka.records import Record, from_message
 from worker.kafka.topics import describe
 from worker.settings import KafkaSettings
 
 POLL_S = 0.5
+RETRY_S = 0.2
 # Keeps the producer's queue, and with it memory, small however many are sent.
 FLUSH_EVERY = 1_000
 
@@ -114,22 +117,28 @@ def replay(kafka: KafkaSettings, letters: Iterable[DeadLetter]) -> int:
         if error is not None:
             refused.append(f"{message.topic()}: {error.str()}")
 
-    for letter in letters:
-        producer.produce(
-            letter.info.source_topic,
-            key=letter.record.key,
-            value=letter.record.value,
-            headers=list[tuple[str, str | bytes | None]](wire.replay_headers(letter.record.headers)),
-            on_delivery=report,
-        )
-        sent += 1
-        if sent % FLUSH_EVERY == 0:
-            producer.flush(kafka.delivery_timeout_s)
+    def delivered() -> None:
+        if producer.flush(kafka.delivery_timeout_s):
+            refused.append("nobody: no broker answered in time")
         if refused:
-            break
-    producer.flush(kafka.delivery_timeout_s)
-    if refused:
-        raise FatalError(f"{len(refused)} of {sent} events were refused; the first by {refused[0]}")
+            raise FatalError(f"{len(refused)} of {sent} events were not taken; the first by {refused[0]}")
+
+    for letter in letters:
+        sent += 1
+        try:
+            producer.produce(
+                letter.info.source_topic,
+                key=letter.record.key,
+                value=letter.record.value,
+                headers=list[tuple[str, str | bytes | None]](wire.replay_headers(letter.record.headers)),
+                on_delivery=report,
+            )
+        except KafkaException as error:
+            refused.append(f"{letter.info.source_topic}: {error.args[0].str()}")
+            delivered()
+        if sent % FLUSH_EVERY == 0:
+            delivered()
+    delivered()
     return sent
 
 
@@ -144,12 +153,22 @@ def _assign(consumer: Consumer, kafka: KafkaSettings, since: datetime | None) ->
         times = [TopicPartition(topic, number, int(since.timestamp() * 1000)) for number in range(count)]
         partitions = consumer.offsets_for_times(times, timeout=kafka.startup_timeout_s)
     ends: dict[int | None, int] = {}
+    settling = Retrying(
+        retry=retry_if_exception(_leader_moves),
+        stop=stop_after_delay(kafka.startup_timeout_s),
+        wait=wait_fixed(RETRY_S),
+        reraise=True,
+    )
     for partition in partitions:
-        low, high = consumer.get_watermark_offsets(partition, timeout=kafka.startup_timeout_s)
+        low, high = settling(consumer.get_watermark_offsets, partition, timeout=kafka.startup_timeout_s)
         if high > low:
             ends[partition.partition] = high
     consumer.assign(partitions)
     return ends
+
+
+def _leader_moves(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in LEADER_MOVING
 
 
 def _offset(message: Message) -> int:

@@ -112,7 +112,7 @@ def test_a_replay_into_a_topic_that_is_gone_is_told(kafka: KafkaSettings) -> Non
     [letter] = read(kafka, Wanted())
     elsewhere = letter.info.model_copy(update={"source_topic": "nobody-made-this"})
     hasty = kafka.model_copy(update={"delivery_timeout_s": 5.0})
-    with pytest.raises(FatalError, match="1 of 1 events were refused; the first by nobody-made-this"):
+    with pytest.raises(FatalError, match="1 of 1 events were not taken; the first by nobody-made-this"):
         replay(hasty, [DeadLetter(letter.record, elsewhere, letter.at)])
 
 
