@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -28,16 +29,17 @@ def test_a_consumer_that_does_not_poll_is_dead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "reason"),
+    ("signs", "reason"),
     [
-        (Health(starting=None, draining=True), "draining"),
-        (Health(starting=None, brokers_down=lambda: True), "no Kafka broker can be reached"),
-        (Health(starting=None, joined=lambda: False), "waiting for the consumer group"),
-        (Health(starting=None, stopped=lambda: "q-3 has stopped: no topic"), "q-3 has stopped: no topic"),
-        (Health(starting=None, joined=lambda: True, brokers_down=lambda: False, stopped=lambda: None), None),
+        ({"draining": True}, "draining"),
+        ({"brokers_down": lambda: True}, "no Kafka broker can be reached"),
+        ({"joined": lambda: False}, "waiting for the consumer group"),
+        ({"stopped": lambda: "q-3 has stopped: no topic"}, "q-3 has stopped: no topic"),
+        ({"joined": lambda: True, "brokers_down": lambda: False, "stopped": lambda: None}, None),
     ],
 )
-def test_why_a_worker_that_lives_is_not_ready(health: Health, reason: str | None) -> None:
+def test_why_a_worker_that_lives_is_not_ready(signs: dict[str, Any], reason: str | None) -> None:
+    health = Health(starting=None, **signs)
     assert health.why_not_live() is None
     assert health.why_not_ready() == reason
 
