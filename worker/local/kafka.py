@@ -68,13 +68,53 @@ def java_kafka(
     jars = resolve_jars(cache_dir)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            address, server = _start(jars, data_dir, port or free_port(), properties or {})
+            address, server = start_broker(jars, data_dir, port or free_port(), properties or {})
             break
         except FatalError as error:
             if port is not None or attempt == START_ATTEMPTS or "Address already in use" not in str(error):
                 raise
     with server:
         yield address
+
+
+def start_broker(
+    jars: Path, data_dir: Path, port: int, properties: Mapping[str, str], *, cluster_id: str | None = None
+) -> tuple[str, ServerProcess]:
+    """Start a broker on ``data_dir`` and return its address and the server, which the caller ends. FatalError.
+
+    Without ``cluster_id`` it is a cluster of its own; with it, and without the controller's role among ``properties``,
+    it joins the cluster whose controller they name.
+    """
+    address, controller = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    config = data_dir / "server.properties"
+    settings = {
+        "node.id": "1",
+        "process.roles": "broker,controller",
+        "listeners": f"PLAINTEXT://{address},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{address}",
+        "controller.quorum.bootstrap.servers": controller,
+        "log.dirs": str(data_dir / "logs"),
+        **properties,
+    }
+    lines = [_packaged("server.properties"), *(f"{name}={value}" for name, value in settings.items())]
+    config.write_text("\n".join(lines) + "\n")
+    java = ["java", *JVM_OPTIONS, "-cp", f"{jars}/*"]
+    if not (data_dir / "logs" / "meta.properties").exists():
+        founds = "controller" in settings["process.roles"]
+        _format(java, config, cluster_id or new_cluster_id(), "--standalone" if founds else "--no-initial-controllers")
+    server = ServerProcess(
+        "Kafka",
+        [*java, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.Kafka", str(config)],
+        log_path=data_dir / "kafka.log",
+    )
+    server.await_ready(lambda: answers(address), timeout_s=START_TIMEOUT_S)
+    return address, server
+
+
+def new_cluster_id() -> str:
+    """Return a random id in the form Kafka wants: 16 bytes, base64url without padding."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
@@ -126,35 +166,8 @@ def _complete(folder: Path) -> bool:
         return False
 
 
-def _start(jars: Path, data_dir: Path, port: int, properties: Mapping[str, str]) -> tuple[str, ServerProcess]:
-    address, controller = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    config = data_dir / "server.properties"
-    settings = {
-        "node.id": "1",
-        "listeners": f"PLAINTEXT://{address},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{address}",
-        "controller.quorum.bootstrap.servers": controller,
-        "log.dirs": str(data_dir / "logs"),
-        **properties,
-    }
-    lines = [_packaged("server.properties"), *(f"{name}={value}" for name, value in settings.items())]
-    config.write_text("\n".join(lines) + "\n")
-    java = ["java", *JVM_OPTIONS, "-cp", f"{jars}/*"]
-    if not (data_dir / "logs" / "meta.properties").exists():
-        _format(java, config)
-    server = ServerProcess(
-        "Kafka",
-        [*java, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.Kafka", str(config)],
-        log_path=data_dir / "kafka.log",
-    )
-    server.await_ready(lambda: answers(address), timeout_s=START_TIMEOUT_S)
-    return address, server
-
-
-def _format(java: Sequence[str], config: Path) -> None:
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config), "--standalone"]
+def _format(java: Sequence[str], config: Path, cluster_id: str, quorum: str) -> None:
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config), quorum]
     formatted = _run(command, FORMAT_TIMEOUT_S)
     if formatted.returncode != 0:
         raise FatalError(f"Kafka's storage could not be formatted:\n{_tail(formatted.stdout)}")
