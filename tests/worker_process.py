@@ -1,0 +1,85 @@
+"""The worker as production runs it: the `run` command in a process of its own, configured by its environment."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from worker.local.process import await_condition, free_port
+from worker.settings import KafkaSettings, RecallSettings
+
+READY_TIMEOUT_S = 120.0
+
+
+@dataclass
+class WorkerProcess:
+    process: "subprocess.Popen[bytes]"
+    telemetry: str
+    log_path: Path
+
+    def await_ready(self) -> "WorkerProcess":
+        settled = await_condition(lambda: self.ended or self.is_ready, timeout_s=READY_TIMEOUT_S)
+        assert settled, self.log_path.read_text()
+        assert not self.ended, self.log_path.read_text()
+        return self
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    @property
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.telemetry}/ready", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples."""
+        page = httpx.get(f"{self.telemetry}/metrics", timeout=5).text
+        families = text_string_to_metric_families(page)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+def start_worker_process(
+    kafka: KafkaSettings, recall: RecallSettings, log_path: Path, **environment: str
+) -> WorkerProcess:
+    """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait."""
+    port = free_port()
+    settings = {
+        "MODELS": "offline",
+        "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "KAFKA__QUERY_TOPIC": kafka.query_topic,
+        "KAFKA__ANSWER_TOPIC": kafka.answer_topic,
+        "KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
+        "KAFKA__GROUP_ID": kafka.group_id,
+        "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
+        "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
+        "RECALL__HOST": recall.host,
+        "RECALL__PORT": str(recall.port),
+        "RECALL__COLLECTION": recall.collection,
+        "RERANK__THREADS": "1",
+        "TELEMETRY__HOST": "127.0.0.1",
+        "TELEMETRY__PORT": str(port),
+        **environment,
+    }
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker.cli", "run"],
+            env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    return WorkerProcess(process, f"http://127.0.0.1:{port}", log_path)
