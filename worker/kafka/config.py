@@ -87,4 +87,7 @@ def transactional_config(kafka: KafkaSettings, transactional_id: str) -> Config:
         "transaction.timeout.ms": timeout_ms,
         # librdkafka refuses a record that could outlive its transaction.
         "delivery.timeout.ms": min(int(kafka.delivery_timeout_s * 1000), timeout_ms),
+        # A connection lost while offsets are on their way leaves librdkafka waiting, past any timeout, for some
+        # connection to change its state (librdkafka#5456). Nothing else is sent meanwhile, so this makes one change.
+        "connections.max.idle.ms": 5_000,
     }

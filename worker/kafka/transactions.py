@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from confluent_kafka import KafkaError, TopicPartition
@@ -25,6 +26,7 @@ from worker.kafka.records import Position
 from worker.kafka.sink import publish_failure
 from worker.kafka.source import Source
 from worker.kafka.transactional_producer import AbandonedError, RecordsRefusedError, TransactionalProducer
+from worker.one_thread import OneThread
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -46,12 +48,13 @@ class _Made:
 
 
 class ExactlyOnce:
-    """See ``Guarantee``. One task makes the transactions, one after the other, each on a thread of the loop's pool."""
+    """See ``Guarantee``. One task makes the transactions, one after the other, on a thread of their own."""
 
     def __init__(self, kafka: KafkaSettings, source: Source, producer: TransactionalProducer) -> None:
         self._kafka = kafka
         self._source = source
         self._producer = producer
+        self._thread = OneThread("kafka-transactions")
         self._loop = asyncio.get_running_loop()
         self._made: dict[Assignment, list[_Made]] = {}
         self._work = asyncio.Event()
@@ -64,7 +67,7 @@ class ExactlyOnce:
 
     async def start(self) -> None:
         """Fence whoever had this process's transactional.id; see ``Guarantee``."""
-        await asyncio.to_thread(self._producer.start)
+        await self._thread.run(self._producer.start)
         self._task = self._loop.create_task(self._run())
 
     async def deliver(self, assignment: Assignment, position: Position, publication: Publication) -> None:
@@ -101,6 +104,9 @@ class ExactlyOnce:
             await self._until_idle(CLOSE_TIMEOUT_S)
             self._task.cancel()
             await asyncio.wait({self._task})
+        self._thread.close()
+        # A call that librdkafka does not return from is left behind: the process ends all the same.
+        await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
 
     async def _until_idle(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -132,13 +138,15 @@ class ExactlyOnce:
             return
         self._idle.clear()
         try:
-            await asyncio.to_thread(
-                self._producer.transact,
-                [made.publication for made in batch],
-                _offsets(batch),
-                group,
-                singly=self._singly,
-                may_commit=lambda: not any(made.assignment.prefix.ended for made in batch),
+            await self._thread.run(
+                partial(
+                    self._producer.transact,
+                    [made.publication for made in batch],
+                    _offsets(batch),
+                    group,
+                    singly=self._singly,
+                    may_commit=lambda: not any(made.assignment.prefix.ended for made in batch),
+                )
             )
         except RecordsRefusedError as refused:
             self._take_refusals(batch, refused.errors)

@@ -167,7 +167,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _format(java: Sequence[str], config: Path, cluster_id: str, quorum: str) -> None:
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config), quorum]
+    command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(config), quorum]
     formatted = _run(command, FORMAT_TIMEOUT_S)
     if formatted.returncode != 0:
         raise FatalError(f"Kafka's storage could not be formatted:\n{_tail(formatted.stdout)}")
