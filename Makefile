@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast-test lint format docs schemas lock local-up local-down clean
+.PHONY: help setup demo test fast-test chaos lint format docs schemas lock local-up local-down clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -38,6 +38,12 @@ test: $(STAMP) ## Run every test, the slow ones on real Kafka, Chroma and models
 
 fast-test: $(STAMP) ## Run the tests that need no server and no real model
 	@$(BIN)/python -m pytest -m "not slow"
+
+chaos: SEED ?= 1
+chaos: MINUTES ?= 5
+chaos: EVENTS ?= 5000
+chaos: $(STAMP) ## Break things at random under load and judge what comes of it (SEED, MINUTES, EVENTS, OPTIONS)
+	@$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES) --events $(EVENTS) $(OPTIONS)
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .

@@ -1,0 +1,24 @@
+"""One world per promise for all tests of it: its faults follow each other, as they do in life."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.world import Promise, World, running_world
+from worker.local.kafka import missing_tools
+from worker.settings import Settings
+
+PROMISES = [
+    Promise("at_least_once", protocol="consumer", ordering="key"),
+    Promise("exactly_once", protocol="classic"),
+]
+
+
+@pytest.fixture(scope="module", params=PROMISES, ids=lambda promise: promise.guarantee)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    if (lacking := missing_tools()) and not os.environ.get("RERANK_WORKER_TESTS_REQUIRE_BROKER"):
+        pytest.skip(f"three brokers of Apache Kafka run from its jars: install {lacking}")
+    cache_dir = Settings().cache_dir.expanduser()
+    with running_world(cache_dir, tmp_path_factory.mktemp("world"), request.param) as running:
+        yield running

@@ -1,0 +1,26 @@
+"""Each fault by itself, under traffic: nothing is lost, committed early, out of order or repeated beyond the bound."""
+
+from random import Random
+
+import pytest
+
+from tests.faults.faults import FAULTS, happen
+from tests.faults.world import World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+EVENTS = 200
+SETTLE_TIMEOUT_S = 240.0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_promised_holds_through(world: World, fault: str) -> None:
+    world.traffic.ask(EVENTS)
+    happen(world, fault, Random(fault))
+    verdict = world.settle(SETTLE_TIMEOUT_S)
+    assert verdict.asked == world.traffic.produced
+    assert world.wrong(verdict) == []
+
+
+def test_workers_that_went_through_all_that_still_end_in_order(world: World) -> None:
+    assert world.supervisor.stop() == [0, 0]

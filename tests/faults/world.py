@@ -1,0 +1,186 @@
+"""Everything a fault can happen to: brokers and their network, the vector store, the LLM, two workers; and traffic."""
+
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from tests.faults.cluster import Cluster
+from tests.faults.llm import FakeLlm
+from tests.faults.oracle import Verdict
+from tests.faults.supervisor import Supervisor
+from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
+from tests.worker_process import WorkerProcess, start_worker_process
+from worker.ingest.documents import Document
+from worker.ingest.run import ingest
+from worker.kafka.topics import ensure
+from worker.local.chroma import local_chroma
+from worker.local.process import free_port
+from worker.settings import KafkaSettings, RecallSettings, Settings
+
+PARTITIONS = 4
+MAX_IN_FLIGHT = 64
+POLL_BATCH = 32
+SESSION_TIMEOUT_S = 6.0
+WORKERS = ("a", "b")
+
+Guarantee = Literal["at_least_once", "exactly_once"]
+Protocol = Literal["classic", "consumer"]
+Ordering = Literal["none", "key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the workers are set to guarantee."""
+
+    guarantee: Guarantee = "at_least_once"
+    protocol: Protocol = "consumer"
+    ordering: Ordering = "none"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether answers of one key come in the order of its queries. A transaction keeps every order."""
+        return self.ordering == "key" or self.guarantee == "exactly_once"
+
+    def repeats_allowed(self, disruptions: int) -> int:
+        """Return the in-flight bound: what a worker that is cut off may have answered and not committed."""
+        if self.guarantee == "exactly_once":
+            return 0
+        return disruptions * PARTITIONS * (MAX_IN_FLIGHT + POLL_BATCH)
+
+    def __str__(self) -> str:
+        return f"{self.guarantee}, group.protocol={self.protocol}, ordering={self.ordering}"
+
+
+class Chroma:
+    """The vector store; its data outlives it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="faults")
+        self._data_dir = data_dir
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        self._running.enter_context(local_chroma(self._data_dir, port=self.recall.port))
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+@dataclass(frozen=True)
+class World:
+    """A running stack under traffic."""
+
+    promise: Promise
+    kafka: KafkaSettings
+    """The topics and the group, by the brokers' own addresses."""
+    cluster: Cluster
+    chroma: Chroma
+    llm: FakeLlm
+    supervisor: Supervisor
+    traffic: Traffic
+    observer: Observer
+    admin: AdminClient
+    disruptions: "Counter[str]" = field(default_factory=Counter)
+    """How often each fault was that may make partitions change hands with work unfinished or uncommitted."""
+
+    def wrong(self, verdict: Verdict) -> list[str]:
+        """Return what of the promise is broken, a line each."""
+        return verdict.wrong(ordered=self.promise.ordered, repeats_allowed=self.repeats_allowed)
+
+    @property
+    def repeats_allowed(self) -> int:
+        """The in-flight bound, once for each disruption."""
+        return self.promise.repeats_allowed(self.disruptions.total())
+
+    def configure_topic(self, topic: str, name: str, value: str) -> None:
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        self.admin.incremental_alter_configs([resource], request_timeout=30)[resource].result(60)
+
+    def settle(self, timeout_s: float) -> Verdict:
+        """Wait until all that was asked has its outcome, or the time is up; what came of it."""
+        deadline_s = time.monotonic() + timeout_s
+        self.traffic.await_asked(timeout_s)
+        return self.observer.await_outcomes(self.traffic.produced, deadline_s - time.monotonic())
+
+
+@contextmanager
+def running_world(
+    cache_dir: Path, data_dir: Path, promise: Promise, *, seed: int = 0, per_second: float = 100.0
+) -> Iterator[World]:
+    """Start everything, wait until the workers are ready, take everything down at the end."""
+    with ExitStack() as parts:
+        cluster = parts.enter_context(Cluster(cache_dir, data_dir))
+        chroma = Chroma(data_dir / "chroma")
+        parts.callback(chroma.stop)
+        chroma.start()
+        document = Document(id="paris", text="Paris is the capital of France.", source="tests", origin="paris")
+        ingest([document], settings=Settings(models="offline", recall=chroma.recall))
+        llm = parts.enter_context(FakeLlm())
+
+        name = uuid.uuid4().hex[:6]
+        kafka = KafkaSettings(
+            bootstrap_servers=cluster.bootstrap_servers,
+            query_topic=f"queries-{name}",
+            answer_topic=f"answers-{name}",
+            dead_letter_topic=f"dead-letters-{name}",
+            group_id=f"group-{name}",
+            partitions=PARTITIONS,
+            replication_factor=3,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            commit_interval_s=0.5,
+        )
+        ensure(kafka, create=True)
+        start = _starter(kafka, cluster, chroma, llm, promise, data_dir)
+        supervisor = parts.enter_context(Supervisor(start, WORKERS))
+        supervisor.await_ready()
+        yield World(
+            promise,
+            kafka,
+            cluster,
+            chroma,
+            llm,
+            supervisor,
+            traffic=parts.enter_context(Traffic(kafka, seed=seed, per_second=per_second)),
+            observer=parts.enter_context(Observer(kafka)),
+            admin=AdminClient(client_config(kafka)),
+        )
+
+
+def _starter(
+    kafka: KafkaSettings, cluster: Cluster, chroma: Chroma, llm: FakeLlm, promise: Promise, data_dir: Path
+) -> Callable[[str], WorkerProcess]:
+    proxied = kafka.model_copy(update={"bootstrap_servers": cluster.proxied_bootstrap_servers})
+
+    def start(name: str) -> WorkerProcess:
+        return start_worker_process(
+            proxied,
+            chroma.recall,
+            data_dir / f"worker-{name}.log",
+            WORKER_ID=name,
+            KAFKA__DELIVERY_GUARANTEE=promise.guarantee,
+            KAFKA__GROUP_PROTOCOL=promise.protocol,
+            KAFKA__ORDERING=promise.ordering,
+            KAFKA__MAX_IN_FLIGHT=str(MAX_IN_FLIGHT),
+            KAFKA__POLL_BATCH=str(POLL_BATCH),
+            KAFKA__TRANSACTION_TIMEOUT_S="10",
+            KAFKA__PUBLISH_RETRY_MAX_S="2",
+            KAFKA__DELIVERY_TIMEOUT_S="10",
+            KAFKA__STARTUP_TIMEOUT_S="60",
+            KAFKA__CLIENT_OPTIONS=json.dumps({METADATA_AGE: METADATA_AGE_MS}),
+            RECALL__TIMEOUT_S="5",
+            ANSWER__BASE_URL=llm.base_url,
+            ANSWER__MODEL="fake-llm",
+            ANSWER__TIMEOUT_S="3",
+            ANSWER__ATTEMPTS="2",
+        )
+
+    return start
