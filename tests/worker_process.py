@@ -13,6 +13,7 @@ from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings
 
 READY_TIMEOUT_S = 120.0
+LAST_LINES = 15
 
 
 @dataclass
@@ -43,6 +44,14 @@ class WorkerProcess:
         page = httpx.get(f"{self.telemetry}/metrics", timeout=5).text
         families = text_string_to_metric_families(page)
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def describe(self) -> str:
+        """Its own progress and the end of its log."""
+        try:
+            progress = httpx.get(f"{self.telemetry}/progress", timeout=5).text
+        except httpx.TransportError as error:
+            progress = f"no progress: {error!r}"
+        return "\n".join([progress, *self.log_path.read_text().splitlines()[-LAST_LINES:]])
 
     def stop(self) -> int:
         self.process.terminate()

@@ -61,6 +61,10 @@ class Supervisor:
         for member in self.members:
             member.await_ready()
 
+    def describe(self) -> str:
+        """What the workers say of themselves, for whoever must find out why something was lost."""
+        return "\n".join(f"{member.name}: {member.worker.describe()}" for member in self.members)
+
     @property
     def exits(self) -> list[int]:
         return [code for member in self.members for code in member.exits]

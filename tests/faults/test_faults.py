@@ -19,7 +19,8 @@ def test_what_is_promised_holds_through(world: World, fault: str) -> None:
     happen(world, fault, Random(fault))
     verdict = world.settle(SETTLE_TIMEOUT_S)
     assert verdict.asked == world.traffic.produced
-    assert world.wrong(verdict) == []
+    wrong = world.wrong(verdict)
+    assert not wrong, f"{wrong}\n{world.supervisor.describe()}"
 
 
 def test_workers_that_went_through_all_that_still_end_in_order(world: World) -> None:

@@ -175,7 +175,7 @@ def _starter(
             KAFKA__PUBLISH_RETRY_MAX_S="2",
             KAFKA__DELIVERY_TIMEOUT_S="10",
             KAFKA__STARTUP_TIMEOUT_S="60",
-            KAFKA__CLIENT_OPTIONS=json.dumps({METADATA_AGE: METADATA_AGE_MS}),
+            KAFKA__CLIENT_OPTIONS=json.dumps({METADATA_AGE: METADATA_AGE_MS, "statistics.interval.ms": 1_000}),
             RECALL__TIMEOUT_S="5",
             ANSWER__BASE_URL=llm.base_url,
             ANSWER__MODEL="fake-llm",

@@ -20,6 +20,7 @@ from worker.errors import FatalError
 from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.commits import COMMIT_PATIENCE_S, Committer, Partition
 from worker.kafka.config import consumer_config
+from worker.kafka.fetching import FetchWatch
 from worker.kafka.listener import Hold, SourceListener
 from worker.kafka.offsets import CompletedPrefix
 from worker.kafka.records import Record, from_message
@@ -52,6 +53,7 @@ class Source:
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
         self._left: set[Partition] = set()
+        self._fetching = FetchWatch()
         self._committer = Committer(
             on_committed=lambda prefix, position: self._tell(prefix.mark_committed, position),
             on_ended=lambda: self._tell(self._commit_ended),
@@ -144,6 +146,7 @@ class Source:
             try:
                 while not self._stopping.is_set():
                     self._serve_commands(consumer)
+                    self._assign_anew(consumer)
                     self._obey_hold(consumer)
                     self._remember_group(consumer)
                     self._poll(consumer)
@@ -218,6 +221,18 @@ class Source:
             consumer.resume(_topic_partitions(resume))
         self._paused = wanted
 
+    def _assign_anew(self, consumer: Consumer) -> None:
+        # Between two polls, not where the statistics are told: no rebalance is under way here.
+        stuck = self._fetching.take_stuck() & self._owned
+        if not stuck:
+            return
+        logger.warning("partitions were assigned and not fetched: assigned to the client anew", partitions=stuck)
+        partitions = _topic_partitions(stuck)
+        # Nothing of them was received, so their committed offsets are still where to begin.
+        consumer.incremental_unassign(partitions)
+        consumer.incremental_assign(partitions)
+        self._paused -= stuck
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = _keys(partitions)
         self._tell(self._listener.on_assigned, keys)
@@ -270,6 +285,7 @@ class Source:
     def _on_statistics(self, document: str) -> None:
         statistics: dict[str, object] = json.loads(document)
         self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
+        self._fetching.observe(statistics, self._owned)
         self._tell(self._listener.on_statistics, statistics)
 
     def _on_error(self, error: KafkaError) -> None:

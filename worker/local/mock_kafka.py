@@ -48,19 +48,36 @@ def main() -> None:
     stopping = (signal.SIGTERM, signal.SIGINT)
     signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
     partitions, topics = int(sys.argv[1]), sys.argv[2:]
-    lib = _librdkafka()
-    error = ctypes.create_string_buffer(512)
-    # Freed by nobody on purpose: the cluster lives as long as this process.
-    client = lib.rd_kafka_new(PRODUCER, None, error, len(error))
-    cluster = lib.rd_kafka_mock_cluster_new(client, 1) if client else None
-    if not cluster:
-        raise SystemExit(f"librdkafka has no mock cluster: {error.value.decode()}")
-    for topic in topics:
-        if lib.rd_kafka_mock_topic_create(cluster, topic.encode(), partitions, 1) != 0:
-            raise SystemExit(f"the mock cluster did not create topic {topic}")
-    lib.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
-    print(READY + lib.rd_kafka_mock_cluster_bootstraps(cluster).decode(), flush=True)  # noqa: T201 - read by the owner
+    cluster = MockCluster(topics, partitions=partitions)
+    print(READY + cluster.bootstrap_servers, flush=True)  # noqa: T201 - read by the owner
     signal.sigwait(stopping)
+
+
+class MockCluster:
+    """One mock broker in this process. Freed by nobody on purpose: it lives as long as the process."""
+
+    def __init__(self, topics: Sequence[str], *, partitions: int) -> None:
+        """Raise FatalError if the client's library has none."""
+        self._lib = lib = _librdkafka()
+        error = ctypes.create_string_buffer(512)
+        client = lib.rd_kafka_new(PRODUCER, None, error, len(error))
+        self._cluster = lib.rd_kafka_mock_cluster_new(client, 1) if client else None
+        if not self._cluster:
+            raise FatalError(f"librdkafka has no mock cluster: {error.value.decode()}")
+        for topic in topics:
+            if lib.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1) != 0:
+                raise FatalError(f"the mock cluster did not create topic {topic}")
+        lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients reach it."""
+        address: bytes = self._lib.rd_kafka_mock_cluster_bootstraps(self._cluster)
+        return address.decode()
+
+    def fail_next(self, api_key: int, error: int) -> None:
+        """Answer the next request of a kind (Kafka's protocol numbers them) with this error code."""
+        self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, api_key, 1, ctypes.byref(ctypes.c_int(error)))
 
 
 def _librdkafka() -> ctypes.CDLL:
@@ -68,7 +85,7 @@ def _librdkafka() -> ctypes.CDLL:
     folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     found = sorted(folder.glob("librdkafka-*.so*"))
     if not found:
-        raise SystemExit(f"no librdkafka in {folder}")
+        raise FatalError(f"no librdkafka in {folder}")
     lib = ctypes.CDLL(str(found[0]))
     lib.rd_kafka_new.restype = ctypes.c_void_p
     lib.rd_kafka_new.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
@@ -77,10 +94,20 @@ def _librdkafka() -> ctypes.CDLL:
     lib.rd_kafka_mock_topic_create.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int]
     lib.rd_kafka_mock_group_initial_rebalance_delay_ms.restype = None
     lib.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [ctypes.c_void_p, ctypes.c_int32]
+    lib.rd_kafka_mock_push_request_errors_array.restype = None
+    lib.rd_kafka_mock_push_request_errors_array.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_int16,
+        ctypes.c_size_t,
+        ctypes.POINTER(ctypes.c_int),
+    ]
     lib.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
     lib.rd_kafka_mock_cluster_bootstraps.argtypes = [ctypes.c_void_p]
     return lib
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FatalError as error:
+        sys.exit(str(error))
