@@ -14,9 +14,13 @@ from worker import models
 from worker.answer.base import Answerer
 from worker.answer.extractive import ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
+from worker.answer.outlast import OutlastingAnswerer
+from worker.answer.store import AnswerStore
+from worker.answer.stored import StoredAnswerer
 from worker.errors import FatalError, TransientError
 from worker.kafka import topics
 from worker.kafka.delivery import Delivery
+from worker.outlast import Outlast
 from worker.pipeline import Pipeline
 from worker.poison_guard import PoisonGuard
 from worker.recall.embedder import SentenceEmbedder
@@ -91,13 +95,13 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     )
     parts.push_async_callback(reranker.close)
 
-    answerer = _new_answerer(settings, reranker, cross_encoder.name, parts)
+    answerer = _new_answerer(settings, metrics, reranker, cross_encoder.name, parts)
 
     used = Models(embedding=embedding.name, cross_encoder=cross_encoder.name, prior_weight=prior_weight)
     metrics.models.info(
         {"embedding": embedding.name, "cross_encoder": cross_encoder.name, "answer": answerer.model_name}
     )
-    outlasting = OutlastingRecall(recall, patience_s=settings.recall.patience_s)
+    outlasting = OutlastingRecall(recall, Outlast("vector store", patience_s=settings.recall.patience_s))
     pipeline = Pipeline(outlasting, reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
@@ -110,15 +114,24 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     return delivery
 
 
-def _new_answerer(settings: Settings, reranker: Reranker, cross_encoder: str, parts: AsyncExitStack) -> Answerer:
+def _new_answerer(
+    settings: Settings, metrics: Metrics, reranker: Reranker, cross_encoder: str, parts: AsyncExitStack
+) -> Answerer:
     answer = settings.answer
     if answer.base_url is None:
         return ExtractiveAnswerer(reranker, cross_encoder=cross_encoder, sentences=answer.sentences)
     if answer.model is None:
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
-    llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url)
+    llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)
     parts.push_async_callback(llm.close)
-    return llm
+    outlasting = OutlastingAnswerer(llm, Outlast("LLM", patience_s=answer.patience_s))
+    if answer.store_path is None:
+        return outlasting
+    store = AnswerStore(answer.store_path, ttl_s=answer.store_ttl_s, max_answers=answer.store_max_answers)
+    parts.push_async_callback(store.close)
+    return StoredAnswerer(
+        outlasting, store, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
+    )
 
 
 def _new_metrics() -> Metrics:

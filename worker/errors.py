@@ -1,4 +1,4 @@
-"""The three kinds of error that may cross a stage's boundary, named by what the worker must do next."""
+"""The kinds of error that may cross a stage's boundary, named by what the worker must do next."""
 
 
 class WorkerError(Exception):
@@ -22,6 +22,10 @@ class TransientError(WorkerError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RefusedError(TransientError):
+    """The dependency is well and refuses this: done without as other failures, but waiting would not help."""
 
 
 class FatalError(WorkerError):

@@ -23,6 +23,7 @@ class FakeLlm:
 
     def __init__(self) -> None:
         self.mood: Mood = "well"
+        self.requests = 0
         self._healed = threading.Event()
         endpoint = self
 
@@ -53,6 +54,7 @@ class FakeLlm:
 
     def respond(self, request: BaseHTTPRequestHandler) -> None:
         mood = self.mood
+        self.requests += 1
         if mood == "silent":
             # Until it is well again, or whoever asked has long gone.
             self._healed.wait(60)

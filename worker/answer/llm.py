@@ -1,15 +1,18 @@
 """Answers by an LLM behind an OpenAI-compatible chat endpoint."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 
 import structlog
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from worker.answer.circuit import Circuit, CircuitOpenError
 from worker.answer.prompt import SYSTEM_PROMPT, read_citations, user_prompt
-from worker.errors import TransientError
+from worker.errors import RefusedError, TransientError
 from worker.settings import AnswerSettings
 from worker.types import Context, GeneratedAnswer, Query, Usage
 
@@ -20,16 +23,23 @@ TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 
 
-class _RetryableError(TransientError):
-    """Worth another try at once; any other TransientError is not."""
-
-
 class LlmAnswerer:
-    """Implements ``Answerer``. The endpoint is asked ``concurrency`` times at once at most."""
+    """Implements ``Answerer``. The endpoint is asked ``concurrency`` times at once at most, and not while it fails."""
 
-    def __init__(self, settings: AnswerSettings, *, model: str, base_url: str) -> None:
+    def __init__(
+        self,
+        settings: AnswerSettings,
+        *,
+        model: str,
+        base_url: str,
+        on_circuit: Callable[[bool], None] = lambda _open: None,
+    ) -> None:
+        """``on_circuit`` is told whenever the circuit to the endpoint opens (true) or closes."""
         self._settings = settings
         self._model = model
+        self._circuit = Circuit(
+            failures=settings.circuit_failures, retry_s=settings.circuit_retry_s, on_change=on_circuit
+        )
         # The client's own retries would multiply ours, and its timeout counts per read, not per answer.
         self._client = AsyncOpenAI(
             base_url=base_url,
@@ -46,27 +56,52 @@ class LlmAnswerer:
         return self._model
 
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        """Ask the LLM; see ``Answerer``. All tries, pauses and the wait for a slot end within ``timeout_s``."""
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._settings.attempts),
-            wait=self._pause_s,
-            retry=retry_if_exception_type(_RetryableError),
-            before_sleep=_log_retry,
-            reraise=True,
-        )
+        """Ask the LLM; see ``Answerer``. All tries, pauses and the wait for a slot end within ``timeout_s``.
+
+        RefusedError if the endpoint takes no request like this one (4xx: a wrong key or model).
+        """
+        deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
         try:
-            async with asyncio.timeout(self._settings.timeout_s), self._slots:
-                completion: ChatCompletion = await retrying(self._ask, query, contexts)
+            async with asyncio.timeout_at(deadline_s):
+                await self._slots.acquire()
         except TimeoutError as error:
-            raise TransientError(
-                f"the LLM {self._model} gave no answer within {self._settings.timeout_s:g} s"
-            ) from error
+            raise self._late() from error
+        try:
+            completion = await self._ask_until(deadline_s, query, contexts)
+        finally:
+            self._slots.release()
         text, citations = read_citations(_text(completion), contexts)
         return GeneratedAnswer(text, citations, self._model, _usage(completion))
 
     async def close(self) -> None:
         """Close the client's connections."""
         await self._client.close()
+
+    async def _ask_until(self, deadline_s: float, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
+        loop = asyncio.get_running_loop()
+
+        def used_up(state: RetryCallState) -> bool:
+            tries = state.attempt_number >= self._settings.attempts
+            return tries or loop.time() + state.upcoming_sleep >= deadline_s
+
+        retrying = AsyncRetrying(
+            stop=used_up,
+            wait=self._pause_s,
+            retry=retry_if_exception(_worth_another_try),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+        completion: ChatCompletion = await retrying(self._try_once, deadline_s, query, contexts)
+        return completion
+
+    async def _try_once(self, deadline_s: float, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
+        async with self._circuit.request():
+            try:
+                # Inside the circuit, so that silence counts as failure and a query that is cancelled does not.
+                async with asyncio.timeout_at(deadline_s):
+                    return await self._ask(query, contexts)
+            except TimeoutError as error:
+                raise self._late() from error
 
     async def _ask(self, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
         try:
@@ -80,20 +115,23 @@ class LlmAnswerer:
                 temperature=self._settings.temperature,
             )
         except APIConnectionError as error:
-            raise _RetryableError(f"the LLM endpoint can't be reached: {error}") from error
+            raise TransientError(f"the LLM endpoint can't be reached: {error}") from error
         except APIStatusError as error:
             # 4xx but 429 will be the same next time: a wrong key or model shows as degraded answers with this text.
             busy = error.status_code == TOO_MANY_REQUESTS or error.status_code >= SERVER_ERROR
-            kind = _RetryableError if busy else TransientError
+            kind = TransientError if busy else RefusedError
             raise kind(
                 f"the LLM endpoint answered {error.status_code}: {_first_line(error)}",
                 retry_after_s=_retry_after_s(error),
             ) from error
         except (APIError, ValueError) as error:
-            raise _RetryableError(f"the LLM endpoint answered something else than a completion: {error}") from error
+            raise TransientError(f"the LLM endpoint answered something else than a completion: {error}") from error
         if not isinstance(completion, ChatCompletion) or not _text(completion):
-            raise _RetryableError("the LLM endpoint answered without text")
+            raise TransientError("the LLM endpoint answered without text")
         return completion
+
+    def _late(self) -> TransientError:
+        return TransientError(f"the LLM {self._model} gave no answer within {self._settings.timeout_s:g} s")
 
     def _pause_s(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -112,11 +150,20 @@ def _usage(completion: ChatCompletion) -> Usage | None:
 
 
 def _retry_after_s(error: APIStatusError) -> float | None:
-    # The HTTP-date form is rare among LLM endpoints; without a number our own backoff applies.
+    """Read ``Retry-After``: seconds or an HTTP date (RFC 9110, 10.2.3); None without it, or if it is neither."""
+    asked = error.response.headers.get("retry-after", "")
     try:
-        return max(0.0, float(error.response.headers.get("retry-after", "")))
+        return max(0.0, float(asked))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, RefusedError | CircuitOpenError)
 
 
 def _first_line(error: APIStatusError) -> str:

@@ -56,6 +56,12 @@ class Metrics:
         self.dead_letters = self._counter("dead_letters", "Events dead-lettered, by reason.", ["reason"])
         self.degradations = self._counter("degradations", "Answers published without a stage that failed.", ["stage"])
         self.llm_tokens = self._counter("llm_tokens", "Tokens the LLM counted, by kind: prompt, completion.", ["kind"])
+        self.answer_store_lookups = self._counter(
+            "answer_store_lookups", "Lookups in the answer store, by outcome: hit, miss, failed.", ["outcome"]
+        )
+        self.llm_circuit_open = self._gauge(
+            "llm_circuit_open", "1 while the LLM fails and is left alone, 0 while it is asked."
+        )
         self.in_flight_queries = self._gauge("in_flight_queries", "Query events in work.")
         self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this process owns.")

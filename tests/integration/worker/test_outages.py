@@ -69,7 +69,7 @@ def test_queries_wait_for_a_vector_store_that_is_away(
     with QueryClient(kafka) as client, ThreadPoolExecutor(1) as asking:
         # ask_all raises for a dead letter.
         answers = asking.submit(client.ask_all, [*events, late], timeout_s=150)
-        waiting = "waiting for the vector store"
+        waiting = "waiting for a dependency"
         assert await_condition(lambda: waiting in worker.log_path.read_text(), timeout_s=60)
         assert not answers.done()
         with local_chroma(tmp_path / "chroma", port=recall.port):

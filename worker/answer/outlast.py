@@ -1,0 +1,24 @@
+"""Answers that outlast an outage of the LLM, where that is wanted rather than answers without it."""
+
+from collections.abc import Sequence
+
+from worker.answer.base import Answerer
+from worker.outlast import Outlast
+from worker.types import Context, GeneratedAnswer, Query
+
+
+class OutlastingAnswerer:
+    """Implements ``Answerer`` around another one. Built and used on the loop's thread."""
+
+    def __init__(self, answerer: Answerer, outlast: Outlast) -> None:
+        self._answerer = answerer
+        self._outlast = outlast
+
+    @property
+    def model_name(self) -> str:
+        """The name answers carry."""
+        return self._answerer.model_name
+
+    async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
+        """Return the answer; see ``Outlast.call`` for when it gives up."""
+        return await self._outlast.call(query, lambda: self._answerer.answer(query, contexts))
