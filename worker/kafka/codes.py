@@ -15,6 +15,9 @@ _NOT_ALLOWED = frozenset(
     }
 )
 
+NOT_LET_IN = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
+"""The broker refuses our name or password, or one side the other's certificate: trying again would not help."""
+
 CONSUMER_FATAL = _NOT_ALLOWED | {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,

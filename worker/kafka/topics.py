@@ -6,12 +6,17 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import RetryError, Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from worker.errors import FatalError
+from worker.kafka.codes import NOT_LET_IN
 from worker.kafka.config import common_config
 from worker.settings import KafkaSettings
+
+# Between two looks for a refusal, which a request that waits for a connection does not end for.
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,8 @@ def worker_topics(kafka: KafkaSettings) -> tuple[str, str, str]:
 
 
 def describe(kafka: KafkaSettings) -> list[TopicInfo]:
-    """Return the worker's topics. Blocks up to ``startup_timeout_s``; FatalError if no broker answers."""
-    return _describe(AdminClient(common_config(kafka)), kafka)
+    """Return the worker's topics. Blocks up to ``startup_timeout_s``; FatalError if no broker answers or lets us in."""
+    return _Cluster(kafka).describe()
 
 
 def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
@@ -38,32 +43,73 @@ def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
 
     Blocks up to twice ``startup_timeout_s``. FatalError if no broker answers or a topic is missing and not created.
     """
-    admin = AdminClient(common_config(kafka))
-    missing = [topic.name for topic in _describe(admin, kafka) if topic.partitions == 0]
-    if missing and not create:
+    cluster = _Cluster(kafka)
+    found = cluster.describe()
+    missing = [topic.name for topic in found if topic.partitions == 0]
+    if not missing:
+        return found
+    if not create:
         raise FatalError(
             f"missing Kafka topics at {kafka.bootstrap_servers}: {', '.join(missing)}. Create them with "
             "`rerank-worker topics --create`, or set RERANK_WORKER_KAFKA__CREATE_TOPICS=true"
         )
-    if not missing:
-        return _describe(admin, kafka)
-    _create(admin, missing, kafka)
-    return _await_created(admin, kafka)
+    _create(cluster.admin, missing, kafka)
+    return _await_created(cluster, kafka)
 
 
-def _describe(admin: AdminClient, kafka: KafkaSettings) -> list[TopicInfo]:
-    try:
-        known = admin.list_topics(timeout=kafka.startup_timeout_s).topics
-    except KafkaException as error:
-        raise FatalError(
-            f"no Kafka broker answered at {kafka.bootstrap_servers} within {kafka.startup_timeout_s:g} s "
-            f"({_reason(error)}); check RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS and its security settings"
-        ) from error
-    infos = []
-    for name in worker_topics(kafka):
-        partitions = known[name].partitions if name in known and known[name].error is None else {}
-        infos.append(TopicInfo(name, len(partitions), min((len(p.replicas) for p in partitions.values()), default=0)))
-    return infos
+class _Cluster:
+    """The brokers, as far as they let us look."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._refusal: KafkaError | None = None
+        # Looking for a topic must not make it.
+        self.admin = AdminClient(common_config(kafka) | {"error_cb": self._on_error, "allow.auto.create.topics": False})
+
+    def describe(self) -> list[TopicInfo]:
+        """Return the worker's topics; FatalError if no broker answers, lets us in or shows us one of them."""
+        known = self._metadata(None).topics
+        infos = []
+        for name in worker_topics(self._kafka):
+            # A topic that may not be seen is left out of the whole list, and told apart when it is asked for.
+            described = known[name] if name in known else self._metadata(name).topics[name]
+            if described.error is not None and described.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise FatalError(f"Kafka at {self._kafka.bootstrap_servers} does not show topic {name}: grant Describe")
+            partitions = {} if described.error is not None else described.partitions
+            replicas = min((len(partition.replicas) for partition in partitions.values()), default=0)
+            infos.append(TopicInfo(name, len(partitions), replicas))
+        return infos
+
+    def _metadata(self, topic: str | None) -> ClusterMetadata:
+        kafka = self._kafka
+        retrying = Retrying(
+            stop=stop_after_delay(kafka.startup_timeout_s),
+            wait=wait_fixed(0.05),
+            retry=retry_if_exception_type(KafkaException),
+            reraise=True,
+        )
+        try:
+            return retrying(self._metadata_once, topic)
+        except KafkaException as error:
+            raise FatalError(
+                f"no Kafka broker answered at {kafka.bootstrap_servers} within {kafka.startup_timeout_s:g} s "
+                f"({_reason(error)}); check RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS and its security settings"
+            ) from error
+
+    def _metadata_once(self, topic: str | None) -> ClusterMetadata:
+        try:
+            # The client takes no None here, only nothing.
+            asked = {} if topic is None else {"topic": topic}
+            return self.admin.list_topics(timeout=min(LOOK_S, self._kafka.startup_timeout_s), **asked)
+        except KafkaException:
+            self.admin.poll(0)
+            if self._refusal is not None:
+                raise FatalError(_refused(self._kafka, self._refusal)) from None
+            raise
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in NOT_LET_IN:
+            self._refusal = error
 
 
 def _create(admin: AdminClient, names: Sequence[str], kafka: KafkaSettings) -> None:
@@ -80,7 +126,7 @@ def _create(admin: AdminClient, names: Sequence[str], kafka: KafkaSettings) -> N
             raise FatalError(f"creating Kafka topic {name} took over {kafka.startup_timeout_s:g} s") from error
 
 
-def _await_created(admin: AdminClient, kafka: KafkaSettings) -> list[TopicInfo]:
+def _await_created(cluster: _Cluster, kafka: KafkaSettings) -> list[TopicInfo]:
     # A created topic takes a moment to reach every broker's metadata.
     retrying = Retrying(
         stop=stop_after_delay(kafka.startup_timeout_s),
@@ -88,9 +134,15 @@ def _await_created(admin: AdminClient, kafka: KafkaSettings) -> list[TopicInfo]:
         retry=retry_if_result(lambda topics: any(topic.partitions == 0 for topic in topics)),
     )
     try:
-        return retrying(_describe, admin, kafka)
+        return retrying(cluster.describe)
     except RetryError as error:
         raise FatalError(f"created Kafka topics did not appear within {kafka.startup_timeout_s:g} s") from error
+
+
+def _refused(kafka: KafkaSettings, refusal: KafkaError) -> str:
+    # OpenSSL does not say why a certificate could not be verified.
+    hint = " (or a certificate has expired)" if refusal.code() == KafkaError._SSL else ""  # noqa: SLF001
+    return f"no way into Kafka at {kafka.bootstrap_servers} with these security settings: {refusal.str()}{hint}"
 
 
 def _reason(error: KafkaException) -> str:

@@ -1,0 +1,158 @@
+"""TLS, SCRAM and ACLs on a real broker: the worker works with what it needs, and says in one line what it lacks."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AclOperation
+from pydantic import SecretStr
+
+from schemas import wire
+from schemas.events import AnswerStatus, QueryEvent
+from tests.faults.llm import FakeLlm
+from tests.integration.worker.secure_broker import PASSWORD, SecureBroker, secure_broker
+from tests.worker_process import WorkerProcess
+from worker.client import QueryClient
+from worker.local.kafka import missing_tools
+from worker.local.process import await_condition
+from worker.settings import KafkaSettings, RecallSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+API_KEY = "sk-of-an-llm-that-costs-money"
+TOKEN = "token-of-a-vector-store"  # noqa: S105
+QUESTION = "What permissions does Debezium need on MySQL?"
+
+
+@pytest.fixture(scope="module")
+def kafka(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    if (lacking := missing_tools()) and not os.environ.get("RERANK_WORKER_TESTS_REQUIRE_BROKER"):
+        pytest.skip(f"a broker with TLS runs from Kafka's jars: install {lacking}")
+    with secure_broker(cache_dir, tmp_path_factory.mktemp("security")) as running:
+        yield running
+
+
+def environment(kafka: KafkaSettings) -> dict[str, str]:
+    assert kafka.sasl_password is not None
+    return {
+        "KAFKA__SECURITY_PROTOCOL": kafka.security_protocol,
+        "KAFKA__SASL_MECHANISM": str(kafka.sasl_mechanism),
+        "KAFKA__SASL_USERNAME": str(kafka.sasl_username),
+        "KAFKA__SASL_PASSWORD": kafka.sasl_password.get_secret_value(),
+        "KAFKA__SSL_CA_LOCATION": str(kafka.ssl_ca_location or ""),
+        "KAFKA__STARTUP_TIMEOUT_S": "30",
+    }
+
+
+def end_of(worker: WorkerProcess) -> str:
+    """Why it ended: the reason of the one line that says so."""
+    assert await_condition(lambda: worker.ended, timeout_s=120), worker.log_path.read_text()
+    assert worker.process.returncode == 1
+    log = worker.log_path.read_text()
+    assert "Traceback" not in log
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    [reason] = [line["reason"] for line in lines if line["event"] == "the worker ends"]
+    assert "\n" not in reason
+    return str(reason)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable, guarantee: str
+) -> None:
+    secrets = environment(kafka.secure) | {
+        "RECALL__HEADERS": json.dumps({"X-Chroma-Token": TOKEN}),
+        "ANSWER__API_KEY": API_KEY,
+        "ANSWER__MODEL": "fake-llm",
+        "WORKER_ID": "one",
+        "KAFKA__DELIVERY_GUARANTEE": guarantee,
+        "TELEMETRY__LOG_LEVEL": "debug",
+        "KAFKA__CLIENT_OPTIONS": json.dumps({"debug": "security,conf,protocol"}),
+    }
+    event = QueryEvent(id=f"asked-{guarantee}", text=QUESTION)
+    with FakeLlm() as llm, QueryClient(kafka.plain) as client:
+        worker = start_worker(kafka.secure, collection, **secrets, ANSWER__BASE_URL=llm.base_url).await_ready()
+        assert client.ask(event, timeout_s=90).status is AnswerStatus.OK
+        # An endpoint that refuses the key may repeat it; a busy one ends in a warning and a degradation.
+        llm.fall_ill("broken")
+        degraded = client.ask(event.model_copy(update={"id": f"degraded-{guarantee}"}), timeout_s=90)
+        assert degraded.status is AnswerStatus.DEGRADED
+        told = [httpx.get(f"{worker.telemetry}/{page}").text for page in ("metrics", "ready", "progress")]
+        shown = subprocess.run(
+            [sys.executable, "-m", "worker.cli", "config", "--show"],
+            env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in secrets.items()}},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert worker.stop() == 0
+    told += [shown.stdout, shown.stderr, degraded.model_dump_json(), worker.log_path.read_text()]
+    assert "SASL_SSL" in told[-1].upper()
+    found = [(secret, text[:200]) for secret in (PASSWORD, API_KEY, TOKEN) for text in told if secret in text]
+    assert found == []
+
+
+def test_a_wrong_password_is_one_line(kafka: SecureBroker, collection: RecallSettings, start_worker: Callable) -> None:
+    wrong = kafka.secure.model_copy(update={"sasl_password": SecretStr("wrong-and-secret")})
+    worker = start_worker(wrong, collection, **environment(wrong))
+    assert "Authentication failed" in end_of(worker)
+    assert "wrong-and-secret" not in worker.log_path.read_text()
+
+
+def test_an_expired_certificate_is_one_line(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+) -> None:
+    reason = end_of(start_worker(kafka.expired, collection, **environment(kafka.expired)))
+    assert "certificate verify failed" in reason
+    assert "expired" in reason
+
+
+def test_a_broker_whose_authority_is_unknown_is_one_line(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+) -> None:
+    unknown = kafka.secure.model_copy(update={"ssl_ca_location": None})
+    assert "certificate verify failed" in end_of(start_worker(unknown, collection, **environment(unknown)))
+
+
+def test_a_topic_that_may_not_be_seen_is_one_line(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka.add_topic("hidden")
+    blind = kafka.secure.model_copy(update={"query_topic": "hidden"})
+    assert "does not show topic hidden: grant Describe" in end_of(start_worker(blind, collection, **environment(blind)))
+
+
+def test_a_group_that_may_not_be_joined_is_one_line(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+) -> None:
+    stranger = kafka.secure.model_copy(update={"group_id": "strangers"})
+    assert "GROUP_AUTHORIZATION_FAILED" in end_of(start_worker(stranger, collection, **environment(stranger)))
+
+
+def test_a_topic_that_may_not_be_read_is_one_line(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka.add_topic("unreadable", AclOperation.DESCRIBE)
+    deaf = kafka.secure.model_copy(update={"query_topic": "unreadable"})
+    assert "TOPIC_AUTHORIZATION_FAILED" in end_of(start_worker(deaf, collection, **environment(deaf)))
+
+
+def test_a_topic_that_may_not_be_written_is_one_line(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+) -> None:
+    kafka.add_topic("unwritable", AclOperation.DESCRIBE)
+    kafka.add_topic("asked", AclOperation.DESCRIBE, AclOperation.READ)
+    changes = {"query_topic": "asked", "answer_topic": "unwritable"}
+    mute = kafka.secure.model_copy(update=changes)
+    worker = start_worker(mute, collection, **environment(mute)).await_ready()
+    producer = Producer({"bootstrap.servers": kafka.plain.bootstrap_servers})
+    producer.produce("asked", wire.encode_query(QueryEvent(id="unheard", text=QUESTION, generate=False)))
+    assert producer.flush(30) == 0
+    assert "TOPIC_AUTHORIZATION_FAILED" in end_of(worker)
