@@ -48,7 +48,7 @@ class QueryJob:
         self._service = service
         self._record = record
         self._begun_at_s = service.unix_time_s()
-        self._asked_at_s = self._begun_at_s if record.timestamp_ms is None else record.timestamp_ms / 1000
+        self._asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
         self._decoded = _decode(record.value)
 
     @property

@@ -44,6 +44,9 @@ class KafkaSettings(_Section):
     """Consumer group: processes with the same one share the partitions."""
     group_protocol: Literal["classic", "consumer"] = "classic"
     """`consumer` is KIP-848 (brokers of 4.0 and newer); `classic` works everywhere and uses cooperative-sticky."""
+    group_instance_id: str | None = None
+    """Static membership: a name of its own for each process. Its partitions wait for it while it restarts, for as long
+    as the session lasts, instead of going to others."""
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     """Where a group without commits begins: `earliest` answers what was asked before the first worker ran."""
     create_topics: bool = False

@@ -22,6 +22,7 @@ CLIENT_OPTIONS_REFUSED = {
     "enable.idempotence": _FIXED,
     "enable.partition.eof": "leave it out: the source would take the end of a partition for an error",
     "group.id": "set kafka.group_id",
+    "group.instance.id": "set kafka.group_instance_id",
     "group.protocol": "set kafka.group_protocol",
     "group.protocol.type": "set kafka.group_protocol",
     "heartbeat.interval.ms": "set kafka.session_timeout_s, of which it is a third",

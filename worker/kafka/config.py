@@ -42,6 +42,8 @@ def consumer_config(kafka: KafkaSettings) -> Config:
         "allow.auto.create.topics": False,
     }
     config.setdefault("statistics.interval.ms", 5_000)
+    if kafka.group_instance_id is not None:
+        config["group.instance.id"] = kafka.group_instance_id
     if kafka.group_protocol == "classic":
         # With KIP-848 these are the broker's to decide, and librdkafka refuses to start with them.
         session_ms = int(kafka.session_timeout_s * 1000)

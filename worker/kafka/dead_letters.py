@@ -182,4 +182,4 @@ def _letter(message: Message) -> DeadLetter | None:
     except wire.WireError:
         # Somebody else's record on the topic.
         return None
-    return DeadLetter(record, info, datetime.fromtimestamp((record.timestamp_ms or 0) / 1000, UTC))
+    return DeadLetter(record, info, datetime.fromtimestamp(record.timestamp_s or 0.0, UTC))

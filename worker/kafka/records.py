@@ -5,6 +5,9 @@ from typing import cast
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
+LAST_TIMESTAMP_MS = 253_402_300_799_999
+"""The end of the year 9999, and of Python's and most others' dates."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -31,6 +34,13 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp_ms: int | None
     """Kafka timestamp, Unix milliseconds; None where the topic carries none."""
+
+    @property
+    def timestamp_s(self) -> float | None:
+        """Kafka timestamp, Unix seconds; None also where the producer sent a number that is no date."""
+        if self.timestamp_ms is None or not 0 <= self.timestamp_ms <= LAST_TIMESTAMP_MS:
+            return None
+        return self.timestamp_ms / 1000
 
 
 def from_message(message: Message) -> Record:

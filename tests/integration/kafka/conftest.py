@@ -182,12 +182,19 @@ class Bench:
         assert await_condition(lambda: topic not in self.admin.list_topics(timeout=10).topics, timeout_s=PATIENCE_S)
 
     def configure_topic(self, topic: str, **configuration: str) -> None:
+        self._configure(ResourceType.TOPIC, topic, configuration)
+
+    def configure_group(self, **configuration: str) -> None:
+        """What the broker decides for a group of `group.protocol=consumer`."""
+        self._configure(ResourceType.GROUP, self.kafka.group_id, configuration)
+
+    def _configure(self, kind: ResourceType, name: str, configuration: dict[str, str]) -> None:
         resource = ConfigResource(
-            ResourceType.TOPIC,
-            topic,
+            kind,
+            name,
             incremental_configs=[
-                ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-                for name, value in configuration.items()
+                ConfigEntry(key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+                for key, value in configuration.items()
             ],
         )
         self.admin.incremental_alter_configs([resource])[resource].result(30)

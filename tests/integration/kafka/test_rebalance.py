@@ -66,3 +66,24 @@ async def test_intake_that_was_paused_goes_on_after_a_rebalance(
             for gate in first.gates.values():
                 gate.set()
             await bench.until_committed(54, 50)
+
+
+@both_protocols
+async def test_the_partitions_of_a_static_member_wait_for_it(new_bench: NewBench, protocol: str) -> None:
+    bench = new_bench(group_protocol=protocol, session_timeout_s=60.0)
+    bench.configure_group(consumer_session_timeout_ms="60000")
+    async with bench.running(worker_id="stays", group_instance_id="stays") as stays:
+        async with bench.running(worker_id="returns", group_instance_id="returns") as returns:
+            await bench.until(lambda: stays.delivery.assigned_partitions == returns.delivery.assigned_partitions == 1)
+            bench.produce(b"before", partition=0)
+            bench.produce(b"before", partition=1)
+            await bench.until_committed(1, 1)
+            [own] = [progress.partition for progress in stays.delivery.progress]
+        bench.produce(*[b"meanwhile"] * 10, partition=0)
+        bench.produce(*[b"meanwhile"] * 10, partition=1)
+        await bench.until_committed(*[11 if partition == own else 1 for partition in range(2)])
+        assert stays.delivery.assigned_partitions == 1
+        async with bench.running(worker_id="returns", group_instance_id="returns"):
+            await bench.until_committed(11, 11)
+            assert [progress.partition for progress in stays.delivery.progress] == [own]
+    assert len(await bench.read_all(bench.kafka.answer_topic)) == 22
