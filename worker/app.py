@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
@@ -29,6 +30,7 @@ from worker.recall.search import ChromaSearch
 from worker.recall.stage import BatchedRecall
 from worker.rerank.base import Reranker
 from worker.rerank.load import load_scorer
+from worker.rerank.remote import RemoteReranker
 from worker.rerank.stage import MicroBatchedReranker
 from worker.service import Service
 from worker.settings import Settings
@@ -72,9 +74,8 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
-    cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
     embedder = await asyncio.to_thread(SentenceEmbedder, embedding.path, embedding.name)
-    scorer = await asyncio.to_thread(load_scorer, cross_encoder, settings.rerank)
+    reranking = await _new_reranking(settings, metrics, parts)
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
@@ -85,24 +86,12 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     parts.push_async_callback(recall.close)
     await recall.start()
 
-    configured = settings.rerank.prior_weight
-    prior_weight = cross_encoder.prior_weight if configured is None else configured
-    reranker = MicroBatchedReranker(
-        scorer,
-        settings.rerank,
-        prior_weight=prior_weight,
-        on_batch=lambda report: metrics.observe_batch("rerank", report),
-    )
-    parts.push_async_callback(reranker.close)
+    answerer = _new_answerer(settings, metrics, reranking, parts)
 
-    answerer = _new_answerer(settings, metrics, reranker, cross_encoder.name, parts)
-
-    used = Models(embedding=embedding.name, cross_encoder=cross_encoder.name, prior_weight=prior_weight)
-    metrics.models.info(
-        {"embedding": embedding.name, "cross_encoder": cross_encoder.name, "answer": answerer.model_name}
-    )
+    used = Models(embedding=embedding.name, cross_encoder=reranking.model, prior_weight=reranking.prior_weight)
+    metrics.models.info({"embedding": embedding.name, "cross_encoder": reranking.model, "answer": answerer.model_name})
     outlasting = OutlastingRecall(recall, Outlast("vector store", patience_s=settings.recall.patience_s))
-    pipeline = Pipeline(outlasting, reranker, answerer, settings)
+    pipeline = Pipeline(outlasting, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
     delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
@@ -114,12 +103,39 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     return delivery
 
 
-def _new_answerer(
-    settings: Settings, metrics: Metrics, reranker: Reranker, cross_encoder: str, parts: AsyncExitStack
-) -> Answerer:
+@dataclass(frozen=True)
+class _Reranking:
+    """A reranker and what answers say of it."""
+
+    reranker: Reranker
+    model: str
+    prior_weight: float
+
+
+async def _new_reranking(settings: Settings, metrics: Metrics, parts: AsyncExitStack) -> _Reranking:
+    rerank = settings.rerank
+    if rerank.remote_url is not None:
+        remote = RemoteReranker(rerank, rerank.remote_url)
+        parts.push_async_callback(remote.close)
+        await remote.check()
+        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
+    cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
+    scorer = await asyncio.to_thread(load_scorer, cross_encoder, rerank)
+    prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
+    local = MicroBatchedReranker(
+        scorer,
+        rerank,
+        prior_weight=prior_weight,
+        on_batch=lambda report: metrics.observe_batch("rerank", report),
+    )
+    parts.push_async_callback(local.close)
+    return _Reranking(local, cross_encoder.name, prior_weight)
+
+
+def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, parts: AsyncExitStack) -> Answerer:
     answer = settings.answer
     if answer.base_url is None:
-        return ExtractiveAnswerer(reranker, cross_encoder=cross_encoder, sentences=answer.sentences)
+        return ExtractiveAnswerer(reranking.reranker, cross_encoder=reranking.model, sentences=answer.sentences)
     if answer.model is None:
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
     llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)

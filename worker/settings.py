@@ -165,6 +165,21 @@ class RerankSettings(_Section):
     """Weight of the recall similarity added to the logit; unset is the model's own (0 for hub models)."""
     on_failure: Literal["degrade", "dead_letter"] = "degrade"
     """A reranker that fails: publish in recall order and say so, or dead-letter the query."""
+    remote_url: str | None = None
+    """An endpoint that ranks as Cohere's does, e.g. `https://api.cohere.com/v2/rerank`, asked for `model` instead of
+    loading it; unset: the cross-encoder runs in this process."""
+    remote_api_key: SecretStr | None = None
+    """Sent to it as bearer token."""
+    remote_timeout_s: Seconds = 30.0
+    """The ranking of one query, retries included."""
+    remote_attempts: Count = 3
+    """Tries of one request, at connection errors, 429 and 5xx alone."""
+    remote_concurrency: Count = 16
+    """Most requests under way at once."""
+    remote_documents: Count = 1_000
+    """Most documents of one request: a query with more takes several."""
+    remote_requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Most requests in any minute; unset: as many as there are."""
 
 
 class AnswerSettings(_Section):

@@ -51,8 +51,9 @@ def redacted(settings: Settings) -> dict[str, Any]:
     shown["kafka"]["client_options"] = {
         name: _HIDDEN if _SECRET_OPTION.search(name) else value for name, value in options.items()
     }
-    if shown["answer"]["base_url"] is not None:
-        shown["answer"]["base_url"] = _without_password(shown["answer"]["base_url"])
+    for section, name in (("answer", "base_url"), ("rerank", "remote_url")):
+        if shown[section][name] is not None:
+            shown[section][name] = _without_password(shown[section][name])
     return shown
 
 

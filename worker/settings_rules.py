@@ -159,8 +159,15 @@ def _recall(recall: RecallSettings) -> Iterator[str]:
 
 
 def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:
-    if rerank.device == "cpu" and rerank.dtype in {"float16", "bfloat16"}:
-        yield f"rerank.dtype is {rerank.dtype} on rerank.device cpu, several times slower: set auto or float32"
+    if rerank.device == "cpu" and rerank.dtype == "float16":
+        yield "rerank.dtype is float16 on rerank.device cpu, several times slower: set auto or float32"
+    if rerank.remote_url is None:
+        if rerank.remote_api_key is not None:
+            yield "rerank.remote_api_key is set without rerank.remote_url: set the endpoint, or leave both out"
+    elif not rerank.remote_url.startswith(("http://", "https://")):
+        yield "rerank.remote_url must begin with http:// or https://, e.g. https://api.cohere.com/v2/rerank"
+    elif "model" not in rerank.model_fields_set:
+        yield "rerank.remote_url is set without rerank.model: set the model's name as the endpoint knows it"
     if rerank.top_n > recall.top_k:
         yield f"rerank.top_n is {rerank.top_n}, more than recall.top_k ({recall.top_k}): only what is recalled is kept"
     if rerank.batch_tokens < rerank.max_length:

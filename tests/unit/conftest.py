@@ -1,4 +1,4 @@
-"""A real Chroma in a folder, and an embedder that is honest about not being one."""
+"""A real Chroma in a folder, an embedder that is honest about not being one, and an HTTP endpoint with moods."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ import pytest
 from chromadb.api import ClientAPI
 from chromadb.config import Settings as ChromaSettings
 
+from tests.unit.endpoint import FakeEndpoint, fake_endpoint
 from worker.recall.base import Vectors
 from worker.settings import RecallSettings
 
@@ -49,3 +50,9 @@ def chroma_client(recall_settings: RecallSettings) -> Iterator[ClientAPI]:
     client = chromadb.PersistentClient(path=recall_settings.path, settings=ChromaSettings(anonymized_telemetry=False))
     yield client
     client.close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[FakeEndpoint]:
+    with fake_endpoint() as running:
+        yield running

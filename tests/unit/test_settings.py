@@ -182,6 +182,9 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"recall": {"mode": "embedded", "path": __file__}}, "recall.path", "folder"),
         ({"rerank": {"device": "cpu", "dtype": "float16"}}, "rerank.dtype", "float32"),
         ({"rerank": {"top_n": 21}}, "rerank.top_n", "recall.top_k (20)"),
+        ({"rerank": {"remote_api_key": "k"}}, "rerank.remote_api_key", "set the endpoint"),
+        ({"rerank": {"remote_url": "api.cohere.com", "model": "m"}}, "rerank.remote_url", "https://"),
+        ({"rerank": {"remote_url": "https://api.cohere.com/v2/rerank"}}, "rerank.model", "as the endpoint knows it"),
         ({"rerank": {"batch_tokens": 100}}, "rerank.batch_tokens", "(512)"),
     ],
 )
@@ -232,6 +235,7 @@ def test_what_is_shown_hides_every_secret() -> None:
             },
             "recall": {"headers": {"authorization": "Bearer hunter2"}},
             "answer": {"api_key": "hunter2", "base_url": "https://user:hunter2@llm.example:8443/v1"},
+            "rerank": {"remote_api_key": "hunter2", "remote_url": "https://user:hunter2@rerank.example/v2/rerank"},
         }
     )
     shown = redacted(settings)

@@ -1,30 +1,22 @@
 """Answers by an LLM behind an OpenAI-compatible chat endpoint."""
 
-import asyncio
-import time
 from collections.abc import Callable, Sequence
-from email.utils import parsedate_to_datetime
 
-import structlog
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from worker.answer.circuit import Circuit, CircuitOpenError
 from worker.answer.prompt import SYSTEM_PROMPT, read_citations, user_prompt
-from worker.errors import RefusedError, TransientError
+from worker.circuit import Circuit
+from worker.endpoint import Endpoint, failure
+from worker.errors import TransientError
 from worker.settings import AnswerSettings
 from worker.types import Context, GeneratedAnswer, Query, Usage
 
-logger = structlog.get_logger()
-
-LONGEST_PAUSE_S = 10.0
-TOO_MANY_REQUESTS = 429
-SERVER_ERROR = 500
+MAX_REASON_CHARS = 200
 
 
 class LlmAnswerer:
-    """Implements ``Answerer``. The endpoint is asked ``concurrency`` times at once at most, and not while it fails."""
+    """Implements ``Answerer``. Built and used on the loop's thread; ``close`` once."""
 
     def __init__(
         self,
@@ -37,9 +29,6 @@ class LlmAnswerer:
         """``on_circuit`` is told whenever the circuit to the endpoint opens (true) or closes."""
         self._settings = settings
         self._model = model
-        self._circuit = Circuit(
-            failures=settings.circuit_failures, retry_s=settings.circuit_retry_s, on_change=on_circuit
-        )
         # The client's own retries would multiply ours, and its timeout counts per read, not per answer.
         self._client = AsyncOpenAI(
             base_url=base_url,
@@ -47,8 +36,14 @@ class LlmAnswerer:
             max_retries=0,
             timeout=settings.timeout_s,
         )
-        self._slots = asyncio.Semaphore(settings.concurrency)
-        self._jittered = wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_S)
+        name = f"the LLM {model}"
+        self._endpoint = Endpoint(
+            name,
+            Circuit(name, failures=settings.circuit_failures, retry_s=settings.circuit_retry_s, on_change=on_circuit),
+            timeout_s=settings.timeout_s,
+            attempts=settings.attempts,
+            concurrency=settings.concurrency,
+        )
 
     @property
     def model_name(self) -> str:
@@ -56,52 +51,18 @@ class LlmAnswerer:
         return self._model
 
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        """Ask the LLM; see ``Answerer``. All tries, pauses and the wait for a slot end within ``timeout_s``.
+        """Ask the LLM; see ``Answerer`` and ``Endpoint.call``.
 
-        RefusedError if the endpoint takes no request like this one (4xx: a wrong key or model).
+        RefusedError if the endpoint takes no request like this one: a wrong key or model shows as degraded answers
+        with its text.
         """
-        deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise self._late() from error
-        try:
-            completion = await self._ask_until(deadline_s, query, contexts)
-        finally:
-            self._slots.release()
+        completion = await self._endpoint.call(lambda: self._ask(query, contexts))
         text, citations = read_citations(_text(completion), contexts)
         return GeneratedAnswer(text, citations, self._model, _usage(completion))
 
     async def close(self) -> None:
         """Close the client's connections."""
         await self._client.close()
-
-    async def _ask_until(self, deadline_s: float, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
-        loop = asyncio.get_running_loop()
-
-        def used_up(state: RetryCallState) -> bool:
-            tries = state.attempt_number >= self._settings.attempts
-            return tries or loop.time() + state.upcoming_sleep >= deadline_s
-
-        retrying = AsyncRetrying(
-            stop=used_up,
-            wait=self._pause_s,
-            retry=retry_if_exception(_worth_another_try),
-            before_sleep=_log_retry,
-            reraise=True,
-        )
-        completion: ChatCompletion = await retrying(self._try_once, deadline_s, query, contexts)
-        return completion
-
-    async def _try_once(self, deadline_s: float, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
-        async with self._circuit.request():
-            try:
-                # Inside the circuit, so that silence counts as failure and a query that is cancelled does not.
-                async with asyncio.timeout_at(deadline_s):
-                    return await self._ask(query, contexts)
-            except TimeoutError as error:
-                raise self._late() from error
 
     async def _ask(self, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
         try:
@@ -117,26 +78,13 @@ class LlmAnswerer:
         except APIConnectionError as error:
             raise TransientError(f"the LLM endpoint can't be reached: {error}") from error
         except APIStatusError as error:
-            # 4xx but 429 will be the same next time: a wrong key or model shows as degraded answers with this text.
-            busy = error.status_code == TOO_MANY_REQUESTS or error.status_code >= SERVER_ERROR
-            kind = TransientError if busy else RefusedError
-            raise kind(
-                f"the LLM endpoint answered {error.status_code}: {_first_line(error)}",
-                retry_after_s=_retry_after_s(error),
-            ) from error
+            text = f"the LLM endpoint answered {error.status_code}: {_first_line(error)}"
+            raise failure(error.status_code, error.response.headers, text) from error
         except (APIError, ValueError) as error:
             raise TransientError(f"the LLM endpoint answered something else than a completion: {error}") from error
         if not isinstance(completion, ChatCompletion) or not _text(completion):
             raise TransientError("the LLM endpoint answered without text")
         return completion
-
-    def _late(self) -> TransientError:
-        return TransientError(f"the LLM {self._model} gave no answer within {self._settings.timeout_s:g} s")
-
-    def _pause_s(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after_s if isinstance(error, TransientError) else None
-        return self._jittered(state) if asked is None else asked
 
 
 def _text(completion: ChatCompletion) -> str:
@@ -149,27 +97,5 @@ def _usage(completion: ChatCompletion) -> Usage | None:
     return None if counted is None else Usage(counted.prompt_tokens, counted.completion_tokens)
 
 
-def _retry_after_s(error: APIStatusError) -> float | None:
-    """Read ``Retry-After``: seconds or an HTTP date (RFC 9110, 10.2.3); None without it, or if it is neither."""
-    asked = error.response.headers.get("retry-after", "")
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, TransientError) and not isinstance(error, RefusedError | CircuitOpenError)
-
-
 def _first_line(error: APIStatusError) -> str:
-    return (error.message.splitlines() or [""])[0][:200]
-
-
-def _log_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    logger.info("retrying the LLM", attempt=state.attempt_number, reason=str(error))
+    return (error.message.splitlines() or [""])[0][:MAX_REASON_CHARS]

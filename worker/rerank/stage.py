@@ -8,6 +8,7 @@ from worker.errors import FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.one_thread import OneThread
 from worker.rerank.base import EncodedPair, Scorer
+from worker.rerank.order import ranked
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
 
@@ -53,18 +54,10 @@ class MicroBatchedReranker:
             raise FatalError(f"the rerank stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
-        scored = sorted(
-            zip(candidates, logits, map(self._with_prior, candidates, logits), strict=True),
-            key=lambda each: (-each[2], each[0].recall_rank),
-        )
-        return [Context(candidate, rank, score, logit) for rank, (candidate, logit, score) in enumerate(scored, 1)]
+        return ranked(candidates, logits, prior_weight=self._prior_weight)
 
     async def close(self) -> None:
         """Fail what waits and join both threads, in bounded time."""
         self._tokenizing.close()
         await self._batcher.close(timeout_s=CLOSE_TIMEOUT_S)
         await asyncio.to_thread(self._tokenizing.join, CLOSE_TIMEOUT_S)
-
-    def _with_prior(self, candidate: Candidate, logit: float) -> float:
-        # A collection whose space hides the cosine has no prior to give; all its candidates lack it alike.
-        return logit + self._prior_weight * (candidate.similarity or 0.0)

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.unit.answer.conftest import CONTEXTS, QUERY, FakeOpenAI, completion
+from tests.unit.answer.conftest import CONTEXTS, QUERY, completion
+from tests.unit.endpoint import FakeEndpoint
 from worker import outlast
-from worker.answer.circuit import CircuitOpenError
 from worker.answer.llm import LlmAnswerer
 from worker.answer.outlast import OutlastingAnswerer
+from worker.circuit import CircuitOpenError
 from worker.errors import RefusedError, TransientError
 from worker.outlast import Outlast
 from worker.settings import AnswerSettings
@@ -22,7 +23,7 @@ RETRY_S = 0.3
 
 
 @asynccontextmanager
-async def answering(endpoint: FakeOpenAI, told: list[bool], **changes: object) -> AsyncIterator[LlmAnswerer]:
+async def answering(endpoint: FakeEndpoint, told: list[bool], **changes: object) -> AsyncIterator[LlmAnswerer]:
     settings = AnswerSettings.model_validate(
         {
             "timeout_s": 20,
@@ -45,7 +46,7 @@ async def ask_many(llm: LlmAnswerer, queries: int) -> list[object]:
     return list(await asyncio.gather(*[llm.answer(QUERY, CONTEXTS) for _ in range(queries)], return_exceptions=True))
 
 
-async def test_an_llm_that_is_down_meets_no_storm(endpoint: FakeOpenAI) -> None:
+async def test_an_llm_that_is_down_meets_no_storm(endpoint: FakeEndpoint) -> None:
     endpoint.reply(503, "down", Retry_After="0")
     told: list[bool] = []
     async with answering(endpoint, told, circuit_retry_s=600) as llm:
@@ -58,7 +59,7 @@ async def test_an_llm_that_is_down_meets_no_storm(endpoint: FakeOpenAI) -> None:
     assert told == [True]
 
 
-async def test_one_request_at_a_time_tries_whether_it_is_back(endpoint: FakeOpenAI) -> None:
+async def test_one_request_at_a_time_tries_whether_it_is_back(endpoint: FakeEndpoint) -> None:
     endpoint.reply(503, "down", Retry_After="0")
     told: list[bool] = []
     async with answering(endpoint, told, attempts=1) as llm:
@@ -77,7 +78,7 @@ async def test_one_request_at_a_time_tries_whether_it_is_back(endpoint: FakeOpen
     assert told == [True, False]
 
 
-async def test_silence_counts_as_failure(endpoint: FakeOpenAI) -> None:
+async def test_silence_counts_as_failure(endpoint: FakeEndpoint) -> None:
     endpoint.hold = threading.Event()
     endpoint.reply(200, completion("too late"))
     told: list[bool] = []
@@ -88,7 +89,7 @@ async def test_silence_counts_as_failure(endpoint: FakeOpenAI) -> None:
     assert told == [True]
 
 
-async def test_a_query_that_is_cancelled_says_nothing_of_the_llm(endpoint: FakeOpenAI) -> None:
+async def test_a_query_that_is_cancelled_says_nothing_of_the_llm(endpoint: FakeEndpoint) -> None:
     endpoint.hold = threading.Event()
     endpoint.reply(200, completion("Fine [1]."))
     told: list[bool] = []
@@ -104,7 +105,7 @@ async def test_a_query_that_is_cancelled_says_nothing_of_the_llm(endpoint: FakeO
     assert told == []
 
 
-async def test_a_refusal_is_no_failure_of_the_llm(endpoint: FakeOpenAI) -> None:
+async def test_a_refusal_is_no_failure_of_the_llm(endpoint: FakeEndpoint) -> None:
     endpoint.reply(404, {"error": {"message": "no such model"}})
     told: list[bool] = []
     async with answering(endpoint, told, circuit_failures=1) as llm:
@@ -114,7 +115,7 @@ async def test_a_refusal_is_no_failure_of_the_llm(endpoint: FakeOpenAI) -> None:
 
 
 async def test_queries_with_patience_wait_until_it_is_back(
-    endpoint: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlast, "LONGEST_RETRY_S", 0.5)
     for _ in range(FAILURES + CONCURRENCY):

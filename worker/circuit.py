@@ -1,4 +1,4 @@
-"""The circuit breaker before the LLM: one that fails is left alone for a while instead of asked by every query."""
+"""The circuit breaker before an endpoint: one that fails is left alone for a while instead of asked by every query."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +18,9 @@ class Circuit:
     Belongs to the loop.
     """
 
-    def __init__(self, *, failures: int, retry_s: float, on_change: Callable[[bool], None]) -> None:
+    def __init__(self, endpoint: str, *, failures: int, retry_s: float, on_change: Callable[[bool], None]) -> None:
         """Open after ``failures`` in a row, for ``retry_s``; ``on_change`` is told whether the circuit is open now."""
+        self._endpoint = endpoint
         self._failures = failures
         self._retry_s = retry_s
         self._on_change = on_change
@@ -33,7 +34,7 @@ class Circuit:
         is_trial = not self._breaker.closed
         if self._breaker.opened or (is_trial and self._trying):
             raise CircuitOpenError(
-                f"the LLM was not asked: {self._failures} requests in a row have failed, it is tried again "
+                f"{self._endpoint} was not asked: {self._failures} requests in a row have failed, it is tried again "
                 f"every {self._retry_s:g} s"
             )
         self._trying = is_trial or self._trying
@@ -47,7 +48,7 @@ class Circuit:
             with self._breaker:
                 raise
         except asyncio.CancelledError:
-            # Whoever asked went away, which tells nothing of the LLM.
+            # Whoever asked went away, which tells nothing of the endpoint.
             raise
         else:
             self._breaker.reset()
@@ -60,7 +61,8 @@ class Circuit:
         is_open = not self._breaker.closed
         if is_open != self._was_open:
             self._was_open = is_open
-            logger.warning("the LLM fails and is left alone" if is_open else "the LLM is back", retry_s=self._retry_s)
+            event = "an endpoint fails and is left alone" if is_open else "an endpoint is back"
+            logger.warning(event, endpoint=self._endpoint, retry_s=self._retry_s)
             self._on_change(is_open)
 
 

@@ -1,0 +1,144 @@
+"""The real client of a remote reranker against a server that misbehaves as real ones do."""
+
+import asyncio
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.unit.endpoint import FakeEndpoint
+from worker.circuit import CircuitOpenError
+from worker.errors import FatalError, RefusedError, TransientError
+from worker.rerank.remote import RemoteReranker
+from worker.settings import RerankSettings
+from worker.types import Candidate, Context, Query
+
+QUERY = Query("q", "Why?", "docs", top_k=20, top_n=3)
+CANDIDATES = [Candidate(f"d{rank}", f"passage {rank}", rank, 0.1, similarity=1 / rank) for rank in (1, 2, 3)]
+
+
+def ranking(*scores: float) -> dict[str, Any]:
+    """A response as Cohere gives it: best first, each with the index it was asked under."""
+    results = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
+    return {"id": "1", "results": sorted(results, key=lambda result: -result["relevance_score"]), "meta": {}}
+
+
+def reranker(endpoint: FakeEndpoint, **settings: object) -> RemoteReranker:
+    changes = {"model": "rerank-v3.5", "remote_timeout_s": 10, **settings}
+    return RemoteReranker(RerankSettings.model_validate(changes), f"{endpoint.base_url}/v2/rerank")
+
+
+async def rerank(endpoint: FakeEndpoint, candidates: list[Candidate] = CANDIDATES, **settings: object) -> list[Context]:
+    remote = reranker(endpoint, **settings)
+    try:
+        return list(await remote.rerank(QUERY, candidates))
+    finally:
+        await remote.close()
+
+
+async def test_candidates_come_back_by_their_scores(endpoint: FakeEndpoint) -> None:
+    endpoint.reply(200, ranking(0.1, 0.9, 0.5))
+    contexts = await rerank(endpoint, remote_api_key="secret")
+    assert [(c.candidate.document_id, c.rerank_rank, c.rerank_score, c.logit) for c in contexts] == [
+        ("d2", 1, 0.9, 0.9),
+        ("d3", 2, 0.5, 0.5),
+        ("d1", 3, 0.1, 0.1),
+    ]
+    [request] = endpoint.requests
+    assert request["authorization"] == "Bearer secret"
+    assert request["body"] == {
+        "model": "rerank-v3.5",
+        "query": "Why?",
+        "documents": ["passage 1", "passage 2", "passage 3"],
+        "top_n": 3,
+    }
+
+
+async def test_equal_scores_keep_the_order_of_recall_and_a_prior_counts(endpoint: FakeEndpoint) -> None:
+    endpoint.reply(200, ranking(0.5, 0.5, 0.6))
+    assert [c.candidate.recall_rank for c in await rerank(endpoint)] == [3, 1, 2]
+    contexts = await rerank(endpoint, prior_weight=1.0)
+    assert [c.rerank_score for c in contexts] == pytest.approx([1.5, 1.0, 0.6 + 1 / 3])
+
+
+async def test_a_query_with_many_documents_takes_several_requests(endpoint: FakeEndpoint) -> None:
+    endpoint.reply(200, ranking(0.3, 0.2))
+    many = [Candidate(f"d{rank}", f"passage {rank}", rank, 0.1) for rank in range(1, 7)]
+    contexts = await rerank(endpoint, many, remote_documents=2)
+    assert [c.candidate.recall_rank for c in contexts] == [1, 3, 5, 2, 4, 6]
+    assert sorted(tuple(request["body"]["documents"]) for request in endpoint.requests) == [
+        ("passage 1", "passage 2"),
+        ("passage 3", "passage 4"),
+        ("passage 5", "passage 6"),
+    ]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_busy_endpoint_is_asked_again(endpoint: FakeEndpoint, status: int) -> None:
+    endpoint.reply(status, "busy", Retry_After="0").reply(200, ranking(0.1, 0.2, 0.3))
+    assert len(await rerank(endpoint)) == 3
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+async def test_what_will_not_change_is_not_asked_again_and_is_told_at_start(
+    endpoint: FakeEndpoint, status: int
+) -> None:
+    endpoint.reply(status, {"message": "invalid api token"})
+    with pytest.raises(RefusedError, match=f"{status}.*invalid api token"):
+        await rerank(endpoint)
+    assert len(endpoint.requests) == 1
+    remote = reranker(endpoint)
+    with pytest.raises(FatalError, match=str(status)):
+        await remote.check()
+    await remote.close()
+
+
+BROKEN = {
+    "no JSON": "<html>",
+    "an error with status 200": {"error": "overloaded"},
+    "a score too few": ranking(0.1, 0.2),
+    "a score too many": ranking(0.1, 0.2, 0.3, 0.4),
+    "one twice": {"results": [{"index": 0, "relevance_score": 0.1}] * 3},
+    "an index of nothing": {"results": [{"index": i, "relevance_score": 0.1} for i in (0, 1, -1)]},
+    "NaN": json.dumps(ranking(0.1, 0.2, float("nan"))),
+    "null": {"results": [{"index": i, "relevance_score": None} for i in range(3)]},
+}
+
+
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
+async def test_garbage_is_no_ranking(endpoint: FakeEndpoint, body: object) -> None:
+    endpoint.reply(200, body)
+    with pytest.raises(TransientError):
+        await rerank(endpoint, remote_attempts=1)
+
+
+async def test_an_endpoint_that_is_not_there_is_transient() -> None:
+    with pytest.raises(TransientError, match="can't be reached"):
+        await rerank(FakeEndpoint(base_url="http://127.0.0.1:9"), remote_attempts=1)
+
+
+async def test_a_hanging_endpoint_ends_at_the_deadline_and_is_left_alone(endpoint: FakeEndpoint) -> None:
+    endpoint.hold = threading.Event()
+    endpoint.reply(200, ranking(0.1, 0.2, 0.3))
+    remote = reranker(endpoint, remote_timeout_s=0.3)
+    outcomes = await asyncio.gather(*[remote.rerank(QUERY, CANDIDATES) for _ in range(5)], return_exceptions=True)
+    assert all(isinstance(outcome, TransientError) for outcome in outcomes)
+    with pytest.raises(CircuitOpenError):
+        await remote.rerank(QUERY, CANDIDATES)
+    endpoint.hold.set()
+    await remote.close()
+
+
+async def test_requests_of_a_minute_are_bounded(endpoint: FakeEndpoint) -> None:
+    endpoint.reply(200, ranking(0.1, 0.2, 0.3))
+    remote = reranker(endpoint, remote_requests_per_minute=2, remote_timeout_s=1)
+    begun_s = time.monotonic()
+    outcomes = await asyncio.gather(*[remote.rerank(QUERY, CANDIDATES) for _ in range(5)], return_exceptions=True)
+    # The third may go half a minute later: its query's time is up before.
+    assert time.monotonic() - begun_s < 25
+    assert sum(isinstance(outcome, TransientError) for outcome in outcomes) == 3
+    assert len(endpoint.requests) == 2
+    await remote.close()

@@ -1,0 +1,16 @@
+"""From scores to a ranking."""
+
+from collections.abc import Sequence
+
+from worker.types import Candidate, Context
+
+
+def ranked(candidates: Sequence[Candidate], logits: Sequence[float], *, prior_weight: float) -> Sequence[Context]:
+    """Return the candidates by ``logit + prior_weight * similarity``, best first, ties in recall order."""
+    scores = [
+        # A collection whose space hides the cosine has no prior to give; all its candidates lack it alike.
+        logit + prior_weight * (candidate.similarity or 0.0)
+        for candidate, logit in zip(candidates, logits, strict=True)
+    ]
+    best_first = sorted(zip(candidates, logits, scores, strict=True), key=lambda each: (-each[2], each[0].recall_rank))
+    return [Context(candidate, rank, score, logit) for rank, (candidate, logit, score) in enumerate(best_first, 1)]

@@ -1,0 +1,110 @@
+"""A reranker behind HTTP: the request that Cohere's ``POST /v2/rerank`` takes, and Jina, vLLM and infinity with it."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import httpx
+from aiolimiter import AsyncLimiter
+from pydantic import BaseModel, ValidationError
+
+from worker.circuit import Circuit
+from worker.endpoint import Endpoint, failure
+from worker.errors import FatalError, RefusedError, TransientError
+from worker.rerank.order import ranked
+from worker.settings import RerankSettings
+from worker.types import Candidate, Context, Query
+
+CIRCUIT_FAILURES = 5
+CIRCUIT_RETRY_S = 15.0
+MAX_REASON_CHARS = 200
+
+
+class _Result(BaseModel):
+    index: int
+    relevance_score: float
+
+
+class _Ranking(BaseModel):
+    results: list[_Result]
+
+
+class RemoteReranker:
+    """Implements ``Reranker``. Built and used on the loop's thread; ``close`` once.
+
+    The protocol has one query per request: what crosses queries is the number of requests under way, not a batch.
+    """
+
+    def __init__(self, settings: RerankSettings, url: str) -> None:
+        self._settings = settings
+        self._url = url
+        key = settings.remote_api_key
+        self._client = httpx.AsyncClient(
+            headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
+            timeout=settings.remote_timeout_s,
+        )
+        rate = settings.remote_requests_per_minute
+        # Not the whole address: it may carry a password.
+        self._name = f"the reranker at {httpx.URL(url).host}"
+        self._endpoint = Endpoint(
+            self._name,
+            Circuit(self._name, failures=CIRCUIT_FAILURES, retry_s=CIRCUIT_RETRY_S, on_change=lambda _open: None),
+            timeout_s=settings.remote_timeout_s,
+            attempts=settings.remote_attempts,
+            concurrency=settings.remote_concurrency,
+            limiter=None if rate is None else AsyncLimiter(rate, 60),
+        )
+
+    async def check(self) -> None:
+        """Have two documents ranked: a wrong address, key or model is told at start. FatalError or TransientError."""
+        probe = [Candidate(str(rank), text, rank, distance=0.0) for rank, text in enumerate(("warm", "up"), 1)]
+        try:
+            await self.rerank(Query("warm-up", "warm-up", "", top_k=2, top_n=2), probe)
+        except RefusedError as error:
+            raise FatalError(str(error)) from error
+
+    async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
+        """Have the candidates scored and order them; see ``Reranker`` and ``Endpoint.call``."""
+        texts = [candidate.text for candidate in candidates]
+        size = self._settings.remote_documents
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        try:
+            async with asyncio.TaskGroup() as asking:
+                asked = [asking.create_task(self._score(query.text, part)) for part in parts]
+        except ExceptionGroup as failed:
+            # One part that fails ends the others; why it did is what counts.
+            raise failed.exceptions[0] from None
+        scores = [score for part in asked for score in part.result()]
+        return ranked(candidates, scores, prior_weight=self._settings.prior_weight or 0.0)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _score(self, query: str, documents: Sequence[str]) -> list[float]:
+        return await self._endpoint.call(lambda: self._ask(query, documents))
+
+    async def _ask(self, query: str, documents: Sequence[str]) -> list[float]:
+        body = {"model": self._settings.model, "query": query, "documents": documents, "top_n": len(documents)}
+        try:
+            response = await self._client.post(self._url, json=body)
+        except httpx.HTTPError as error:
+            raise TransientError(f"{self._name} can't be reached: {error!r}") from error
+        if not response.is_success:
+            text = f"{self._name} answered {response.status_code}: {response.text[:MAX_REASON_CHARS]!r}"
+            raise failure(response.status_code, response.headers, text)
+        return _scores(response.content, len(documents))
+
+
+def _scores(body: bytes, documents: int) -> list[float]:
+    """Return the relevance scores in the documents' order; TransientError if they are not one number for each."""
+    try:
+        results = _Ranking.model_validate_json(body).results
+    except ValidationError as error:
+        raise TransientError(f"the reranker answered something else than a ranking: {error.errors()[0]}") from error
+    scores = {result.index: result.relevance_score for result in results}
+    if sorted(scores) != list(range(documents)) or len(results) != documents:
+        raise TransientError(f"the reranker gave {len(results)} scores for {documents} documents, or one twice")
+    if not all(map(math.isfinite, scores.values())):
+        raise TransientError("the reranker gave a score that is no number")
+    return [scores[index] for index in range(documents)]
