@@ -50,6 +50,7 @@ class Source:
         self._hold = Hold()
         self._owned: set[Partition] = set()
         self._paused: set[Partition] = set()
+        self._resume_all = False
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
         self._left: set[Partition] = set()
@@ -217,9 +218,13 @@ class Source:
         wanted = {partition for partition in self._owned if hold.covers(partition)}
         if pause := wanted - self._paused:
             consumer.pause(_topic_partitions(pause))
-        if resume := self._paused - wanted:
+        # Now and then all of them: a resume that met a change of the assignment may be lost (librdkafka#5591), and one
+        # of a partition that is not paused does nothing.
+        resumed = self._owned if self._resume_all else self._paused
+        if resume := resumed - wanted:
             consumer.resume(_topic_partitions(resume))
         self._paused = wanted
+        self._resume_all = False
 
     def _assign_anew(self, consumer: Consumer) -> None:
         # Between two polls, not where the statistics are told: no rebalance is under way here.
@@ -286,6 +291,7 @@ class Source:
         statistics: dict[str, object] = json.loads(document)
         self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
         self._fetching.observe(statistics, self._owned)
+        self._resume_all = True
         self._tell(self._listener.on_statistics, statistics)
 
     def _on_error(self, error: KafkaError) -> None:
