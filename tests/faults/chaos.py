@@ -24,7 +24,7 @@ from tests.faults.oracle import Verdict
 from tests.faults.world import Guarantee, Ordering, Promise, Protocol, World, running_world
 from worker.settings import Settings
 
-LONGEST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 0.3
 # A backlog of an hour of faults is worked off at full speed, but it is one.
 SETTLE_TIMEOUT_S = 1_800.0
 
