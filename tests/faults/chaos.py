@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tests.faults.faults import NOT_DONE, TO_OTHERS, TO_WORKERS, Fault, happen
+from tests.faults.faults import LANES, NOT_DONE, Fault, happen
 from tests.faults.oracle import Verdict
 from tests.faults.world import Guarantee, Ordering, Promise, Protocol, World, running_world
 from worker.settings import Settings
@@ -43,8 +43,8 @@ class Chaos:
         self._began_s = time.monotonic()
         self._over = threading.Event()
         self.world.traffic.ask(events)
-        with ThreadPoolExecutor(2, thread_name_prefix="lane") as lanes:
-            running = [lanes.submit(self._lane, faults, n) for n, faults in enumerate((TO_WORKERS, TO_OTHERS))]
+        with ThreadPoolExecutor(len(LANES), thread_name_prefix="lane") as lanes:
+            running = [lanes.submit(self._lane, faults, number) for number, faults in enumerate(LANES)]
             wait(running, return_when=FIRST_EXCEPTION)
             self._over.set()
         for lane in running:

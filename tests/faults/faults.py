@@ -18,8 +18,12 @@ Fault = Callable[[World, Random], str]
 
 TO_WORKERS: dict[str, Fault] = {}
 """What happens to the consumer group."""
-TO_OTHERS: dict[str, Fault] = {}
-"""What happens to what the workers live on."""
+TO_BROKERS: dict[str, Fault] = {}
+"""What happens to Kafka and the way to it."""
+TO_DEPENDENCIES: dict[str, Fault] = {}
+"""What happens to all else that the workers live on."""
+LANES = (TO_WORKERS, TO_BROKERS, TO_DEPENDENCIES)
+"""Faults of one lane never overlap: each would undo the other's harm."""
 
 NOT_DONE = "not done"
 """How the words about a fault begin that did not happen."""
@@ -111,19 +115,19 @@ def rebalance_storm(world: World, random: Random) -> str:
     return f"{rounds} times"
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def broker_restart(world: World, random: Random) -> str:
     """A broker shuts down in order, hands its leaderships over, and comes back."""
     return _restart(world, random.choice(world.cluster.brokers[1:]), world.cluster.stop, random)
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def broker_kill(world: World, random: Random) -> str:
     """A broker dies and comes back."""
     return _restart(world, random.choice(world.cluster.brokers[1:]), world.cluster.kill, random)
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def coordinator_restart(world: World, random: Random) -> str:
     """The broker that coordinates the group, if it may be stopped, restarts: commits and rebalances must move."""
     offsets = world.admin.list_topics(GROUP_OFFSETS, timeout=30).topics[GROUP_OFFSETS].partitions
@@ -151,7 +155,7 @@ def _restart(world: World, broker: Broker, end: Callable[[Broker], None], random
     return f"broker {broker.number}"
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def leader_change(world: World, random: Random) -> str:
     """Leaderships go back to the brokers they were given to at first: after restarts, most of them move."""
     topics = (world.kafka.query_topic, world.kafka.answer_topic, world.kafka.dead_letter_topic)
@@ -163,7 +167,7 @@ def leader_change(world: World, random: Random) -> str:
     return f"{sum(error is None for error in elected.values())} moved"
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def network_cut(world: World, random: Random) -> str:
     """Nothing passes between the workers and some brokers, and nobody is told."""
     brokers = random.sample(world.cluster.brokers, random.randint(1, 3))
@@ -178,7 +182,7 @@ def network_cut(world: World, random: Random) -> str:
     return f"to {len(brokers)} of 3 brokers for {seconds:g} s"
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def network_reset(world: World, _: Random) -> str:
     """Every connection of the workers ends at once."""
     for broker in world.cluster.brokers:
@@ -186,7 +190,7 @@ def network_reset(world: World, _: Random) -> str:
     return "every connection"
 
 
-@_register(TO_OTHERS)
+@_register(TO_BROKERS)
 def network_slow(world: World, random: Random) -> str:
     """Each way takes long."""
     delay_s = random.choice([0.05, 0.3])
@@ -200,7 +204,7 @@ def network_slow(world: World, random: Random) -> str:
     return f"{delay_s * 1000:g} ms each way"
 
 
-@_register(TO_OTHERS)
+@_register(TO_DEPENDENCIES)
 def chroma_restart(world: World, random: Random) -> str:
     """The vector store goes away and comes back."""
     seconds = random.uniform(0, 3)
@@ -227,10 +231,10 @@ def _ill_llm(mood: Literal["busy", "broken", "silent", "babbling"]) -> Fault:
 
 
 for _mood in ("busy", "broken", "silent", "babbling"):
-    _register(TO_OTHERS)(_ill_llm(_mood))
+    _register(TO_DEPENDENCIES)(_ill_llm(_mood))
 
 
-@_register(TO_OTHERS)
+@_register(TO_DEPENDENCIES)
 def dead_letters_unwritable(world: World, random: Random) -> str:
     """The dead-letter topic takes nothing: partitions with poison stop, and go on when it does again."""
     seconds = random.uniform(1, 6)
@@ -252,7 +256,7 @@ def _configured(world: World, topic: str) -> bool:
     return True
 
 
-@_register(TO_OTHERS)
+@_register(TO_DEPENDENCIES)
 def partitions_added(world: World, _: Random) -> str:
     """The query topic gets one partition more, while events are produced to it."""
     topic = world.kafka.query_topic
@@ -263,7 +267,7 @@ def partitions_added(world: World, _: Random) -> str:
     return f"now {count + 1}"
 
 
-FAULTS = TO_WORKERS | TO_OTHERS
+FAULTS = {name: fault for lane in LANES for name, fault in lane.items()}
 
 DISRUPTIVE = {*TO_WORKERS, "network-cut", "network-reset", "broker-restart", "broker-kill", "coordinator-restart"}
 
