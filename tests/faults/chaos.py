@@ -1,7 +1,7 @@
 """``make chaos``: a seeded random schedule of faults under traffic, a line for each, and the oracle's verdict.
 
-Two lanes run at once, one of faults to the consumer group and one of faults to what it lives on: what breaks software
-is two things at a time. The seed fixes each lane's faults, their order and their lengths; the machine decides how they
+Three lanes run at once, of faults to the consumer group, to Kafka and to what else it lives on: what breaks software is
+two things at a time. The seed fixes each lane's faults, their order and their lengths; the machine decides how they
 meet.
 """
 
