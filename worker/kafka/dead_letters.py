@@ -25,6 +25,8 @@ POLL_S = 0.5
 RETRY_S = 0.2
 # Keeps the producer's queue, and with it memory, small however many are sent.
 FLUSH_EVERY = 1_000
+# Until the client has told the last record's fate.
+REPORT_SLACK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ def replay(kafka: KafkaSettings, letters: Iterable[DeadLetter]) -> int:
             refused.append(f"{message.topic()}: {error.str()}")
 
     def delivered() -> None:
-        if producer.flush(kafka.delivery_timeout_s):
+        # Longer than any record may take: what was not taken is told by name.
+        if producer.flush(kafka.delivery_timeout_s + REPORT_SLACK_S):
             refused.append("nobody: no broker answered in time")
         if refused:
             raise FatalError(f"{len(refused)} of {sent} events were not taken; the first by {refused[0]}")
