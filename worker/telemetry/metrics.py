@@ -117,8 +117,10 @@ class Metrics:
         self.consumer_lag.clear()
         for topic, described in statistics.get("topics", {}).items():
             for partition, state in described.get("partitions", {}).items():
-                # -1 is librdkafka's "unknown", and its own row for partitions it does not know yet.
-                if state.get("fetch_state") not in {"none", None} and state.get("consumer_lag", -1) >= 0:
+                # -1 is librdkafka's "unknown", and its own row for partitions it does not know yet. Of partitions that
+                # have left it keeps what it knew last.
+                owned = state.get("fetch_state") not in {"none", "stopping", "stopped", None}
+                if owned and state.get("consumer_lag", -1) >= 0:
                     self.consumer_lag.labels(topic=topic, partition=partition).set(state["consumer_lag"])
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
