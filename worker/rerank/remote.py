@@ -101,7 +101,8 @@ def _scores(body: bytes, documents: int) -> list[float]:
     try:
         results = _Ranking.model_validate_json(body).results
     except ValidationError as error:
-        raise TransientError(f"the reranker answered something else than a ranking: {error.errors()[0]}") from error
+        wrong = error.errors(include_input=False, include_url=False)[0]["msg"]
+        raise TransientError(f"the reranker answered something else than a ranking: {wrong}") from error
     scores = {result.index: result.relevance_score for result in results}
     if sorted(scores) != list(range(documents)) or len(results) != documents:
         raise TransientError(f"the reranker gave {len(results)} scores for {documents} documents, or one twice")
