@@ -2,12 +2,16 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.fake_http import Reply, Request, http_server
 
 Mood = Literal["well", "busy", "broken", "silent", "babbling"]
 
+SILENCE_S = 60.0
 COMPLETION = {
     "id": "fake",
     "object": "chat.completion",
@@ -18,31 +22,14 @@ COMPLETION = {
 }
 
 
+@dataclass
 class FakeLlm:
-    """Answers every question alike, or fails as its mood says. An OpenAI-compatible endpoint on a free port."""
+    """Answers every question alike, or fails as its mood says."""
 
-    def __init__(self) -> None:
-        self.mood: Mood = "well"
-        self.requests = 0
-        self._healed = threading.Event()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                endpoint.respond(self)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="fake-llm", daemon=True)
-        self._thread.start()
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+    mood: Mood = "well"
+    requests: int = 0
+    base_url: str = ""
+    _healed: threading.Event = field(default_factory=threading.Event)
 
     def fall_ill(self, mood: Mood) -> None:
         self._healed.clear()
@@ -52,32 +39,28 @@ class FakeLlm:
         self.mood = "well"
         self._healed.set()
 
-    def respond(self, request: BaseHTTPRequestHandler) -> None:
+    def respond(self, _: Request) -> Reply:
         mood = self.mood
         self.requests += 1
-        if mood == "silent":
-            # Until it is well again, or whoever asked has long gone.
-            self._healed.wait(60)
-        status = {"busy": 429, "broken": 500}.get(mood, 200)
-        body = b"<html>not what you asked for" if mood == "babbling" else json.dumps(COMPLETION).encode()
+        match mood:
+            case "busy":
+                return Reply(429, b"{}", {"Retry-After": "1"})
+            case "broken":
+                return Reply(500, b"{}")
+            case "babbling":
+                return Reply(200, b"<html>not what you asked for")
+            case "silent":
+                # Until it is well again, or whoever asked has long gone.
+                self._healed.wait(SILENCE_S)
+        return Reply(200, json.dumps(COMPLETION).encode())
+
+
+@contextmanager
+def fake_llm() -> Iterator[FakeLlm]:
+    """An OpenAI-compatible endpoint on a free port."""
+    fake = FakeLlm()
+    with http_server(fake.respond) as fake.base_url:
         try:
-            request.send_response(status)
-            if mood == "busy":
-                request.send_header("retry-after", "1")
-            request.send_header("content-type", "application/json")
-            request.send_header("content-length", str(len(body)))
-            request.end_headers()
-            request.wfile.write(body)
-        except OSError:
-            pass  # The worker has given up meanwhile, or has been killed.
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.heal()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+            yield fake
+        finally:
+            fake.heal()

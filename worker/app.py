@@ -21,7 +21,7 @@ from worker.answer.stored import StoredAnswerer
 from worker.errors import FatalError, TransientError
 from worker.kafka import topics
 from worker.kafka.delivery import Delivery
-from worker.outlast import Outlast
+from worker.patience import Patience
 from worker.pipeline import Pipeline
 from worker.poison_guard import PoisonGuard
 from worker.recall.embedder import SentenceEmbedder
@@ -90,7 +90,7 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
 
     used = Models(embedding=embedding.name, cross_encoder=reranking.model, prior_weight=reranking.prior_weight)
     metrics.models.info({"embedding": embedding.name, "cross_encoder": reranking.model, "answer": answerer.model_name})
-    outlasting = OutlastingRecall(recall, Outlast("vector store", patience_s=settings.recall.patience_s))
+    outlasting = OutlastingRecall(recall, Patience("vector store", patience_s=settings.recall.patience_s))
     pipeline = Pipeline(outlasting, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
@@ -140,7 +140,7 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
     llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)
     parts.push_async_callback(llm.close)
-    outlasting = OutlastingAnswerer(llm, Outlast("LLM", patience_s=answer.patience_s))
+    outlasting = OutlastingAnswerer(llm, Patience("LLM", patience_s=answer.patience_s))
     if answer.store_path is None:
         return outlasting
     store = AnswerStore(answer.store_path, ttl_s=answer.store_ttl_s, max_answers=answer.store_max_answers)

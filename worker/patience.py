@@ -20,7 +20,7 @@ LONGEST_RETRY_S = 15.0
 Result = TypeVar("Result")
 
 
-class Outlast:
+class Patience:
     """Calls one dependency. Built and used on the loop's thread.
 
     Queries that wait stay in flight: at the high-water mark their partitions pause, so memory stays bounded.

@@ -102,4 +102,4 @@ class Cluster:
     ) -> None:
         for broker in reversed(self.brokers):
             self.stop(broker)
-            broker.proxy.__exit__(kind, error, trace)
+            broker.proxy.close()

@@ -73,20 +73,17 @@ def worker_stop(world: World, random: Random) -> str:
 def worker_freeze(world: World, random: Random) -> str:
     """Stand still until the group has given the partitions to others, then go on as if nothing had been."""
     member = _some_member(world, random)
-    seconds = SESSION_TIMEOUT_S + random.uniform(1, 3)
-    member.freeze()
-    try:
-        _wait(seconds)
-    finally:
-        member.thaw()
-    return f"{member.name} for {seconds:.1f} s"
+    return _stand_still(member, SESSION_TIMEOUT_S + random.uniform(1, 3))
 
 
 @_register(TO_WORKERS)
 def worker_hiccup(world: World, random: Random) -> str:
     """Stand still for less than the session timeout."""
     member = _some_member(world, random)
-    seconds = random.uniform(0.5, SESSION_TIMEOUT_S / 2)
+    return _stand_still(member, random.uniform(0.5, SESSION_TIMEOUT_S / 2))
+
+
+def _stand_still(member: Member, seconds: float) -> str:
     member.freeze()
     try:
         _wait(seconds)

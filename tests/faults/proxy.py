@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import threading
-from types import TracebackType
-from typing import Self
 
 CHUNK_BYTES = 65_536
 END_TIMEOUT_S = 10.0
@@ -44,12 +42,8 @@ class Proxy:
         """End every connection; new ones are taken."""
         self._loop.call_soon_threadsafe(self._abort_all)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End every connection, and join the thread."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(END_TIMEOUT_S)
 

@@ -4,8 +4,6 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 from tests.worker_process import WorkerProcess
 from worker.local.process import await_condition
@@ -77,12 +75,8 @@ class Supervisor:
             member.terminate()
         return [member.worker.process.wait(120) for member in self.members]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Kill the workers."""
         self._stopping.set()
         self._thread.join(60)
         for member in self.members:

@@ -3,8 +3,7 @@
 import random
 import threading
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -12,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from schemas import wire
 from schemas.events import QueryEvent
 from tests.faults.oracle import SequenceOracle, Verdict
+from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 
 KEYS = 50
@@ -52,17 +52,12 @@ class Traffic:
     def await_asked(self, timeout_s: float) -> None:
         """Return when the broker has everything; AssertionError if it has not in time."""
         deadline_s = time.monotonic() + timeout_s
-        while self.produced < self._wanted and time.monotonic() < deadline_s:
-            time.sleep(TICK_S)
-        assert self.produced >= self._wanted, f"{self.produced} of {self._wanted} events were produced"
+        complete = await_condition(lambda: self.produced >= self._wanted, timeout_s=timeout_s)
+        assert complete, f"{self.produced} of {self._wanted} events were produced"
         assert self._producer.flush(max(1.0, deadline_s - time.monotonic())) == 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop, and join the thread."""
         self._stopping.set()
         self._thread.join(30)
         self._producer.flush(10)
@@ -132,23 +127,17 @@ class Observer:
     def await_outcomes(self, events: int, timeout_s: float) -> Verdict:
         """Return the verdict once this many events were seen, have their outcome and are committed, or time is up."""
         deadline_s = time.monotonic() + timeout_s
-        while not self._settled(events) and time.monotonic() < deadline_s:
-            if self._failed is not None:
-                raise self._failed
-            time.sleep(0.1)
+        await_condition(lambda: self._failed is not None or self._settled(events), timeout_s=timeout_s)
+        if self._failed is not None:
+            raise self._failed
         # One whole round more: what is repeated or committed late is seen too.
         seen = self._rounds
-        while self._rounds < seen + 2 and time.monotonic() < deadline_s:
-            time.sleep(0.1)
+        await_condition(lambda: self._rounds >= seen + 2, timeout_s=deadline_s - time.monotonic())
         with self._telling:
             return self._oracle.verdict()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop, and join the thread."""
         self._stopping.set()
         self._thread.join(READ_TIMEOUT_S)
         self._consumer.close()

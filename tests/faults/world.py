@@ -5,15 +5,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from tests.fake_llm import FakeLlm, fake_llm
 from tests.faults.cluster import Cluster
-from tests.faults.llm import FakeLlm
 from tests.faults.oracle import Verdict
 from tests.faults.supervisor import Supervisor
 from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
@@ -124,7 +124,7 @@ def running_world(
         chroma.start()
         document = Document(id="paris", text="Paris is the capital of France.", source="tests", origin="paris")
         ingest([document], settings=Settings(models="offline", recall=chroma.recall))
-        llm = parts.enter_context(FakeLlm())
+        llm = parts.enter_context(fake_llm())
 
         name = uuid.uuid4().hex[:6]
         kafka = KafkaSettings(
@@ -140,7 +140,7 @@ def running_world(
         )
         ensure(kafka, create=True)
         start = _starter(kafka, cluster, chroma, llm, promise, data_dir)
-        supervisor = parts.enter_context(Supervisor(start, WORKERS))
+        supervisor = parts.enter_context(closing(Supervisor(start, WORKERS)))
         supervisor.await_ready()
         yield World(
             promise,
@@ -149,8 +149,8 @@ def running_world(
             chroma,
             llm,
             supervisor,
-            traffic=parts.enter_context(Traffic(kafka, seed=seed, per_second=per_second)),
-            observer=parts.enter_context(Observer(kafka)),
+            traffic=parts.enter_context(closing(Traffic(kafka, seed=seed, per_second=per_second))),
+            observer=parts.enter_context(closing(Observer(kafka))),
             admin=AdminClient(client_config(kafka)),
         )
 

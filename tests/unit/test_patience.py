@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
 from structlog.testing import capture_logs
 
-from worker import outlast
+from worker import patience
 from worker.errors import PoisonError, RefusedError, TransientError
-from worker.outlast import Outlast
+from worker.patience import Patience
 from worker.types import Query
 
 QUERY = Query("q", "why?", "docs", top_k=20, top_n=3)
@@ -30,20 +30,25 @@ class Dependency:
         return "an answer"
 
 
-def outlasting(*, patience_s: float = 60.0, unix_time_s: Callable[[], float] = time.time) -> Outlast:
-    return Outlast("LLM", patience_s=patience_s, unix_time_s=unix_time_s)
+def outlasting(*, patience_s: float = 60.0, unix_time_s: Callable[[], float] = time.time) -> Patience:
+    return Patience("LLM", patience_s=patience_s, unix_time_s=unix_time_s)
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlast, "FIRST_RETRY_S", 0.001)
-    monkeypatch.setattr(outlast, "LONGEST_RETRY_S", 0.002)
+    monkeypatch.setattr(patience, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(patience, "LONGEST_RETRY_S", 0.002)
 
 
 async def test_an_outage_is_waited_out_and_told_once() -> None:
     inner = Dependency([TransientError("away")] * 5)
+
+    def asks() -> Awaitable[str]:
+        # As the callers do: no coroutine function, but what returns a coroutine.
+        return inner()
+
     with capture_logs() as logs:
-        assert await outlasting(patience_s=60).call(QUERY, lambda: Dependency.__call__(inner)) == "an answer"
+        assert await outlasting(patience_s=60).call(QUERY, asks) == "an answer"
     assert inner.calls == 6
     assert [(log["event"], log["dependency"]) for log in logs] == [
         ("waiting for a dependency", "LLM"),
@@ -98,8 +103,8 @@ async def test_a_query_that_waits_can_be_cancelled() -> None:
 
 
 async def test_a_pause_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlast, "FIRST_RETRY_S", 1e6)
-    monkeypatch.setattr(outlast, "LONGEST_RETRY_S", 1e6)
+    monkeypatch.setattr(patience, "FIRST_RETRY_S", 1e6)
+    monkeypatch.setattr(patience, "LONGEST_RETRY_S", 1e6)
     inner = Dependency([TransientError("away")] * 100_000)
     soon = Query("q", "why?", "docs", top_k=20, top_n=3, deadline_s=time.time() + 0.1)
     async with asyncio.timeout(30):

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 from worker.answer.base import Answerer
-from worker.outlast import Outlast
+from worker.patience import Patience
 from worker.types import Context, GeneratedAnswer, Query
 
 
 class OutlastingAnswerer:
     """Implements ``Answerer`` around another one. Built and used on the loop's thread."""
 
-    def __init__(self, answerer: Answerer, outlast: Outlast) -> None:
+    def __init__(self, answerer: Answerer, patience: Patience) -> None:
         self._answerer = answerer
-        self._outlast = outlast
+        self._patience = patience
 
     @property
     def model_name(self) -> str:
@@ -20,5 +20,5 @@ class OutlastingAnswerer:
         return self._answerer.model_name
 
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        """Return the answer; see ``Outlast.call`` for when it gives up."""
-        return await self._outlast.call(query, lambda: self._answerer.answer(query, contexts))
+        """Return the answer; see ``Patience.call`` for when it gives up."""
+        return await self._patience.call(query, lambda: self._answerer.answer(query, contexts))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from worker.outlast import Outlast
+from worker.patience import Patience
 from worker.recall.base import Recall
 from worker.types import Candidate, Query
 
@@ -10,10 +10,10 @@ from worker.types import Candidate, Query
 class OutlastingRecall:
     """Implements ``Recall`` around another one. Built and used on the loop's thread."""
 
-    def __init__(self, recall: Recall, outlast: Outlast) -> None:
+    def __init__(self, recall: Recall, patience: Patience) -> None:
         self._recall = recall
-        self._outlast = outlast
+        self._patience = patience
 
     async def recall(self, query: Query) -> Sequence[Candidate]:
-        """Return the query's candidates; see ``Outlast.call`` for when it gives up."""
-        return await self._outlast.call(query, lambda: self._recall.recall(query))
+        """Return the query's candidates; see ``Patience.call`` for when it gives up."""
+        return await self._patience.call(query, lambda: self._recall.recall(query))

@@ -5,12 +5,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from worker.local.process import await_condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -74,12 +75,8 @@ def of_this_run(scratch: Path) -> list[str]:
 
 
 def nothing_left(scratch: Path, *, within_s: float) -> bool:
-    deadline_s = time.monotonic() + within_s
-    while of_this_run(scratch):
-        if time.monotonic() >= deadline_s:
-            return False
-        time.sleep(0.1)
-    return not list(scratch.glob("rerank-worker-demo-*"))
+    ended = await_condition(lambda: not of_this_run(scratch), timeout_s=within_s)
+    return ended and not list(scratch.glob("rerank-worker-demo-*"))
 
 
 def test_the_demo_shows_what_it_promises_and_leaves_nothing(

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 import schemas
-from worker.local.process import free_port
+from worker.local.process import await_condition, free_port
 from worker.microbatch import BatchReport
 from worker.settings import TelemetrySettings
 from worker.telemetry.health import Health
@@ -143,9 +142,11 @@ def test_the_metrics_follow_prometheus_conventions(metrics: Metrics) -> None:
 
 @pytest.mark.slow
 def test_a_real_prometheus_answers_every_expression_of_the_dashboard(prometheus: httpx.Client) -> None:
-    deadline = time.monotonic() + ANSWERED_WITHIN_S
     unanswered = set(EXPRESSIONS)
-    while unanswered and time.monotonic() < deadline:
-        unanswered = {expression for expression in unanswered if not ask(prometheus, expression)}
-        time.sleep(0.2)  # between two looks at a condition with a deadline
+
+    def answered() -> bool:
+        unanswered.difference_update([expression for expression in unanswered if ask(prometheus, expression)])
+        return not unanswered
+
+    await_condition(answered, timeout_s=ANSWERED_WITHIN_S)
     assert not unanswered

@@ -14,6 +14,8 @@ from worker.local.mock_kafka import MockCluster
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 OFFSET_FETCH = 9
 PATIENCE_S = 60.0
 PARTITIONS = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.events import AnswerStatus, QueryEvent
-from tests.faults.llm import FakeLlm
+from tests.fake_llm import FakeLlm, fake_llm
 from worker.client import QueryClient
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
@@ -20,8 +20,12 @@ CIRCUIT_OPEN = "rerank_worker_llm_circuit_open"
 
 @pytest.fixture
 def llm() -> Iterator[FakeLlm]:
-    with FakeLlm() as fake:
+    with fake_llm() as fake:
         yield fake
+
+
+def answering_by(llm: FakeLlm) -> dict[str, str]:
+    return {"ANSWER__BASE_URL": llm.base_url, "ANSWER__MODEL": "fake-llm"}
 
 
 def test_an_answer_is_not_paid_for_again_after_a_crash(
@@ -33,11 +37,7 @@ def test_an_answer_is_not_paid_for_again_after_a_crash(
 ) -> None:
     # Nothing is committed before the crash: all of it is delivered again.
     kafka = kafka_settings(commit_interval_s=60.0)
-    environment = {
-        "ANSWER__BASE_URL": llm.base_url,
-        "ANSWER__MODEL": "fake-llm",
-        "ANSWER__STORE_PATH": str(tmp_path / "answers"),
-    }
+    environment = answering_by(llm) | {"ANSWER__STORE_PATH": str(tmp_path / "answers")}
     worker = start_worker(kafka, collection, **environment).await_ready()
     with QueryClient(kafka) as client:
         answers = client.ask_all(EVENTS, timeout_s=120)
@@ -57,15 +57,8 @@ def test_queries_with_patience_wait_for_an_llm_that_is_down_and_leave_it_alone(
 ) -> None:
     kafka = kafka_settings()
     llm.fall_ill("broken")
-    worker = start_worker(
-        kafka,
-        collection,
-        ANSWER__BASE_URL=llm.base_url,
-        ANSWER__MODEL="fake-llm",
-        ANSWER__CONCURRENCY="2",
-        ANSWER__PATIENCE_S="240",
-        ANSWER__CIRCUIT_RETRY_S="2",
-    ).await_ready()
+    changes = {"ANSWER__CONCURRENCY": "2", "ANSWER__PATIENCE_S": "240", "ANSWER__CIRCUIT_RETRY_S": "2"}
+    worker = start_worker(kafka, collection, **answering_by(llm), **changes).await_ready()
     with QueryClient(kafka) as client, ThreadPoolExecutor(1) as asking:
         answers = asking.submit(client.ask_all, EVENTS, timeout_s=200)
         assert await_condition(lambda: worker.metric(CIRCUIT_OPEN) == 1, timeout_s=90)
@@ -87,14 +80,8 @@ def test_without_patience_queries_go_without_an_answer(
 ) -> None:
     kafka = kafka_settings()
     llm.fall_ill("broken")
-    worker = start_worker(
-        kafka,
-        collection,
-        ANSWER__BASE_URL=llm.base_url,
-        ANSWER__MODEL="fake-llm",
-        ANSWER__CONCURRENCY="2",
-        ANSWER__CIRCUIT_RETRY_S="120",
-    ).await_ready()
+    changes = {"ANSWER__CONCURRENCY": "2", "ANSWER__CIRCUIT_RETRY_S": "120"}
+    worker = start_worker(kafka, collection, **answering_by(llm), **changes).await_ready()
     with QueryClient(kafka) as client:
         found = client.ask_all(EVENTS, timeout_s=120)
     assert {answer.status for answer in found} == {AnswerStatus.DEGRADED}

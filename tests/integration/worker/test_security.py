@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from schemas import wire
 from schemas.events import AnswerStatus, QueryEvent
-from tests.faults.llm import FakeLlm
+from tests.fake_llm import fake_llm
 from tests.integration.worker.secure_broker import PASSWORD, SecureBroker, secure_broker
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
@@ -76,7 +76,7 @@ def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
         "KAFKA__CLIENT_OPTIONS": json.dumps({"debug": "security,conf,protocol"}),
     }
     event = QueryEvent(id=f"asked-{guarantee}", text=QUESTION)
-    with FakeLlm() as llm, QueryClient(kafka.plain) as client:
+    with fake_llm() as llm, QueryClient(kafka.plain) as client:
         worker = start_worker(kafka.secure, collection, **secrets, ANSWER__BASE_URL=llm.base_url).await_ready()
         assert client.ask(event, timeout_s=90).status is AnswerStatus.OK
         # An endpoint that refuses the key may repeat it; a busy one ends in a warning and a degradation.
@@ -121,12 +121,24 @@ def test_a_broker_whose_authority_is_unknown_is_one_line(
     assert "certificate verify failed" in end_of(start_worker(unknown, collection, **environment(unknown)))
 
 
-def test_a_topic_that_may_not_be_seen_is_one_line(
-    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
+@pytest.mark.parametrize(
+    ("topic", "allowed", "reason"),
+    [
+        ("hidden", [], "does not show topic hidden: grant Describe"),
+        ("unreadable", [AclOperation.DESCRIBE], "TOPIC_AUTHORIZATION_FAILED"),
+    ],
+)
+def test_a_topic_that_may_not_be_seen_or_read_is_one_line(
+    kafka: SecureBroker,
+    collection: RecallSettings,
+    start_worker: Callable,
+    topic: str,
+    allowed: list[AclOperation],
+    reason: str,
 ) -> None:
-    kafka.add_topic("hidden")
-    blind = kafka.secure.model_copy(update={"query_topic": "hidden"})
-    assert "does not show topic hidden: grant Describe" in end_of(start_worker(blind, collection, **environment(blind)))
+    kafka.add_topic(topic, *allowed)
+    blind = kafka.secure.model_copy(update={"query_topic": topic})
+    assert reason in end_of(start_worker(blind, collection, **environment(blind)))
 
 
 def test_a_group_that_may_not_be_joined_is_one_line(
@@ -134,14 +146,6 @@ def test_a_group_that_may_not_be_joined_is_one_line(
 ) -> None:
     stranger = kafka.secure.model_copy(update={"group_id": "strangers"})
     assert "GROUP_AUTHORIZATION_FAILED" in end_of(start_worker(stranger, collection, **environment(stranger)))
-
-
-def test_a_topic_that_may_not_be_read_is_one_line(
-    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable
-) -> None:
-    kafka.add_topic("unreadable", AclOperation.DESCRIBE)
-    deaf = kafka.secure.model_copy(update={"query_topic": "unreadable"})
-    assert "TOPIC_AUTHORIZATION_FAILED" in end_of(start_worker(deaf, collection, **environment(deaf)))
 
 
 def test_a_topic_that_may_not_be_written_is_one_line(

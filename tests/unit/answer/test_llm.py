@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_endpoint import FakeEndpoint
 from tests.unit.answer.conftest import CONTEXTS, QUERY, completion
-from tests.unit.endpoint import FakeEndpoint
 from worker.answer.llm import LlmAnswerer
 from worker.errors import RefusedError, TransientError
 from worker.settings import AnswerSettings

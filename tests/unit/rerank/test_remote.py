@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.endpoint import FakeEndpoint
+from tests.fake_endpoint import FakeEndpoint
 from worker.circuit import CircuitOpenError
 from worker.errors import FatalError, RefusedError, TransientError
 from worker.rerank.remote import RemoteReranker
