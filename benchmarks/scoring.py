@@ -20,8 +20,8 @@ from worker.demo.corpus import documents, questions
 from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.microbatch import BatchReport
 from worker.models import resolve
+from worker.rerank.cross_encoder import CrossEncoderScorer
 from worker.rerank.stage import MicroBatchedReranker
-from worker.rerank.torch_scorer import TorchScorer
 from worker.settings import RerankSettings, Settings
 from worker.types import Candidate, Query
 
@@ -60,7 +60,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     settings = Settings(models="offline", rerank=RerankSettings(model=CROSS_ENCODER_NAME))
     model = resolve("cross-encoder", settings)
-    scorer = TorchScorer(model.path, model.name, settings.rerank)
+    scorer = CrossEncoderScorer(model.path, model.name, settings.rerank)
     plain = CrossEncoder(str(model.path), device="cpu", max_length=settings.rerank.max_length)
     queries = workload()
     pairs = sum(len(candidates) for _, candidates in queries)

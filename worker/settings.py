@@ -143,10 +143,13 @@ class RerankSettings(_Section):
 
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
     """Hub name or folder of a cross-encoder with a single output."""
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
+    """What runs the cross-encoder: torch anywhere, ONNX Runtime or OpenVINO on a CPU (extras `onnx`, `openvino`)."""
     device: str = "auto"
     """`auto` (CUDA, else CPU) or a torch device such as `cuda:1`."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """`auto`: float16 on CUDA, float32 on CPU. `bfloat16` is faster on processors with AMX, and refused on others."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
+    """`auto`: float16 on CUDA, float32 on CPU. `int8` for `onnx` and `openvino`. `bfloat16` on a CPU that multiplies
+    it fast, and refused on others."""
     threads: Annotated[int, Field(ge=0)] = 0
     """torch's threads on CPU; 0 is as many as this process may use."""
     max_length: Annotated[int, Field(ge=16)] = 512

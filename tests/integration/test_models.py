@@ -12,9 +12,9 @@ from sentence_transformers import CrossEncoder
 
 from worker.local.offline_models import ADAPTER_MANIFEST, CROSS_ENCODER_NAME, cross_encoder_folder
 from worker.models import ROLES, resolve
+from worker.rerank.cross_encoder import CrossEncoderScorer
 from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
-from worker.rerank.torch_scorer import TorchScorer
 from worker.settings import RerankSettings, Settings
 from worker.types import Candidate, Query
 
@@ -78,7 +78,7 @@ async def test_scores_equal_those_of_predict_whatever_batch_a_pair_travels_in(fo
     expected = reference.predict(pairs, activation_fn=torch.nn.Identity()).reshape(len(QUERIES), -1)
     for limits in ({"batch_pairs": 1}, {"batch_pairs": 5, "batch_tokens": 1_024}, {"batch_pairs": 64}):
         settings = RerankSettings.model_validate({"device": "cpu", **limits})
-        scorer = TorchScorer(folder, "offline", settings)
+        scorer = CrossEncoderScorer(folder, "offline", settings)
         reranker = MicroBatchedReranker(scorer, settings, prior_weight=0, on_batch=lambda _: None)
         rankings = await asyncio.gather(*(reranker.rerank(a_query(text), CANDIDATES) for text in QUERIES))
         await reranker.close()

@@ -44,6 +44,14 @@ class Scorer(Protocol):
         ...
 
 
+class Backend(Protocol):
+    """Runs a cross-encoder's forward pass: torch, ONNX Runtime or OpenVINO."""
+
+    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        """Return one fp32 logit per pair, in order. Blocking, one thread; raises as ``Scorer.score``, NaN apart."""
+        ...
+
+
 class Reranker(Protocol):
     """Orders a query's candidates by a cross-encoder's judgement."""
 

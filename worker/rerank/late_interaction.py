@@ -15,7 +15,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from worker.errors import FatalError
 from worker.rerank.base import EncodedPair
-from worker.rerank.device import inference, numbers, prepare
+from worker.rerank.device import inference, moved, prepare
+from worker.rerank.order import finite
 from worker.rerank.pairs import PairTokenizer, mask, padded
 from worker.settings import RerankSettings
 from worker.telemetry.logs import hide_loading_bars
@@ -59,7 +60,7 @@ class LateInteractionScorer:
             queries, query_mask = self._vectors(list(rows))
             documents, document_mask = self._vectors([document for _, document in parts])
             scores = mean_maxsim_pairwise(queries[mine], documents, query_mask[mine], document_mask)
-            return numbers(scores, self._model_name)
+            return finite(moved(scores), self._model_name)
 
     def _vectors(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (rows, tokens, dimensions) of length 1 and which of the tokens stand for words."""

@@ -1,7 +1,9 @@
 """From scores to a ranking."""
 
+import math
 from collections.abc import Sequence
 
+from worker.errors import TransientError
 from worker.types import Candidate, Context
 
 
@@ -14,3 +16,10 @@ def ranked(candidates: Sequence[Candidate], logits: Sequence[float], *, prior_we
     ]
     best_first = sorted(zip(candidates, logits, scores, strict=True), key=lambda each: (-each[2], each[0].recall_rank))
     return [Context(candidate, rank, score, logit) for rank, (candidate, logit, score) in enumerate(best_first, 1)]
+
+
+def finite(scores: Sequence[float], model_name: str) -> list[float]:
+    """Return the scores; TransientError where one is no number: it would rank by chance."""
+    if not all(map(math.isfinite, scores)):
+        raise TransientError(f"{model_name} gave a score that is not a number")
+    return list(scores)

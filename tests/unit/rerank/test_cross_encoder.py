@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError, TransientError
-from worker.rerank.torch_scorer import TorchScorer
+from worker.rerank.cross_encoder import CrossEncoderScorer
 from worker.settings import RerankSettings
 
 QUERY = "capital france"
@@ -17,8 +17,8 @@ SETTINGS = RerankSettings(device="cpu", threads=1, max_length=64)
 
 
 @pytest.fixture(scope="module")
-def scorer(model_folder: Path) -> TorchScorer:
-    return TorchScorer(model_folder, "random", SETTINGS)
+def scorer(model_folder: Path) -> CrossEncoderScorer:
+    return CrossEncoderScorer(model_folder, "random", SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +30,20 @@ def predicted(reference: CrossEncoder, pairs: list[tuple[str, str]]) -> list[flo
     return [float(score) for score in reference.predict(pairs, activation_fn=torch.nn.Identity())]
 
 
-def test_scores_are_those_of_sentence_transformers(scorer: TorchScorer, reference: CrossEncoder) -> None:
+def test_scores_are_those_of_sentence_transformers(scorer: CrossEncoderScorer, reference: CrossEncoder) -> None:
     scores = scorer.score(scorer.encode(QUERY, DOCUMENTS))
     assert scores == pytest.approx(predicted(reference, [(QUERY, document) for document in DOCUMENTS]), abs=1e-4)
     assert len({round(score, 3) for score in scores}) == len(DOCUMENTS)
 
 
-def test_a_score_does_not_depend_on_its_company(scorer: TorchScorer) -> None:
+def test_a_score_does_not_depend_on_its_company(scorer: CrossEncoderScorer) -> None:
     pairs = scorer.encode(QUERY, DOCUMENTS)
     alone = [scorer.score([pair])[0] for pair in pairs]
     assert scorer.score(pairs) == pytest.approx(alone, abs=1e-4)
     assert scorer.score(pairs[::-1]) == pytest.approx(alone[::-1], abs=1e-4)
 
 
-def test_a_long_document_is_cut_and_the_query_is_not(scorer: TorchScorer) -> None:
+def test_a_long_document_is_cut_and_the_query_is_not(scorer: CrossEncoderScorer) -> None:
     query_ids = scorer.encode(QUERY, ["a"])[0].input_ids[:-2]
     [pair] = scorer.encode(QUERY, ["kafka " * 500])
     assert pair.tokens == 64
@@ -53,44 +53,48 @@ def test_a_long_document_is_cut_and_the_query_is_not(scorer: TorchScorer) -> Non
 @pytest.mark.parametrize("query_words", [1, 30, 40, 60, 61, 62, 500])
 @pytest.mark.parametrize("document", ["", "kafka", "kafka " * 30, "debezium mysql " * 300])
 def test_pairs_beyond_the_window_score_as_in_sentence_transformers(
-    scorer: TorchScorer, reference: CrossEncoder, query_words: int, document: str
+    scorer: CrossEncoderScorer, reference: CrossEncoder, query_words: int, document: str
 ) -> None:
     query = "paris permissions " * (query_words // 2) + "france"
     [score] = scorer.score(scorer.encode(query, [document]))
     assert score == pytest.approx(predicted(reference, [(query, document)])[0], abs=1e-4)
 
 
-def test_a_query_beyond_the_window_leaves_half_of_it_to_the_document(scorer: TorchScorer) -> None:
+def test_a_query_beyond_the_window_leaves_half_of_it_to_the_document(scorer: CrossEncoderScorer) -> None:
     [pair] = scorer.encode("paris " * 500, ["kafka " * 500])
     assert pair.tokens == 64
     assert 28 <= sum(pair.token_type_ids) - 1 <= 32
 
 
-def test_nothing_is_encoded_for_a_query_without_documents(scorer: TorchScorer) -> None:
+def test_nothing_is_encoded_for_a_query_without_documents(scorer: CrossEncoderScorer) -> None:
     assert scorer.encode(QUERY, []) == []
 
 
-def test_a_lost_device_is_fatal(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_device_is_fatal(scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(**inputs: torch.Tensor) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(scorer, "_model", fault)
+    monkeypatch.setattr(scorer._backend, "_model", fault)
     with pytest.raises(FatalError, match="device cpu is lost"):
         scorer.score(scorer.encode(QUERY, DOCUMENTS))
 
 
-def test_out_of_memory_reaches_the_batcher_as_it_is(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_reaches_the_batcher_as_it_is(
+    scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(**inputs: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(scorer, "_model", full)
+    monkeypatch.setattr(scorer._backend, "_model", full)
     with pytest.raises(torch.OutOfMemoryError):
         scorer.score(scorer.encode(QUERY, DOCUMENTS))
 
 
-def test_no_model_score_that_is_not_a_number_gets_out(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_score_that_is_not_a_number_gets_out(
+    scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with torch.no_grad():
-        bias = scorer._model.classifier.bias
+        bias = scorer._backend._model.classifier.bias
         monkeypatch.setattr(bias, "data", torch.full_like(bias, float("nan")))
     with pytest.raises(TransientError, match="not a number"):
         scorer.score(scorer.encode(QUERY, DOCUMENTS))
@@ -98,19 +102,19 @@ def test_no_model_score_that_is_not_a_number_gets_out(scorer: TorchScorer, monke
 
 def test_a_model_with_several_outputs_is_no_reranker(three_output_folder: Path) -> None:
     with pytest.raises(FatalError, match="3 outputs"):
-        TorchScorer(three_output_folder, "classifier", SETTINGS)
+        CrossEncoderScorer(three_output_folder, "classifier", SETTINGS)
 
 
 def test_an_embedding_model_is_refused_instead_of_ranking_at_random(embedding_model_folder: Path) -> None:
     with pytest.raises(FatalError, match="not a cross-encoder but BertModel"):
-        TorchScorer(embedding_model_folder, "bi-encoder", SETTINGS)
+        CrossEncoderScorer(embedding_model_folder, "bi-encoder", SETTINGS)
 
 
 def test_damaged_weights_are_refused(model_folder: Path, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(model_folder, tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(FatalError, match="can't be loaded"):
-        TorchScorer(damaged, "damaged", SETTINGS)
+        CrossEncoderScorer(damaged, "damaged", SETTINGS)
 
 
 def test_torch_takes_no_more_threads_than_the_process_may_use(
@@ -118,10 +122,10 @@ def test_torch_takes_no_more_threads_than_the_process_may_use(
 ) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # stands in for a container's CPU quota
     torch.set_num_threads(2)
-    TorchScorer(model_folder, "random", RerankSettings(device="cpu"))
+    CrossEncoderScorer(model_folder, "random", RerankSettings(device="cpu"))
     assert torch.get_num_threads() == 1
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="can't be loaded"):
-        TorchScorer(tmp_path, "nothing", SETTINGS)
+        CrossEncoderScorer(tmp_path, "nothing", SETTINGS)
