@@ -150,6 +150,8 @@ class RerankSettings(_Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
     """`auto`: float16 on CUDA, float32 on CPU. `int8` for `onnx` and `openvino`. `bfloat16` on a CPU that multiplies
     it fast, and refused on others."""
+    packed: bool = True
+    """No padding in a batch, where the backend can: torch on a CPU, for models of the BERT and RoBERTa families."""
     threads: Annotated[int, Field(ge=0)] = 0
     """torch's threads on CPU; 0 is as many as this process may use."""
     max_length: Annotated[int, Field(ge=16)] = 512

@@ -9,7 +9,7 @@ from worker.errors import FatalError
 from worker.rerank.base import Backend, EncodedPair
 from worker.rerank.order import finite
 from worker.rerank.pairs import PairTokenizer
-from worker.rerank.torch_backend import TorchBackend
+from worker.rerank.torch_backend import load_torch_backend
 from worker.settings import RerankSettings
 from worker.telemetry.logs import hide_loading_bars
 
@@ -51,7 +51,7 @@ class CrossEncoderScorer:
 
 
 def _load_backend(folder: Path, settings: RerankSettings) -> Backend:
-    return TorchBackend(folder, settings)
+    return load_torch_backend(folder, settings)
 
 
 def _require_reranker(config: object, name: str) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 import torch
 from sentence_transformers.util import mean_maxsim_pairwise
 from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
 from worker.errors import FatalError
 from worker.rerank.base import EncodedPair
 from worker.rerank.device import inference, moved, prepare
 from worker.rerank.order import finite
+from worker.rerank.packed import PackedEncoder, can_pack
 from worker.rerank.pairs import PairTokenizer, mask, padded
 from worker.settings import RerankSettings
 from worker.telemetry.logs import hide_loading_bars
@@ -38,6 +40,7 @@ class LateInteractionScorer:
         except Exception as error:
             raise FatalError(f"the embedding model {model_name!r} can't be loaded from {folder}: {error}") from error
         self._model = model.to(self._device).eval()
+        self._packed = PackedEncoder(self._model) if settings.packed and can_pack(model.config, self._device) else None
         self._pairs = PairTokenizer(tokenizer, min(settings.max_length, int(model.config.max_position_embeddings)))
         self._padding = int(tokenizer.pad_token_id or 0)
         self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
@@ -64,8 +67,11 @@ class LateInteractionScorer:
 
     def _vectors(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (rows, tokens, dimensions) of length 1 and which of the tokens stand for words."""
-        inputs = {"input_ids": padded(rows, self._padding), "attention_mask": mask(rows)}
-        hidden = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).last_hidden_state
+        if self._packed is not None:
+            hidden = pad_sequence(self._packed.all_tokens(rows, [[0] * len(row) for row in rows]), batch_first=True)
+        else:
+            inputs = {"input_ids": padded(rows, self._padding), "attention_mask": mask(rows)}
+            hidden = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).last_hidden_state
         return normalize(hidden.float(), dim=-1), padded([_words(row) for row in rows], 0).bool().to(self._device)
 
 

@@ -16,9 +16,17 @@ DOCUMENTS = ["paris capital", "kafka consumer groups share work " * 4, "debezium
 SETTINGS = RerankSettings(device="cpu", threads=1, max_length=64)
 
 
-@pytest.fixture(scope="module")
-def scorer(model_folder: Path) -> CrossEncoderScorer:
-    return CrossEncoderScorer(model_folder, "random", SETTINGS)
+PADDED = SETTINGS.model_copy(update={"packed": False})
+
+
+@pytest.fixture(scope="module", params=[SETTINGS, PADDED], ids=["packed", "padded"])
+def scorer(model_folder: Path, request: pytest.FixtureRequest) -> CrossEncoderScorer:
+    return CrossEncoderScorer(model_folder, "random", request.param)
+
+
+@pytest.fixture
+def padded(model_folder: Path) -> CrossEncoderScorer:
+    return CrossEncoderScorer(model_folder, "random", PADDED)
 
 
 @pytest.fixture(scope="module")
@@ -70,32 +78,30 @@ def test_nothing_is_encoded_for_a_query_without_documents(scorer: CrossEncoderSc
     assert scorer.encode(QUERY, []) == []
 
 
-def test_a_lost_device_is_fatal(scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_device_is_fatal(padded: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(**inputs: torch.Tensor) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(scorer._backend, "_model", fault)
+    monkeypatch.setattr(padded._backend, "_model", fault)
     with pytest.raises(FatalError, match="device cpu is lost"):
-        scorer.score(scorer.encode(QUERY, DOCUMENTS))
+        padded.score(padded.encode(QUERY, DOCUMENTS))
 
 
 def test_out_of_memory_reaches_the_batcher_as_it_is(
-    scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch
+    padded: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(**inputs: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(scorer._backend, "_model", full)
+    monkeypatch.setattr(padded._backend, "_model", full)
     with pytest.raises(torch.OutOfMemoryError):
-        scorer.score(scorer.encode(QUERY, DOCUMENTS))
+        padded.score(padded.encode(QUERY, DOCUMENTS))
 
 
 def test_no_model_score_that_is_not_a_number_gets_out(
     scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with torch.no_grad():
-        bias = scorer._backend._model.classifier.bias
-        monkeypatch.setattr(bias, "data", torch.full_like(bias, float("nan")))
+    monkeypatch.setattr(scorer._backend, "logits", lambda pairs: [float("nan")] * len(pairs))
     with pytest.raises(TransientError, match="not a number"):
         scorer.score(scorer.encode(QUERY, DOCUMENTS))
 

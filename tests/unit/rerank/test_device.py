@@ -21,8 +21,8 @@ def test_half_precision_is_refused_on_a_processor_that_is_slow_in_it(processor: 
         choose_dtype(dtype, CPU)
 
 
-@pytest.mark.parametrize("processor", [{"amx_bf16": True}], indirect=True)
-def test_a_processor_with_tile_multiplication_takes_bfloat16_alone(processor: None) -> None:
+@pytest.mark.parametrize("processor", [{"amx_bf16": True}, {"avx512_bf16": True}], indirect=True)
+def test_a_processor_with_instructions_for_it_takes_bfloat16_alone(processor: None) -> None:
     assert choose_dtype("bfloat16", CPU) is torch.bfloat16
     with pytest.raises(FatalError, match="set `float32` or `bfloat16`"):
         choose_dtype("float16", CPU)

@@ -15,9 +15,10 @@ DOCUMENTS = ["paris capital", "kafka consumer groups share work " * 4, "debezium
 SETTINGS = RerankSettings(device="cpu", threads=1, max_length=64)
 
 
-@pytest.fixture(scope="module")
-def scorer(embedding_model_folder: Path) -> LateInteractionScorer:
-    return LateInteractionScorer(embedding_model_folder, "random", SETTINGS)
+@pytest.fixture(scope="module", params=[True, False], ids=["packed", "padded"])
+def scorer(embedding_model_folder: Path, request: pytest.FixtureRequest) -> LateInteractionScorer:
+    settings = SETTINGS.model_copy(update={"packed": request.param})
+    return LateInteractionScorer(embedding_model_folder, "random", settings)
 
 
 @pytest.fixture(scope="module")
