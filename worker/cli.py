@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker import cli_dlq
+from worker import cli_dlq, cli_tune
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 local = typer.Typer(help="Kafka, Chroma and an LLM on this machine, in the background.", no_args_is_help=True)
 app.add_typer(local, name="local")
 app.add_typer(cli_dlq.app, name="dlq")
+app.command()(cli_tune.tune)
 
 out = Console()
 err = Console(stderr=True)

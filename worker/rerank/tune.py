@@ -1,0 +1,148 @@
+"""What this machine does with a model: how many threads, what size of a batch, then every backend and dtype.
+
+One setting at a time from the best so far, so that a dozen short measurements are enough. Nothing is chosen for the
+user: the outcome is a table, and the settings of its best rows.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from joblib import cpu_count
+
+from worker.errors import FatalError
+from worker.models import ResolvedModel
+from worker.rerank.base import Scorer
+from worker.rerank.load import load_scorer
+from worker.rerank.stage import MicroBatchedReranker
+from worker.settings import RerankSettings
+from worker.types import Candidate, Query
+
+Changes = dict[str, object]
+
+COMPUTES: tuple[Changes, ...] = (
+    {"backend": "torch", "dtype": "bfloat16"},
+    {"backend": "torch", "dtype": "float16"},
+    {"backend": "onnx", "dtype": "float32"},
+    {"backend": "onnx", "dtype": "int8"},
+    {"backend": "openvino", "dtype": "float32"},
+    {"backend": "openvino", "dtype": "int8"},
+)
+BATCH_TOKENS = (1_024, 2_048, 4_096, 8_192, 16_384)
+TOP = 3
+FEWEST_ROUNDS = 3
+
+Scores = list[list[float]]
+Load = Sequence[tuple[Query, Sequence[Candidate]]]
+"""Queries with their candidates, scored all at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One combination of settings, and what it gave."""
+
+    settings: RerankSettings
+    pairs_per_s: float
+    query_ms: float
+    """One query of the load alone, from candidates to ranking; the median."""
+    largest_difference: float
+    """Between its scores and the first trial's, which is float32."""
+    same_top: float
+    """Share of the queries whose best three are the first trial's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One combination that this machine, or this model, does not do, and why."""
+
+    settings: RerankSettings
+    reason: str
+
+
+class Tuner:
+    """Measures one model on one load. Its own event loop runs each trial: use it where none runs."""
+
+    def __init__(self, model: ResolvedModel, start: RerankSettings, load: Load, *, seconds: float) -> None:
+        """Take about ``seconds`` a trial, loading apart. ``start``: what is not tried stays as it is there."""
+        self._model = model
+        self._start = start
+        self._load = load
+        self._seconds = seconds
+        self._reference: Scores | None = None
+
+    def outcomes(self) -> Iterator[Trial | Refusal]:
+        """Yield each outcome as it comes; blocks between two of them. FatalError if not even the first can be had."""
+        best = self._try({"backend": "torch", "dtype": "float32"})
+        if isinstance(best, Refusal):
+            raise FatalError(best.reason)
+        yield best
+        for changes in (*self._fewer_threads(), *self._batches(), *COMPUTES):
+            # The winners so far, with one thing changed.
+            kept = {name: getattr(best.settings, name) for name in ("backend", "dtype", "threads", "batch_tokens")}
+            outcome = self._try(kept | changes)
+            yield outcome
+            if isinstance(outcome, Trial) and outcome.pairs_per_s > best.pairs_per_s:
+                best = outcome
+
+    def _fewer_threads(self) -> Iterator[Changes]:
+        most = self._start.threads or cpu_count()
+        return ({"threads": threads} for threads in (1, 2, 4, 8, 16, 32, 64) if threads < most)
+
+    def _batches(self) -> Iterator[Changes]:
+        return ({"batch_tokens": tokens} for tokens in BATCH_TOKENS if tokens >= self._start.max_length)
+
+    def _try(self, changes: Changes) -> Trial | Refusal:
+        settings = self._start.model_copy(update=changes)
+        try:
+            scorer = load_scorer(self._model, settings)
+        except FatalError as error:
+            return Refusal(settings, str(error))
+        return asyncio.run(self._measured(scorer, settings))
+
+    async def _measured(self, scorer: Scorer, settings: RerankSettings) -> Trial:
+        reranker = MicroBatchedReranker(scorer, settings, prior_weight=0, on_batch=lambda _report: None)
+        try:
+            scores = await _scores(reranker, self._load)
+            together_s = await _median_s(lambda: _scores(reranker, self._load), self._seconds)
+            alone_s = await _median_s(lambda: _scores(reranker, self._load[:1]), self._seconds / 4)
+        finally:
+            await reranker.close()
+        reference = self._reference = self._reference or scores
+        rows = list(zip(scores, reference, strict=True))
+        return Trial(
+            settings,
+            pairs_per_s=sum(map(len, scores)) / together_s,
+            query_ms=1000 * alone_s,
+            largest_difference=max(abs(a - b) for mine, theirs in rows for a, b in zip(mine, theirs, strict=True)),
+            same_top=statistics.mean(_top(mine) == _top(theirs) for mine, theirs in rows),
+        )
+
+
+def fastest(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the most pairs per second."""
+    return max(trials, key=lambda trial: trial.pairs_per_s)
+
+
+async def _scores(reranker: MicroBatchedReranker, load: Load) -> Scores:
+    """Rerank all queries at once; return each one's logits in the order of its candidates."""
+    rankings = await asyncio.gather(*(reranker.rerank(query, candidates) for query, candidates in load))
+    return [
+        [context.logit or 0.0 for context in sorted(ranking, key=lambda context: context.candidate.recall_rank)]
+        for ranking in rankings
+    ]
+
+
+async def _median_s(run: Callable[[], Awaitable[object]], seconds: float) -> float:
+    """Repeat for about that long, three times at least; return the median duration, in seconds."""
+    taken_s: list[float] = []
+    while len(taken_s) < FEWEST_ROUNDS or sum(taken_s) < seconds:
+        begun_s = time.perf_counter()
+        await run()
+        taken_s.append(time.perf_counter() - begun_s)
+    return statistics.median(taken_s)
+
+
+def _top(scores: Sequence[float]) -> set[int]:
+    return set(sorted(range(len(scores)), key=lambda place: -scores[place])[:TOP])
