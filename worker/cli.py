@@ -191,6 +191,10 @@ def models(
         print(resolve(wanted, settings).path)  # noqa: T201 - a path for a shell, never wrapped
         return
     for role in ROLES:
+        if role == "cross-encoder" and settings.rerank.remote_url is not None:
+            # Another server has it: nothing is loaded here, and its name need not be one that a hub knows.
+            out.print(Text.assemble(f"{role:<15}", (settings.rerank.model, "bold"), "  (remote)"))
+            continue
         try:
             model = resolve(role, settings)
         except WorkerError as error:

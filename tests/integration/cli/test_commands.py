@@ -70,6 +70,21 @@ def test_the_models_and_their_sources_are_shown() -> None:
     assert (Path(path) / "model.safetensors").is_file()
 
 
+def test_a_remote_reranker_is_not_looked_for_here() -> None:
+    remote = {"RERANK__REMOTE_URL": "http://reranker.test/v2/rerank", "RERANK__MODEL": "somebody/reranker"}
+    shown = run("models", MODELS="offline", **remote)
+    assert "somebody/reranker  (remote)" in shown.stdout
+    assert "missing" not in shown.stdout
+
+
+def test_tuning_prints_what_to_set() -> None:
+    model = "rerank-worker/offline-cross-encoder-v2"
+    tuned = run("tune", "--seconds", "0.1", MODELS="offline", RERANK__MODEL=model, RERANK__DEVICE="cpu")
+    assert tuned.returncode == 0, tuned.stderr
+    assert "RERANK_WORKER_RERANK__BACKEND=" in tuned.stdout
+    assert "torch float16: RERANK_WORKER_RERANK__DTYPE=float16 is slow" in tuned.stdout
+
+
 def test_asking_with_no_worker_running_says_so(kafka_settings: Callable[..., KafkaSettings]) -> None:
     kafka = kafka_settings()
     ended = run(
