@@ -9,7 +9,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from worker.rerank.tune import Load, Refusal, Trial
 
-QUERIES = 16
+QUERIES = 8
 CANDIDATES = 20
 
 out = Console()
@@ -21,7 +21,7 @@ def tune(
 ) -> None:
     """Measure backends, dtypes, threads and batch sizes with the configured model, and print what to set.
 
-    The load is 16 queries at once, 20 passages of the sample corpus each. Stop whatever else uses the machine first,
+    The load is 8 queries at once, 20 passages of the sample corpus each. Stop whatever else uses the machine first,
     unless it runs beside the worker in production too.
     """
     from worker import models

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_model import save_model
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
 from worker.settings import KafkaSettings
@@ -77,9 +78,9 @@ def test_a_remote_reranker_is_not_looked_for_here() -> None:
     assert "missing" not in shown.stdout
 
 
-def test_tuning_prints_what_to_set() -> None:
-    model = "rerank-worker/offline-cross-encoder-v2"
-    tuned = run("tune", "--seconds", "0.1", MODELS="offline", RERANK__MODEL=model, RERANK__DEVICE="cpu")
+def test_tuning_prints_what_to_set(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "tiny", outputs=1)
+    tuned = run("tune", "--seconds", "0.1", RERANK__MODEL=str(model), RERANK__DEVICE="cpu")
     assert tuned.returncode == 0, tuned.stderr
     assert "RERANK_WORKER_RERANK__BACKEND=" in tuned.stdout
     assert "torch float16: RERANK_WORKER_RERANK__DTYPE=float16 is slow" in tuned.stdout
