@@ -9,6 +9,7 @@ from joblib import cpu_count
 from worker.errors import FatalError
 from worker.settings import RerankSettings
 
+CPU_ALLOCATOR = "DefaultCPUAllocator"
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -46,6 +47,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def _fast_on_cpu(name: str) -> bool:
     # Tile multiplication (AMX) is what makes bfloat16 several times faster than float32; without it, it is slower.
     return name == "bfloat16" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether a forward pass failed for lack of memory: one of fewer pairs may succeed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch has no class of its own for a processor's memory.
+    return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
 
 
 @contextmanager
