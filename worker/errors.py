@@ -28,5 +28,9 @@ class RefusedError(TransientError):
     """The dependency is well and refuses this: done without as other failures, but waiting would not help."""
 
 
+class ExpiredError(TransientError):
+    """The query's deadline has passed while it waited: nobody waits for it any more, so it is not tried again."""
+
+
 class FatalError(WorkerError):
     """The process cannot go on: exit non-zero with this one line; the orchestrator restarts it."""

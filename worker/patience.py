@@ -8,7 +8,7 @@ from typing import TypeVar
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from worker.errors import RefusedError, TransientError
+from worker.errors import ExpiredError, RefusedError, TransientError
 from worker.types import Query
 
 logger = structlog.get_logger()
@@ -36,7 +36,7 @@ class Patience:
         """Return what ``call`` returns, however often it must be made.
 
         Raises its TransientError after ``patience_s``, once the query's deadline has passed, or at once if it is a
-        RefusedError; any other error as it comes.
+        RefusedError or an ExpiredError; any other error as it comes.
         """
 
         def give_up(state: RetryCallState) -> bool:
@@ -82,4 +82,4 @@ class Patience:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, TransientError) and not isinstance(error, RefusedError)
+    return isinstance(error, TransientError) and not isinstance(error, RefusedError | ExpiredError)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from worker.answer.base import Answerer
-from worker.errors import TransientError
+from worker.errors import ExpiredError, TransientError
 from worker.recall.base import Recall
 from worker.rerank.base import Reranker
 from worker.settings import Settings
@@ -65,6 +65,8 @@ class Pipeline:
         outcome = Outcome()
         try:
             return await self._through(query, outcome)
+        except ExpiredError:
+            return outcome.ended("expired")
         except TransientError:
             # What a stage could not do in time need not be done any more.
             if self._expired(query):
@@ -97,6 +99,8 @@ class Pipeline:
     async def _rerank(self, query: Query, candidates: Sequence[Candidate], outcome: Outcome) -> Sequence[Context]:
         try:
             return await _timed(outcome, "rerank", self._reranker.rerank(query, candidates))
+        except ExpiredError:
+            raise
         except TransientError as error:
             if self._settings.rerank.on_failure == "dead_letter":
                 raise
@@ -110,6 +114,8 @@ class Pipeline:
             return None
         try:
             return await _timed(outcome, "answer", self._answerer.answer(query, outcome.contexts))
+        except ExpiredError:
+            raise
         except TransientError as error:
             if self._settings.answer.on_failure == "dead_letter":
                 raise

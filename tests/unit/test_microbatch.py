@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from worker.microbatch import MAX_RERUNS, BatchReport, ClosedError, MicroBatcher, run_isolating
+from worker.errors import ExpiredError
+from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 
 
 @dataclass
@@ -46,6 +48,7 @@ async def a_batcher(
         max_wait_s=limits["max_wait_s"],
         cost=lambda item: item,
         on_batch=reports.append,
+        out_of_memory=lambda error: isinstance(error, MemoryError),
     )
     try:
         yield batcher, reports
@@ -137,6 +140,111 @@ async def test_items_that_waited_for_a_busy_function_leave_as_soon_as_it_is_free
         await clock.advance(100)
         runner.release.release(2)
         assert await asyncio.gather(running, waiting) == [[2], [4]]
+
+
+async def test_what_a_full_batch_left_behind_does_not_linger_anew(clock: Clock) -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner, max_items=2, max_wait_s=100) as (batcher, _):
+        job = asyncio.create_task(batcher.submit([1, 2, 3]))
+        await until(lambda: len(runner.batches) == 1)
+        await clock.advance(100)
+        runner.release.release(2)
+        assert await job == [2, 4, 6]
+
+
+async def test_a_batch_whose_cost_is_full_leaves_without_lingering() -> None:
+    async with a_batcher(FakeRunner(), max_cost=10, max_wait_s=60) as (batcher, _), asyncio.timeout(5):
+        assert await asyncio.gather(batcher.submit([5]), batcher.submit([5])) == [[10], [10]]
+
+
+async def test_nobody_lingers_until_it_is_too_late(clock: Clock) -> None:
+    async with a_batcher(FakeRunner(), max_wait_s=100) as (batcher, _), asyncio.timeout(5):
+        now_s = asyncio.get_running_loop().time()
+        assert await batcher.submit([1], deadline_s=now_s + 60) == [2]
+
+
+async def test_a_job_past_its_deadline_leaves_the_queue_and_costs_nothing(clock: Clock) -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner) as (batcher, _):
+        running = asyncio.create_task(batcher.submit([1]))
+        await until(lambda: len(runner.batches) == 1)
+        now_s = asyncio.get_running_loop().time()
+        late = asyncio.create_task(batcher.submit([7, 7], deadline_s=now_s + 60))
+        patient = asyncio.create_task(batcher.submit([8], deadline_s=now_s + 600))
+        await clock.advance(61)
+        with pytest.raises(ExpiredError):  # it learns so at once, not when the running batch ends
+            await asyncio.wait_for(late, 5)
+        runner.release.release(10)
+        assert await asyncio.gather(running, patient) == [[2], [16]]
+    assert all(7 not in batch for batch in runner.batches)
+
+
+async def test_a_deadline_that_passes_while_the_function_runs_frees_the_caller_and_what_is_left(clock: Clock) -> None:
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner, max_items=2) as (batcher, _):
+        late = asyncio.create_task(batcher.submit([1, 2, 3, 4], deadline_s=asyncio.get_running_loop().time() + 60))
+        await until(lambda: len(runner.batches) == 1)
+        await clock.advance(61)
+        with pytest.raises(ExpiredError):
+            await asyncio.wait_for(late, 5)
+        runner.release.release(10)
+        assert await batcher.submit([9]) == [18]
+    assert [sorted(batch) for batch in runner.batches] == [[1, 2], [9]]
+
+
+async def test_a_deadline_that_has_passed_before_is_refused() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner) as (batcher, _):
+        with pytest.raises(ExpiredError):
+            await batcher.submit([1], deadline_s=asyncio.get_running_loop().time())
+    assert runner.batches == []
+
+
+@dataclass
+class FakeMemory:
+    """Runs out of memory above a padded cost."""
+
+    fits: int
+    padded: list[int] = field(default_factory=list)
+    error: type[Exception] = MemoryError
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.padded.append(len(items) * max(items))
+        if self.padded[-1] > self.fits:
+            raise self.error
+        return [2 * item for item in items]
+
+
+async def test_what_fitted_after_the_memory_was_too_short_bounds_later_batches() -> None:
+    memory = FakeMemory(fits=50)
+    async with a_batcher(memory, max_items=16) as (batcher, _):
+        with capture_logs() as logs:
+            assert await batcher.submit([10] * 16) == [20] * 16
+        tries = len(memory.padded)
+        assert await batcher.submit([10] * 16) == [20] * 16
+        assert memory.padded[tries:] == [40] * 4
+    [lowered] = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert (lowered["did_not_fit"], lowered["max_cost"]) == (80, 40)
+
+
+async def test_an_item_too_large_for_the_memory_by_itself_makes_no_batch_smaller() -> None:
+    memory = FakeMemory(fits=500)
+    async with a_batcher(memory, max_items=8) as (batcher, _):
+        bad, good = await asyncio.gather(batcher.submit([600]), batcher.submit([60, 60, 60]), return_exceptions=True)
+        assert isinstance(bad, MemoryError)
+        assert good == [120, 120, 120]
+        tries = len(memory.padded)
+        await batcher.submit([60] * 8)
+    assert memory.padded[tries:] == [480]
+
+
+async def test_other_errors_make_no_batch_smaller() -> None:
+    memory = FakeMemory(fits=50, error=ValueError)
+    async with a_batcher(memory, max_items=16) as (batcher, _):
+        await batcher.submit([10] * 16)
+        tries = len(memory.padded)
+        await batcher.submit([10] * 16)
+    assert memory.padded[tries] == 160
 
 
 async def test_the_first_in_line_goes_however_its_cost_compares() -> None:
@@ -291,6 +399,7 @@ STEPS = st.lists(
         st.tuples(st.just("cancel"), st.integers(0, 9)),
         st.tuples(st.just("release"), st.integers(1, 4)),
         st.tuples(st.just("turns"), st.none()),
+        st.tuples(st.just("submit with a deadline"), JOBS),
     ),
     max_size=25,
 )
@@ -308,6 +417,7 @@ class Play:
 
     jobs: list[tuple[list[Item], "asyncio.Task[list[Item]]"]] = field(default_factory=list)
     cancelled: set[int] = field(default_factory=set)
+    with_deadline: set[int] = field(default_factory=set)
     scored: list[Item] = field(default_factory=list)
     permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -322,6 +432,11 @@ class Play:
         if kind == "submit":
             items = [Item(cost, poison) for cost, poison in argument]
             self.jobs.append((items, asyncio.create_task(batcher.submit(items))))
+        elif kind == "submit with a deadline":
+            items = [Item(cost, poison) for cost, poison in argument]
+            deadline_s = asyncio.get_running_loop().time() + len(items) / 10_000  # some pass on the way
+            self.with_deadline.add(len(self.jobs))
+            self.jobs.append((items, asyncio.create_task(batcher.submit(items, deadline_s=deadline_s))))
         elif kind == "cancel" and argument < len(self.jobs):
             if self.jobs[argument][1].cancel():
                 self.cancelled.add(argument)
@@ -340,6 +455,8 @@ class Play:
             return isinstance(outcome, asyncio.CancelledError)
         if isinstance(outcome, ClosedError):
             return closed_early
+        if isinstance(outcome, ExpiredError):
+            return number in self.with_deadline
         if any(item.poison for item in items):
             return isinstance(outcome, ValueError)
         return outcome == items
@@ -372,16 +489,3 @@ def test_every_job_ends_exactly_once_and_as_it_should(
         assert len(play.scored) == len(set(play.scored)), "an item was scored twice"
 
     asyncio.run(scenario())
-
-
-def test_a_function_that_fails_for_all_is_not_called_for_each() -> None:
-    runner = FakeRunner(poison=frozenset(range(1_000)))
-    results = run_isolating(runner, list(range(1_000)))
-    assert all(isinstance(result, ValueError) for result in results)
-    assert len(runner.batches) <= 2 * MAX_RERUNS
-
-
-@given(poison=st.sets(st.integers(0, 63), max_size=2))
-def test_two_bad_items_among_many_are_found(poison: set[int]) -> None:
-    results = run_isolating(FakeRunner(poison=frozenset(poison)), list(range(64)))
-    assert {item for item, result in enumerate(results) if isinstance(result, Exception)} == poison

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker import patience
-from worker.errors import PoisonError, RefusedError, TransientError
+from worker.errors import ExpiredError, PoisonError, RefusedError, TransientError
 from worker.patience import Patience
 from worker.types import Query
 
@@ -66,6 +66,13 @@ async def test_without_patience_the_first_failure_counts() -> None:
     inner = Dependency([TransientError("away")])
     with pytest.raises(TransientError):
         await outlasting(patience_s=0).call(QUERY, inner)
+    assert inner.calls == 1
+
+
+async def test_what_is_too_late_is_not_tried_again() -> None:
+    inner = Dependency([ExpiredError("too late")])
+    with pytest.raises(ExpiredError):
+        await outlasting(patience_s=60).call(QUERY, inner)
     assert inner.calls == 1
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from worker.errors import FatalError, PoisonError, TransientError
+from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
 from worker.pipeline import Pipeline, keep
 from worker.settings import Settings
 from worker.types import Candidate, Context, GeneratedAnswer, Query
@@ -175,6 +175,20 @@ async def test_a_deadline_that_passes_before_the_answer_leaves_the_llm_unasked()
     outcome = await pipeline.run(a_query(deadline_s=NOW_S + 1))
     assert outcome.status == "expired"
     assert answerer.asked == []
+
+
+@pytest.mark.parametrize("stage", ["recall", "rerank", "answer"])
+async def test_a_stage_that_says_it_is_too_late_leaves_the_query_expired_and_not_degraded(stage: str) -> None:
+    late = ExpiredError("too late")
+    pipeline = a_pipeline(
+        FakeRecall(error=late if stage == "recall" else None),
+        FakeReversingReranker(late if stage == "rerank" else None),
+        FakeAnswerer(late if stage == "answer" else None),
+    )
+    # By the pipeline's own clock there is a moment left: the two clocks need not agree to the microsecond.
+    outcome = await pipeline.run(a_query(deadline_s=NOW_S + 0.001))
+    assert outcome.status == "expired"
+    assert outcome.failures == {}
 
 
 def test_keep_cuts_at_top_n_and_at_the_minimum_score() -> None:

@@ -1,8 +1,10 @@
 """The recall stage: concurrent queries embedded and searched together."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
+from worker.deadline import on_loop_clock
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.recall.search import ChromaSearch
@@ -14,11 +16,17 @@ class BatchedRecall:
     """Implements ``Recall``. Built and used on the loop's thread; ``start`` before the first query, ``close`` once."""
 
     def __init__(
-        self, search: ChromaSearch, settings: RecallSettings, *, on_batch: Callable[[BatchReport], None]
+        self,
+        search: ChromaSearch,
+        settings: RecallSettings,
+        *,
+        on_batch: Callable[[BatchReport], None],
+        unix_time_s: Callable[[], float] = time.time,
     ) -> None:
         """Take over ``search``: nobody else may use or close it."""
         self._search = search
         self._on_batch = on_batch
+        self._unix_time_s = unix_time_s
         self._batches_ended = 0
         # A search ends itself after `timeout_s`; twice that without the end of any batch is a thread that hangs.
         self._patience_s = 2 * settings.timeout_s
@@ -39,9 +47,11 @@ class BatchedRecall:
     async def recall(self, query: Query) -> Sequence[Candidate]:
         """Return the query's candidates; see ``Recall``.
 
-        Waiting behind other batches takes as long as it takes; TransientError if none of them ends any more.
+        Waiting behind other batches takes as long as it takes, but for the query's deadline (ExpiredError);
+        TransientError if none of them ends any more.
         """
-        submitted = asyncio.ensure_future(self._batcher.submit([query]))
+        deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
+        submitted = asyncio.ensure_future(self._batcher.submit([query], deadline_s=deadline_s))
         try:
             await self._settled(submitted)
             [candidates] = submitted.result()

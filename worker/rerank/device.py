@@ -9,6 +9,7 @@ from joblib import cpu_count
 from worker.errors import FatalError
 from worker.settings import RerankSettings
 
+CPU_ALLOCATOR = "DefaultCPUAllocator"
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -48,6 +49,14 @@ def _fast_on_cpu(name: str) -> bool:
     # fast (AVX-512) or more (AMX, which multiplies tiles).
     capabilities = torch.cpu.get_capabilities()
     return name == "bfloat16" and any(capabilities.get(each) for each in ("amx_bf16", "avx512_bf16"))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether a forward pass failed for lack of memory: one of fewer pairs may succeed."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch has no class of its own for a processor's memory.
+    return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
 
 
 @contextmanager

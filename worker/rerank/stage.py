@@ -1,13 +1,17 @@
 """The rerank stage: pairs of many queries scored together, each query ordered by its own scores."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from worker.errors import FatalError, TransientError, WorkerError
+from worker.deadline import on_loop_clock
+from worker.errors import ExpiredError, FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.one_thread import OneThread
 from worker.rerank.base import EncodedPair, Scorer
+from worker.rerank.device import out_of_memory
+from worker.rerank.once import score_once
 from worker.rerank.order import ranked
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
@@ -25,28 +29,35 @@ class MicroBatchedReranker:
         *,
         prior_weight: float,
         on_batch: Callable[[BatchReport], None],
+        unix_time_s: Callable[[], float] = time.time,
     ) -> None:
         self._scorer = scorer
+        self._unix_time_s = unix_time_s
         self._prior_weight = prior_weight
         # A tokenizer must not be used by two threads at once ("Already borrowed", huggingface/transformers#47085),
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = OneThread("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
-            scorer.score,
+            partial(score_once, scorer.score),
             name="rerank-score",
             max_items=settings.batch_pairs,
             max_cost=settings.batch_tokens,
             max_wait_s=settings.max_wait_ms / 1000,
             cost=lambda pair: pair.tokens,
             on_batch=on_batch,
+            out_of_memory=out_of_memory,
         )
 
     async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
-        """Score and order the candidates; see ``Reranker``. Cancelling takes its pairs out of the queue."""
+        """Score and order the candidates; see ``Reranker``.
+
+        Cancelling takes its pairs out of the queue, and so does its deadline: ExpiredError.
+        """
         texts = [candidate.text for candidate in candidates]
+        deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         try:
-            pairs = await self._tokenizing.run(partial(self._scorer.encode, query.text, texts))
-            logits = await self._batcher.submit(pairs)
+            pairs = await self._encoded(query.text, texts, deadline_s)
+            logits = await self._batcher.submit(pairs, deadline_s=deadline_s)
         except WorkerError:
             raise
         except ClosedError as error:
@@ -55,6 +66,15 @@ class MicroBatchedReranker:
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
         return ranked(candidates, logits, prior_weight=self._prior_weight)
+
+    async def _encoded(self, query: str, texts: Sequence[str], deadline_s: float | None) -> list[EncodedPair]:
+        try:
+            async with asyncio.timeout_at(deadline_s) as waiting:
+                return await self._tokenizing.run(partial(self._scorer.encode, query, texts))
+        except TimeoutError as error:
+            if not waiting.expired():
+                raise
+            raise ExpiredError("the deadline passed before the candidates were tokenised") from error
 
     async def close(self) -> None:
         """Fail what waits and join both threads, in bounded time."""

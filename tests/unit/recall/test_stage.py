@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
-from worker.errors import FatalError, PoisonError, TransientError
+from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
 from worker.microbatch import BatchReport
 from worker.recall.base import Embedder
 from worker.recall.collections import make_collection
@@ -129,6 +129,21 @@ async def test_a_cancelled_query_leaves_the_queue(
     await asyncio.gather(running, waiting[1])
     assert waiting[0].cancelled()
     assert [report.items for report in reports] == [1, 1]
+    await recall.close()
+
+
+async def test_a_query_whose_deadline_passes_in_the_queue_is_never_searched_for(
+    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    reports: list[BatchReport] = []
+    recall = BatchedRecall(hanging, recall_settings, on_batch=reports.append, unix_time_s=lambda: 1_000.0)
+    running = asyncio.create_task(recall.recall(make_query("running")))
+    await asyncio.to_thread(hanging.begun.wait, 10)
+    with pytest.raises(ExpiredError):
+        await recall.recall(make_query("late", deadline_s=1_000.05))
+    hanging.release.set()
+    await running
+    assert [report.items for report in reports] == [1]
     await recall.close()
 
 

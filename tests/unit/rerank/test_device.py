@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from worker.errors import FatalError
-from worker.rerank.device import choose_device, choose_dtype
+from worker.rerank.device import choose_device, choose_dtype, out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -37,3 +37,12 @@ def test_left_to_itself_a_cpu_computes_in_full_and_a_gpu_in_half_precision() -> 
 def test_a_device_this_machine_lacks_is_refused(name: str) -> None:
     with pytest.raises(FatalError, match="not on this machine"):
         choose_device(name)
+
+
+def test_a_lack_of_memory_is_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60)
+    assert out_of_memory(refused.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("shapes do not match"))

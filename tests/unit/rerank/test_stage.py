@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Event
 
 import pytest
 import torch
 
-from worker.errors import FatalError, TransientError
+from worker.errors import ExpiredError, FatalError, TransientError
 from worker.microbatch import BatchReport
 from worker.rerank.base import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
@@ -26,12 +27,23 @@ class FakeScorer:
     poison: float | None = None
     fits: int | None = None
     """Pairs there is memory for."""
+    stuck: str = ""
+    """Where it hangs until ``release``: encode or score."""
+    begun: Event = field(default_factory=Event)
+    release: Event = field(default_factory=Event)
+
+    def _maybe_stuck(self, where: str) -> None:
+        if self.stuck == where:
+            self.begun.set()
+            assert self.release.wait(timeout=10)
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+        self._maybe_stuck("encode")
         return [EncodedPair([float(text)] * len(text), [0] * len(text)) for text in documents]  # type: ignore[list-item]  # the score rides along
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         self.batches.append(len(pairs))
+        self._maybe_stuck("score")
         if self.error:
             raise self.error
         if self.fits is not None and len(pairs) > self.fits:
@@ -41,13 +53,20 @@ class FakeScorer:
         return [float(pair.input_ids[0]) for pair in pairs]
 
 
+NOW_S = 1_000.0
+
+
 @asynccontextmanager
 async def a_reranker(
     scorer: FakeScorer, prior_weight: float = 0.0, **settings: object
 ) -> AsyncIterator[tuple[MicroBatchedReranker, list[BatchReport]]]:
     reports: list[BatchReport] = []
     reranker = MicroBatchedReranker(
-        scorer, RerankSettings.model_validate(settings), prior_weight=prior_weight, on_batch=reports.append
+        scorer,
+        RerankSettings.model_validate(settings),
+        prior_weight=prior_weight,
+        on_batch=reports.append,
+        unix_time_s=lambda: NOW_S,
     )
     try:
         yield reranker, reports
@@ -95,10 +114,29 @@ async def test_a_collection_that_hides_the_cosine_has_no_prior() -> None:
 async def test_pairs_of_concurrent_queries_share_batches() -> None:
     scorer = FakeScorer()
     async with a_reranker(scorer, batch_pairs=64, max_wait_ms=50) as (reranker, reports):
-        await asyncio.gather(*(reranker.rerank(QUERY, candidates("1", "2", "3")) for _ in range(8)))
+        each = [candidates(*(str(3 * number + rank) for rank in range(3))) for number in range(8)]
+        await asyncio.gather(*(reranker.rerank(QUERY, mine) for mine in each))
     assert sum(scorer.batches) == 24
     assert len(scorer.batches) < 8
     assert sum(report.items for report in reports) == 24
+
+
+async def test_a_text_recalled_twice_is_scored_once() -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer) as (reranker, reports):
+        ranking = await reranker.rerank(QUERY, candidates("1", "2", "1", "2", "1"))
+    assert scorer.batches == [2]
+    assert [context.logit for context in ranking] == [2.0, 2.0, 1.0, 1.0, 1.0]
+    assert [report.items for report in reports] == [5]
+
+
+async def test_a_question_asked_twice_at_once_is_scored_once() -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer, max_wait_ms=50) as (reranker, _):
+        asked = [reranker.rerank(QUERY, candidates("1", "3", "2")) for _ in range(2)]
+        first, second = await asyncio.gather(*asked)
+    assert scorer.batches == [3]
+    assert first == second
 
 
 async def test_a_scorer_that_breaks_is_a_transient_error_that_names_the_model() -> None:
@@ -122,14 +160,29 @@ async def test_a_batch_too_large_for_the_memory_is_scored_in_parts() -> None:
     scorer = FakeScorer(fits=2)
     async with a_reranker(scorer) as (reranker, _):
         ranking = await reranker.rerank(QUERY, candidates("1", "5", "3", "4", "2"))
-    assert [context.rerank_score for context in ranking] == [5.0, 4.0, 3.0, 2.0, 1.0]
-    assert scorer.batches[0] == 5
+        assert [context.rerank_score for context in ranking] == [5.0, 4.0, 3.0, 2.0, 1.0]
+        assert scorer.batches[0] == 5
+        await reranker.rerank(QUERY, candidates("1", "5", "3", "4", "2"))
+    assert scorer.batches[-3:] == [2, 2, 1]
 
 
 async def test_a_pair_too_large_for_the_memory_by_itself_is_transient() -> None:
     async with a_reranker(FakeScorer(fits=0)) as (reranker, _):
         with pytest.raises(TransientError, match="out of memory"):
             await reranker.rerank(QUERY, candidates("1", "2"))
+
+
+@pytest.mark.parametrize("stuck", ["encode", "score"])
+async def test_a_query_whose_deadline_passes_is_not_waited_for_nor_scored(stuck: str) -> None:
+    scorer = FakeScorer(stuck=stuck)
+    async with a_reranker(scorer) as (reranker, _):
+        running = asyncio.create_task(reranker.rerank(QUERY, candidates("1")))
+        await asyncio.to_thread(scorer.begun.wait, 10)
+        with pytest.raises(ExpiredError):
+            await reranker.rerank(replace(QUERY, deadline_s=NOW_S + 0.05), candidates("7", "8"))
+        scorer.release.set()
+        assert len(await running) == 1
+    assert sum(scorer.batches) == 1
 
 
 async def test_a_query_without_candidates_has_an_empty_ranking() -> None:

@@ -1,0 +1,142 @@
+"""The jobs of a micro-batcher that wait, and which of their items share the next batch."""
+
+import asyncio
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# How far beyond one batch's items to look for some of like cost: more pads less, and lets the oldest company wait.
+LOOK_AHEAD = 8
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[Item, Result]):
+    """The items one caller waits for. Times are on the loop's clock."""
+
+    items: Sequence[Item]
+    costs: Sequence[int]
+    turn: int
+    """Work that had been served when it came, plus its own."""
+    arrived_s: float
+    deadline_s: float | None
+    done: "asyncio.Future[list[Result]]"
+    waiting: list[int] = field(default_factory=list)
+    """Indices of items not yet in a batch."""
+    results: dict[int, Result] = field(default_factory=dict)
+
+    def settle(self, outcome: "list[Result] | Exception") -> None:
+        """Wake the caller with its results or an error; only the first outcome counts."""
+        if self.done.done():
+            return
+        if isinstance(outcome, Exception):
+            self.done.set_exception(outcome)
+        else:
+            self.done.set_result(outcome)
+
+
+Place = tuple[Job[Item, Result], int]
+"""A job, and the index of one of its items."""
+
+
+class JobQueue(Generic[Item, Result]):
+    """Jobs with items that wait. Belongs to one thread.
+
+    They are served by turn: a smaller job overtakes a larger one only until as much work as the larger one brings has
+    been done since it came, so that it neither starves the small ones nor is starved by them. A deadline buys this
+    much: every other batch may be led by the job whose deadline is nearest, whatever its turn. The batches between
+    stay with the turns, so who has no deadline, or a late one, waits at most twice as long for it.
+    """
+
+    def __init__(self, *, max_items: int, max_cost: int) -> None:
+        self.max_cost = max_cost
+        """Most a batch of several items may cost, padding included."""
+        self._max_items = max_items
+        self._jobs: list[Job[Item, Result]] = []
+        """By turn."""
+        self._last_jumped = False
+        """The last batch was led by a job whose turn it was not."""
+
+    def __bool__(self) -> bool:
+        return bool(self._jobs)
+
+    def add(self, job: Job[Item, Result]) -> None:
+        """Queue a job with all its items."""
+        job.waiting = list(range(len(job.items)))
+        insort(self._jobs, job, key=lambda waiting: waiting.turn)
+
+    def remove(self, job: Job[Item, Result]) -> None:
+        """Take what waits of a job out of the queue."""
+        job.waiting = []
+        if job in self._jobs:
+            self._jobs.remove(job)
+
+    def expired(self, now_s: float) -> list[Job[Item, Result]]:
+        """Return the jobs whose deadline has passed."""
+        return [job for job in self._jobs if job.deadline_s is not None and job.deadline_s <= now_s]
+
+    def leaves_at_s(self, max_wait_s: float) -> float:
+        """Return when the next batch leaves, full or not: by then its first item has waited ``max_wait_s``.
+
+        Nobody waits for company until it is too late: at once if a deadline comes before that.
+        """
+        arrived_s = min(job.arrived_s for job in self._jobs)
+        urgent = self._most_urgent()
+        if urgent is not None and urgent.deadline_s is not None and urgent.deadline_s <= arrived_s + max_wait_s:
+            return arrived_s
+        return arrived_s + max_wait_s
+
+    def window(self) -> list[Place[Item, Result]]:
+        """Return the items that may share the next batch, in the order their jobs are served."""
+        window: list[Place[Item, Result]] = []
+        for job in self._in_order():
+            window += [(job, index) for index in job.waiting[: LOOK_AHEAD * self._max_items - len(window)]]
+            if len(window) >= LOOK_AHEAD * self._max_items:
+                break
+        return window
+
+    def fills_a_batch(self, window: list[Place[Item, Result]]) -> bool:
+        """Return whether more items could not make the next batch larger."""
+        return len(window) >= self._max_items or sum(job.costs[index] for job, index in window) >= self.max_cost
+
+    def take(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
+        """Take the first item of the window and those nearest to it in cost, as many as the budgets hold.
+
+        The first one always goes, so nobody waits for company for ever, however its cost compares.
+        """
+        self._last_jumped = window[0][0] is not self._jobs[0]
+        by_cost = sorted(window, key=lambda place: place[0].costs[place[1]])
+        costs = [job.costs[index] for job, index in by_cost]
+
+        def fits(low: int, high: int) -> bool:
+            return low >= 0 and high <= len(costs) and (high - low) * costs[high - 1] <= self.max_cost
+
+        first = by_cost.index(window[0])
+        low, high = first, first + 1
+        while high - low < self._max_items:
+            below, above = fits(low - 1, high), fits(low, high + 1)
+            if below and above:
+                below = costs[first] - costs[low - 1] <= costs[high] - costs[first]
+            elif not (below or above):
+                break
+            low, high = (low - 1, high) if below else (low, high + 1)
+        batch = by_cost[low:high]
+        for job in {id(job): job for job, _ in batch}.values():
+            taken = {index for owner, index in batch if owner is job}
+            job.waiting = [index for index in job.waiting if index not in taken]
+            if not job.waiting:
+                self._jobs.remove(job)
+        return batch
+
+    def _in_order(self) -> list[Job[Item, Result]]:
+        urgent = None if self._last_jumped else self._most_urgent()
+        if urgent is None:
+            return self._jobs
+        return [urgent, *(job for job in self._jobs if job is not urgent)]
+
+    def _most_urgent(self) -> Job[Item, Result] | None:
+        deadlines = [(job.deadline_s, job.turn, job) for job in self._jobs if job.deadline_s is not None]
+        return min(deadlines, key=lambda each: each[:2], default=(None, None, None))[2]
