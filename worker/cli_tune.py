@@ -71,7 +71,7 @@ def _table(trials: "list[Trial]") -> Table:
         table.add_row(
             _named(trial),
             str(settings.threads or "all"),
-            f"{settings.batch_tokens:,}",
+            "default" if settings.batch_tokens is None else f"{settings.batch_tokens:,}",
             f"{trial.pairs_per_s:,.0f}",
             f"{trial.query_ms:,.1f}",
             f"± {trial.largest_difference:.1g}",
@@ -84,7 +84,8 @@ def _recommend(why: str, trial: "Trial") -> None:
     out.print(f"\n[bold]{why}[/bold]", highlight=False)
     for name in ("backend", "dtype", "threads", "batch_tokens"):
         value: Any = getattr(trial.settings, name)
-        out.print(f"RERANK_WORKER_RERANK__{name.upper()}={value}", highlight=False)
+        if value is not None:
+            out.print(f"RERANK_WORKER_RERANK__{name.upper()}={value}", highlight=False)
 
 
 def _told(outcome: "Trial | Refusal") -> str:

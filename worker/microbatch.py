@@ -19,7 +19,7 @@ import structlog
 
 from worker.errors import ExpiredError
 from worker.isolating import Isolated, run_isolating
-from worker.microbatch_queue import Job, JobQueue, Place
+from worker.microbatch_queue import Job, JobQueue, Limits, Place
 from worker.one_thread import OneThread
 
 logger = structlog.get_logger()
@@ -39,7 +39,7 @@ class BatchReport:
     items: int
     cost: int
     padded_cost: int
-    """Items times the largest cost among them."""
+    """Items times the largest cost among them; the sum of the costs where nothing is padded."""
     seconds: float
     wait_s: float
     """How long its first item had waited."""
@@ -50,8 +50,8 @@ class MicroBatcher(Generic[Item, Result]):
 
     ``run`` gets a batch's items and returns one result (or one exception) per item, in order. It is called on one
     thread, one batch at a time. If it raises, the batch is halved until the items that break it are alone. Where it
-    raises what ``out_of_memory`` tells to be a lack of memory and a part fits, ``max_cost`` is lowered to what fitted:
-    for as long as this batcher lives, since who frees the memory does not say so.
+    raises what ``out_of_memory`` tells to be a lack of memory and a part fits, the limit of the cost is lowered to what
+    fitted: for as long as this batcher lives, since who frees the memory does not say so.
     """
 
     def __init__(
@@ -59,20 +59,17 @@ class MicroBatcher(Generic[Item, Result]):
         run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
         *,
         name: str,
-        max_items: int,
-        max_cost: int,
-        max_wait_s: float,
+        limits: Limits,
         cost: Callable[[Item], int],
         on_batch: Callable[[BatchReport], None],
         out_of_memory: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._run = run
         self._name = name
-        self._max_wait_s = max_wait_s
         self._cost = cost
         self._on_batch = on_batch
         self._out_of_memory = out_of_memory
-        self._queue: JobQueue[Item, Result] = JobQueue(max_items=max_items, max_cost=max_cost)
+        self._queue: JobQueue[Item, Result] = JobQueue(limits)
         self._open: set[Job[Item, Result]] = set()
         """Jobs whose callers wait."""
         self._served = 0
@@ -136,7 +133,7 @@ class MicroBatcher(Generic[Item, Result]):
             costs = [job.costs[index] for job, index in batch]
             self._served += sum(costs)
             self._heed(ran, costs)
-            self._on_batch(BatchReport(len(batch), sum(costs), len(batch) * max(costs), seconds, waited_s))
+            self._on_batch(BatchReport(len(batch), sum(costs), self._queue.cost_of(costs), seconds, waited_s))
 
     async def _next_batch(self) -> list[Place[Item, Result]]:
         while True:
@@ -146,7 +143,7 @@ class MicroBatcher(Generic[Item, Result]):
                 self._expire(job)
             left_s = None
             if self._queue:
-                left_s = self._queue.leaves_at_s(self._max_wait_s) - self._loop.time()
+                left_s = self._queue.leaves_at_s() - self._loop.time()
                 window = self._queue.window()
                 if left_s <= 0 or self._queue.fills_a_batch(window):
                     return self._queue.take(window)
@@ -165,8 +162,8 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _heed(self, ran: Isolated[Result], costs: Sequence[int]) -> None:
         """Lower the budget to what fitted, if together the items were too many for the memory."""
-        too_much = min((_padded_cost(costs, part) for part in ran.did_not_fit), default=0)
-        fitted = [cost for part in ran.fitted if (cost := _padded_cost(costs, part)) < too_much]
+        too_much = min((self._cost_of(costs, part) for part in ran.did_not_fit), default=0)
+        fitted = [cost for part in ran.fitted if (cost := self._cost_of(costs, part)) < too_much]
         if fitted and max(fitted) < self._queue.max_cost:
             self._queue.max_cost = max(fitted)
             logger.warning(
@@ -176,6 +173,5 @@ class MicroBatcher(Generic[Item, Result]):
                 max_cost=self._queue.max_cost,
             )
 
-
-def _padded_cost(costs: Sequence[int], part: range) -> int:
-    return len(part) * max(costs[index] for index in part)
+    def _cost_of(self, costs: Sequence[int], part: range) -> int:
+        return self._queue.cost_of(costs[part.start : part.stop])

@@ -4,6 +4,7 @@ import asyncio
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -11,6 +12,18 @@ Result = TypeVar("Result")
 
 # How far beyond one batch's items to look for some of like cost: more pads less, and lets the oldest company wait.
 LOOK_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a batch may be, and how long the first item of one waits for company."""
+
+    max_items: int
+    max_cost: int
+    """Of a batch of several items, padding included; one item may cost more."""
+    max_wait_s: float
+    padded: bool = False
+    """Each item of a batch costs as much as the largest one, so that like goes best with like."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,10 +64,12 @@ class JobQueue(Generic[Item, Result]):
     stay with the turns, so who has no deadline, or a late one, waits at most twice as long for it.
     """
 
-    def __init__(self, *, max_items: int, max_cost: int) -> None:
-        self.max_cost = max_cost
-        """Most a batch of several items may cost, padding included."""
-        self._max_items = max_items
+    def __init__(self, limits: Limits) -> None:
+        self.max_cost = limits.max_cost
+        """As ``Limits`` says, or lowered since."""
+        self._max_items = limits.max_items
+        self._max_wait_s = limits.max_wait_s
+        self._padded = limits.padded
         self._jobs: list[Job[Item, Result]] = []
         """By turn."""
         self._last_jumped = False
@@ -78,16 +93,16 @@ class JobQueue(Generic[Item, Result]):
         """Return the jobs whose deadline has passed."""
         return [job for job in self._jobs if job.deadline_s is not None and job.deadline_s <= now_s]
 
-    def leaves_at_s(self, max_wait_s: float) -> float:
+    def leaves_at_s(self) -> float:
         """Return when the next batch leaves, full or not: by then its first item has waited ``max_wait_s``.
 
         Nobody waits for company until it is too late: at once if a deadline comes before that.
         """
         arrived_s = min(job.arrived_s for job in self._jobs)
         urgent = self._most_urgent()
-        if urgent is not None and urgent.deadline_s is not None and urgent.deadline_s <= arrived_s + max_wait_s:
+        if urgent is not None and urgent.deadline_s is not None and urgent.deadline_s <= arrived_s + self._max_wait_s:
             return arrived_s
-        return arrived_s + max_wait_s
+        return arrived_s + self._max_wait_s
 
     def window(self) -> list[Place[Item, Result]]:
         """Return the items that may share the next batch, in the order their jobs are served."""
@@ -102,12 +117,31 @@ class JobQueue(Generic[Item, Result]):
         """Return whether more items could not make the next batch larger."""
         return len(window) >= self._max_items or sum(job.costs[index] for job, index in window) >= self.max_cost
 
-    def take(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
-        """Take the first item of the window and those nearest to it in cost, as many as the budgets hold.
+    def cost_of(self, costs: Sequence[int]) -> int:
+        """Return what a batch of items of these costs takes, padding included."""
+        return len(costs) * max(costs) if self._padded else sum(costs)
 
-        The first one always goes, so nobody waits for company for ever, however its cost compares.
+    def take(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
+        """Take the first item of the window and as many others as the budgets hold.
+
+        With padding those nearest to it in cost, without in the order of the jobs, so that a job is done sooner. The
+        first one always goes, so nobody waits for company for ever, however its cost compares.
         """
         self._last_jumped = window[0][0] is not self._jobs[0]
+        batch = self._alike(window) if self._padded else self._in_turn(window)
+        for job in {id(job): job for job, _ in batch}.values():
+            taken = {index for owner, index in batch if owner is job}
+            job.waiting = [index for index in job.waiting if index not in taken]
+            if not job.waiting:
+                self._jobs.remove(job)
+        return batch
+
+    def _in_turn(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
+        costs = accumulate(job.costs[index] for job, index in window)
+        fitting = sum(1 for cost in costs if cost <= self.max_cost)
+        return window[: max(1, min(fitting, self._max_items))]
+
+    def _alike(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
         by_cost = sorted(window, key=lambda place: place[0].costs[place[1]])
         costs = [job.costs[index] for job, index in by_cost]
 
@@ -123,13 +157,7 @@ class JobQueue(Generic[Item, Result]):
             elif not (below or above):
                 break
             low, high = (low - 1, high) if below else (low, high + 1)
-        batch = by_cost[low:high]
-        for job in {id(job): job for job, _ in batch}.values():
-            taken = {index for owner, index in batch if owner is job}
-            job.waiting = [index for index in job.waiting if index not in taken]
-            if not job.waiting:
-                self._jobs.remove(job)
-        return batch
+        return by_cost[low:high]
 
     def _in_order(self) -> list[Job[Item, Result]]:
         urgent = None if self._last_jumped else self._most_urgent()

@@ -158,8 +158,9 @@ class RerankSettings(_Section):
     """Tokens of one pair, cut as CrossEncoder does: the document first; a query only beyond half of it."""
     batch_pairs: Count = 64
     """Most pairs of one forward pass."""
-    batch_tokens: Count = 16_384
-    """Most tokens of one forward pass, padding included: what bounds memory and time."""
+    batch_tokens: Count | None = None
+    """Most tokens of one forward pass, padding included: what bounds memory and time. Unset: 16,384 on a GPU, 2,048 on
+    a CPU, which larger batches only keep queries waiting for."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 2.0
     """How long the first pair of a batch may wait for others while the device is idle."""
     top_n: Annotated[int, Field(ge=1, le=1_000)] = 3

@@ -170,7 +170,7 @@ def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:
         yield "rerank.remote_url is set without rerank.model: set the model's name as the endpoint knows it"
     if rerank.top_n > recall.top_k:
         yield f"rerank.top_n is {rerank.top_n}, more than recall.top_k ({recall.top_k}): only what is recalled is kept"
-    if rerank.batch_tokens < rerank.max_length:
+    if rerank.batch_tokens is not None and rerank.batch_tokens < rerank.max_length:
         yield (
             f"rerank.batch_tokens is {rerank.batch_tokens}, less than one pair of rerank.max_length "
             f"({rerank.max_length}): set at least that"

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from worker.errors import ExpiredError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
+from worker.microbatch_queue import Limits
 
 
 @dataclass
@@ -39,13 +40,13 @@ async def a_batcher(
     runner: Callable[[Sequence[int]], Sequence[int | Exception]], **changes: float
 ) -> AsyncIterator[tuple[MicroBatcher[int, int], list[BatchReport]]]:
     reports: list[BatchReport] = []
-    limits = {"max_items": 4, "max_cost": 1_000, "max_wait_s": 0.005, **changes}
+    limits = {"max_items": 4, "max_cost": 1_000, "max_wait_s": 0.005, "padded": True, **changes}
     batcher: MicroBatcher[int, int] = MicroBatcher(
         runner,
         name="test",
-        max_items=int(limits["max_items"]),
-        max_cost=int(limits["max_cost"]),
-        max_wait_s=limits["max_wait_s"],
+        limits=Limits(
+            int(limits["max_items"]), int(limits["max_cost"]), limits["max_wait_s"], padded=bool(limits["padded"])
+        ),
         cost=lambda item: item,
         on_batch=reports.append,
         out_of_memory=lambda error: isinstance(error, MemoryError),
@@ -254,6 +255,14 @@ async def test_the_first_in_line_goes_however_its_cost_compares() -> None:
     assert runner.batches[0] == [900]
 
 
+async def test_without_padding_a_batch_takes_items_in_turn_up_to_the_sum_of_their_costs() -> None:
+    runner = FakeRunner()
+    async with a_batcher(runner, max_cost=20, max_items=10, padded=False) as (batcher, reports):
+        await asyncio.gather(batcher.submit([9, 1, 8]), batcher.submit([2, 9]), batcher.submit([30]))
+    assert [list(batch) for batch in runner.batches] == [[2, 9, 9], [1, 8], [30]]
+    assert all(report.padded_cost == report.cost for report in reports)
+
+
 async def test_the_padded_cost_of_a_batch_stays_in_budget() -> None:
     async with a_batcher(FakeRunner(), max_cost=20, max_items=10) as (batcher, reports):
         await batcher.submit([10, 9, 9, 2, 2, 2, 2, 2])
@@ -377,11 +386,14 @@ async def test_closing_gives_up_on_a_runner_that_hangs() -> None:
     jobs=st.lists(st.lists(st.integers(1, 40), max_size=12), max_size=12),
     max_items=st.integers(1, 6),
     max_cost=st.integers(1, 120),
+    padded=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_job_ends_once_with_its_own_results(jobs: list[list[int]], max_items: int, max_cost: int) -> None:
+def test_every_job_ends_once_with_its_own_results(
+    jobs: list[list[int]], max_items: int, max_cost: int, padded: bool
+) -> None:
     async def scenario() -> None:
-        limits = {"max_items": max_items, "max_cost": max_cost, "max_wait_s": 0.0}
+        limits = {"max_items": max_items, "max_cost": max_cost, "max_wait_s": 0.0, "padded": padded}
         async with a_batcher(FakeRunner(), **limits) as (batcher, reports), asyncio.timeout(10):
             results = await asyncio.gather(*map(batcher.submit, jobs))
         assert results == [[2 * item for item in job] for job in jobs]
@@ -472,9 +484,7 @@ def test_every_job_ends_exactly_once_and_as_it_should(
         batcher: MicroBatcher[Item, Item] = MicroBatcher(
             play.run,
             name="test",
-            max_items=max_items,
-            max_cost=max_cost,
-            max_wait_s=0,
+            limits=Limits(max_items, max_cost, max_wait_s=0, padded=True),
             cost=lambda item: item.cost,
             on_batch=lambda _: None,
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.microbatch_queue import Job, JobQueue
+from worker.microbatch_queue import Job, JobQueue, Limits
 
 MAX_ITEMS = 8
 
@@ -17,7 +17,7 @@ MAX_ITEMS = 8
 class Line:
     """A queue, and how much has been served."""
 
-    queue: JobQueue[str, str] = field(default_factory=lambda: JobQueue(max_items=MAX_ITEMS, max_cost=1_000))
+    queue: JobQueue[str, str] = field(default_factory=lambda: JobQueue(Limits(MAX_ITEMS, 1_000, 0, padded=True)))
     served: int = 0
     left: dict[str, int] = field(default_factory=dict)
     done_at: dict[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from worker.deadline import on_loop_clock
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
+from worker.microbatch_queue import Limits
 from worker.recall.search import ChromaSearch
 from worker.settings import RecallSettings
 from worker.types import Candidate, Query
@@ -33,9 +34,7 @@ class BatchedRecall:
         self._batcher: MicroBatcher[Query, Sequence[Candidate]] = MicroBatcher(
             search.search,
             name="recall",
-            max_items=settings.max_batch,
-            max_cost=settings.max_batch,
-            max_wait_s=settings.max_wait_ms / 1000,
+            limits=Limits(settings.max_batch, settings.max_batch, settings.max_wait_ms / 1000),
             cost=lambda _: 1,
             on_batch=self._batch_ended,
         )

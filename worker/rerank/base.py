@@ -20,8 +20,23 @@ class EncodedPair:
         return len(self.input_ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What batches suit a scorer."""
+
+    padded: bool
+    """Whether each pair costs as many tokens as the longest of its batch."""
+    tokens: int
+    """The budget it does well with where none is set; more only makes queries wait."""
+
+
 class Scorer(Protocol):
     """A cross-encoder on one device. Not thread-safe: tokenise on one thread, score on one thread."""
+
+    @property
+    def batches(self) -> Batches:
+        """What batches suit it."""
+        ...
 
     @property
     def model_name(self) -> str:
@@ -46,6 +61,8 @@ class Scorer(Protocol):
 
 class Backend(Protocol):
     """Runs a cross-encoder's forward pass: torch, ONNX Runtime or OpenVINO."""
+
+    batches: Batches
 
     def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Return one fp32 logit per pair, in order. Blocking, one thread; raises as ``Scorer.score``, NaN apart."""

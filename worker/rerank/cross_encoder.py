@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoTokenizer
 
 from worker.errors import FatalError
-from worker.rerank.base import Backend, EncodedPair
+from worker.rerank.base import Backend, Batches, EncodedPair
 from worker.rerank.order import finite
 from worker.rerank.pairs import PairTokenizer
 from worker.rerank.torch_backend import load_torch_backend
@@ -40,6 +40,11 @@ class CrossEncoderScorer:
     def model_name(self) -> str:
         """The name answers carry."""
         return self._model_name
+
+    @property
+    def batches(self) -> Batches:
+        """What batches suit the backend."""
+        return self._backend.batches
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         """Tokenise pairs; see ``Scorer``."""

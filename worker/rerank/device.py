@@ -7,9 +7,12 @@ import torch
 from joblib import cpu_count
 
 from worker.errors import FatalError
+from worker.rerank.base import Batches
 from worker.settings import RerankSettings
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"
+CPU_BATCH_TOKENS = 2_048
+GPU_BATCH_TOKENS = 16_384
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -57,6 +60,11 @@ def out_of_memory(error: Exception) -> bool:
         return True
     # torch has no class of its own for a processor's memory.
     return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
+
+
+def suited(device: torch.device, *, padded: bool) -> Batches:
+    """Return what batches suit a device: a GPU must be filled, a CPU is by twenty passages (`rerank-worker tune`)."""
+    return Batches(padded, CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS)
 
 
 @contextmanager

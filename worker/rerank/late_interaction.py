@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
 from worker.errors import FatalError
-from worker.rerank.base import EncodedPair
-from worker.rerank.device import inference, moved, prepare
+from worker.rerank.base import Batches, EncodedPair
+from worker.rerank.device import inference, moved, prepare, suited
 from worker.rerank.order import finite
 from worker.rerank.packed import PackedEncoder, can_pack
 from worker.rerank.pairs import PairTokenizer, mask, padded
@@ -49,6 +49,11 @@ class LateInteractionScorer:
     def model_name(self) -> str:
         """The name answers carry."""
         return self._model_name
+
+    @property
+    def batches(self) -> Batches:
+        """What batches suit it."""
+        return suited(self._device, padded=self._packed is None)
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         """Tokenise pairs; see ``Scorer``."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from worker.rerank.base import EncodedPair
-from worker.rerank.device import inference, moved
+from worker.rerank.device import inference, moved, suited
 from worker.rerank.packed import PackedEncoder
 
 CPU = torch.device("cpu")
@@ -18,6 +18,7 @@ class PackedBackend:
 
     def __init__(self, model: Any) -> None:
         """Take over a loaded ``...ForSequenceClassification`` with one output."""
+        self.batches = suited(CPU, padded=False)
         self._encoder = PackedEncoder(model.base_model)
         pooler = getattr(model.base_model, "pooler", None)
         head = model.classifier

@@ -8,6 +8,7 @@ from functools import partial
 from worker.deadline import on_loop_clock
 from worker.errors import ExpiredError, FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
+from worker.microbatch_queue import Limits
 from worker.one_thread import OneThread
 from worker.rerank.base import EncodedPair, Scorer
 from worker.rerank.device import out_of_memory
@@ -40,9 +41,12 @@ class MicroBatchedReranker:
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
             partial(score_once, scorer.score),
             name="rerank-score",
-            max_items=settings.batch_pairs,
-            max_cost=settings.batch_tokens,
-            max_wait_s=settings.max_wait_ms / 1000,
+            limits=Limits(
+                settings.batch_pairs,
+                settings.batch_tokens or max(scorer.batches.tokens, settings.max_length),
+                settings.max_wait_ms / 1000,
+                padded=scorer.batches.padded,
+            ),
             cost=lambda pair: pair.tokens,
             on_batch=on_batch,
             out_of_memory=out_of_memory,

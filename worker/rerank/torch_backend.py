@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from worker.rerank.base import Backend, EncodedPair
-from worker.rerank.device import inference, moved, prepare
+from worker.rerank.device import inference, moved, prepare, suited
 from worker.rerank.packed import can_pack
 from worker.rerank.packed_backend import PackedBackend
 from worker.rerank.pairs import mask, padded
@@ -30,6 +30,7 @@ class PaddedBackend:
     def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
         self._model = model
         self._device = device
+        self.batches = suited(device, padded=True)
         self._padding = int(model.config.pad_token_id or 0)
         self._takes_types = getattr(model.config, "type_vocab_size", 0) > 1
 

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event
+from typing import ClassVar
 
 import pytest
 import torch
 
 from worker.errors import ExpiredError, FatalError, TransientError
 from worker.microbatch import BatchReport
-from worker.rerank.base import EncodedPair
+from worker.rerank.base import Batches, EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 from worker.types import Candidate, Query
@@ -22,7 +23,8 @@ class FakeScorer:
     """A document's text is its score; one token per character."""
 
     model_name: str = "fake"
-    batches: list[int] = field(default_factory=list)
+    batches: ClassVar = Batches(padded=True, tokens=16_384)
+    sizes: list[int] = field(default_factory=list)
     error: Exception | None = None
     poison: float | None = None
     fits: int | None = None
@@ -42,7 +44,7 @@ class FakeScorer:
         return [EncodedPair([float(text)] * len(text), [0] * len(text)) for text in documents]  # type: ignore[list-item]  # the score rides along
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        self.batches.append(len(pairs))
+        self.sizes.append(len(pairs))
         self._maybe_stuck("score")
         if self.error:
             raise self.error
@@ -116,8 +118,8 @@ async def test_pairs_of_concurrent_queries_share_batches() -> None:
     async with a_reranker(scorer, batch_pairs=64, max_wait_ms=50) as (reranker, reports):
         each = [candidates(*(str(3 * number + rank) for rank in range(3))) for number in range(8)]
         await asyncio.gather(*(reranker.rerank(QUERY, mine) for mine in each))
-    assert sum(scorer.batches) == 24
-    assert len(scorer.batches) < 8
+    assert sum(scorer.sizes) == 24
+    assert len(scorer.sizes) < 8
     assert sum(report.items for report in reports) == 24
 
 
@@ -125,7 +127,7 @@ async def test_a_text_recalled_twice_is_scored_once() -> None:
     scorer = FakeScorer()
     async with a_reranker(scorer) as (reranker, reports):
         ranking = await reranker.rerank(QUERY, candidates("1", "2", "1", "2", "1"))
-    assert scorer.batches == [2]
+    assert scorer.sizes == [2]
     assert [context.logit for context in ranking] == [2.0, 2.0, 1.0, 1.0, 1.0]
     assert [report.items for report in reports] == [5]
 
@@ -135,7 +137,7 @@ async def test_a_question_asked_twice_at_once_is_scored_once() -> None:
     async with a_reranker(scorer, max_wait_ms=50) as (reranker, _):
         asked = [reranker.rerank(QUERY, candidates("1", "3", "2")) for _ in range(2)]
         first, second = await asyncio.gather(*asked)
-    assert scorer.batches == [3]
+    assert scorer.sizes == [3]
     assert first == second
 
 
@@ -161,9 +163,9 @@ async def test_a_batch_too_large_for_the_memory_is_scored_in_parts() -> None:
     async with a_reranker(scorer) as (reranker, _):
         ranking = await reranker.rerank(QUERY, candidates("1", "5", "3", "4", "2"))
         assert [context.rerank_score for context in ranking] == [5.0, 4.0, 3.0, 2.0, 1.0]
-        assert scorer.batches[0] == 5
+        assert scorer.sizes[0] == 5
         await reranker.rerank(QUERY, candidates("1", "5", "3", "4", "2"))
-    assert scorer.batches[-3:] == [2, 2, 1]
+    assert scorer.sizes[-3:] == [2, 2, 1]
 
 
 async def test_a_pair_too_large_for_the_memory_by_itself_is_transient() -> None:
@@ -182,7 +184,7 @@ async def test_a_query_whose_deadline_passes_is_not_waited_for_nor_scored(stuck:
             await reranker.rerank(replace(QUERY, deadline_s=NOW_S + 0.05), candidates("7", "8"))
         scorer.release.set()
         assert len(await running) == 1
-    assert sum(scorer.batches) == 1
+    assert sum(scorer.sizes) == 1
 
 
 async def test_a_query_without_candidates_has_an_empty_ranking() -> None:
