@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from worker.circuit import Circuit
 from worker.endpoint import Endpoint, failure
 from worker.errors import FatalError, RefusedError, TransientError
-from worker.rerank.order import ranked
+from worker.rerank.order import Judgement, ranked
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
 
@@ -74,8 +74,9 @@ class RemoteReranker:
         except ExceptionGroup as failed:
             # One part that fails ends the others; why it did is what counts.
             raise failed.exceptions[0] from None
-        scores = [score for part in asked for score in part.result()]
-        return ranked(candidates, scores, prior_weight=self._settings.prior_weight or 0.0)
+        # What the endpoint read of a document that is too long for it, it does not say.
+        judgements = [Judgement(score) for part in asked for score in part.result()]
+        return ranked(candidates, judgements, prior_weight=self._settings.prior_weight or 0.0)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -13,6 +13,7 @@ from worker.rerank.base import EncodedPair, Scorer
 from worker.rerank.device import out_of_memory
 from worker.rerank.once import score_once
 from worker.rerank.order import ranked
+from worker.rerank.windows import judge_documents
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
 
@@ -34,6 +35,7 @@ class MicroBatchedReranker:
         self._scorer = scorer
         self._unix_time_s = unix_time_s
         self._prior_weight = prior_weight
+        self._mean = settings.long_documents == "mean"
         # A tokenizer must not be used by two threads at once ("Already borrowed", huggingface/transformers#47085),
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = OneThread("rerank-tokenize")
@@ -65,7 +67,7 @@ class MicroBatchedReranker:
             raise FatalError(f"the rerank stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
-        return ranked(candidates, logits, prior_weight=self._prior_weight)
+        return ranked(candidates, judge_documents(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
 
     async def _encoded(self, query: str, texts: Sequence[str], deadline_s: float | None) -> list[EncodedPair]:
         try:

@@ -41,6 +41,7 @@ async def rerank(endpoint: FakeEndpoint, candidates: list[Candidate] = CANDIDATE
 async def test_candidates_come_back_by_their_scores(endpoint: FakeEndpoint) -> None:
     endpoint.reply(200, ranking(0.1, 0.9, 0.5))
     contexts = await rerank(endpoint, remote_api_key="secret")
+    assert {(c.windows, c.truncated) for c in contexts} == {(None, None)}, "the endpoint does not say"
     assert [(c.candidate.document_id, c.rerank_rank, c.rerank_score, c.logit) for c in contexts] == [
         ("d2", 1, 0.9, 0.9),
         ("d3", 2, 0.5, 0.5),
