@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from worker.deadline import on_loop_clock
-from worker.errors import ExpiredError, FatalError, TransientError, WorkerError
+from worker.deadline import expiring, on_loop_clock
+from worker.errors import FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.one_thread import OneThread
 from worker.rerank.base import EncodedPair, Scorer
@@ -58,7 +58,8 @@ class MicroBatchedReranker:
         texts = [candidate.text for candidate in candidates]
         deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         try:
-            pairs = await self._encoded(query.text, texts, deadline_s)
+            async with expiring(deadline_s, "rerank-tokenize"):
+                pairs = await self._tokenizing.run(partial(self._scorer.encode, query.text, texts))
             logits = await self._batcher.submit(pairs, deadline_s=deadline_s)
         except WorkerError:
             raise
@@ -68,15 +69,6 @@ class MicroBatchedReranker:
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
         return ranked(candidates, judge_documents(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
-
-    async def _encoded(self, query: str, texts: Sequence[str], deadline_s: float | None) -> list[EncodedPair]:
-        try:
-            async with asyncio.timeout_at(deadline_s) as waiting:
-                return await self._tokenizing.run(partial(self._scorer.encode, query, texts))
-        except TimeoutError as error:
-            if not waiting.expired():
-                raise
-            raise ExpiredError("the deadline passed before the candidates were tokenised") from error
 
     async def close(self) -> None:
         """Fail what waits and join both threads, in bounded time."""
