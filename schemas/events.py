@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 MAX_TEXT_CHARS = 8_192
 MAX_ID_CHARS = 128
@@ -90,6 +90,10 @@ class CandidateInfo(_Event):
     """What the order rests on: `rerank_logit + prior_weight * cosine similarity`; null if reranking failed."""
     rerank_logit: float | None = None
     """The cross-encoder's raw output; null if reranking failed."""
+    rerank_windows: Annotated[int, Field(ge=1)] | None = None
+    """How many windows of the text the score comes from; null if reranking failed or the reranker does not say."""
+    truncated: bool | None = None
+    """True: the text is longer than what the reranker read of it; null if that is not known."""
 
 
 class ContextInfo(CandidateInfo):

@@ -87,6 +87,8 @@ def _described(context: Context) -> dict[str, object]:
         "rerank_rank": context.rerank_rank,
         "rerank_score": context.rerank_score,
         "rerank_logit": context.logit,
+        "rerank_windows": context.windows,
+        "truncated": context.truncated,
     }
 
 

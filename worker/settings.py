@@ -156,6 +156,14 @@ class RerankSettings(_Section):
     """torch's threads on CPU; 0 is as many as this process may use."""
     max_length: Annotated[int, Field(ge=16)] = 512
     """Tokens of one pair, cut as CrossEncoder does: the document first; a query only beyond half of it."""
+    long_documents: Literal["truncate", "max", "mean"] = "truncate"
+    """A document that does not fit beside the query: cut, or read window by window, each overlapping the one before by
+    an eighth; its score is the best of them or their mean. Each window is a pair more to score."""
+    max_windows: Count = 8
+    """Most windows of one document; what lies behind them is not read, and its answer event says so."""
+    token_cache_documents: Annotated[int, Field(ge=0)] = 10_000
+    """Documents whose tokens are kept for the next query that finds them, the last used ones; 4 bytes a token, as many
+    as a window has. 0: none."""
     batch_pairs: Count = 64
     """Most pairs of one forward pass."""
     batch_tokens: Count | None = None

@@ -63,6 +63,7 @@ def check_settings(settings: Settings) -> None:
         *_kafka_bounds(settings.kafka, settings.recall),
         *_recall(settings.recall),
         *_rerank(settings.rerank, settings.recall),
+        *_rerank_sizes(settings.rerank),
         *_answer(settings.answer),
     ]
     if problems:
@@ -170,10 +171,27 @@ def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:
         yield "rerank.remote_url is set without rerank.model: set the model's name as the endpoint knows it"
     if rerank.top_n > recall.top_k:
         yield f"rerank.top_n is {rerank.top_n}, more than recall.top_k ({recall.top_k}): only what is recalled is kept"
-    if rerank.batch_tokens is not None and rerank.batch_tokens < rerank.max_length:
+
+
+def _rerank_sizes(rerank: RerankSettings) -> Iterator[str]:
+    tokens = rerank.batch_tokens
+    if tokens is not None and tokens < rerank.max_length:
         yield (
-            f"rerank.batch_tokens is {rerank.batch_tokens}, less than one pair of rerank.max_length "
-            f"({rerank.max_length}): set at least that"
+            f"rerank.batch_tokens is {tokens}, less than one pair of rerank.max_length ({rerank.max_length}): "
+            "set at least that"
+        )
+    if tokens is not None and tokens < rerank.batch_pairs:
+        yield (
+            f"rerank.batch_pairs is {rerank.batch_pairs}, more than rerank.batch_tokens ({tokens}) can hold even of "
+            "pairs of one token: set fewer pairs, or more tokens"
+        )
+    if rerank.long_documents == "truncate":
+        if "max_windows" in rerank.model_fields_set:
+            yield "rerank.max_windows would not be used with rerank.long_documents truncate: set max or mean"
+    elif rerank.remote_url is not None:
+        yield (
+            f"rerank.long_documents is {rerank.long_documents}, but the endpoint of rerank.remote_url reads documents "
+            "in its own way: leave it out"
         )
 
 

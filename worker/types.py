@@ -52,6 +52,10 @@ class Context:
     """``logit + prior_weight * similarity``; None when the reranker failed and recall order was kept."""
     logit: float | None
     """The cross-encoder's raw fp32 output; None as above."""
+    windows: int | None = None
+    """How many windows of the document the score comes from; None as above, or when the reranker does not say."""
+    truncated: bool | None = None
+    """Words of the document were not read; None as above."""
 
 
 @dataclass(frozen=True, slots=True)

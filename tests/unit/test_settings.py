@@ -186,6 +186,13 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"rerank": {"remote_url": "api.cohere.com", "model": "m"}}, "rerank.remote_url", "https://"),
         ({"rerank": {"remote_url": "https://api.cohere.com/v2/rerank"}}, "rerank.model", "as the endpoint knows it"),
         ({"rerank": {"batch_tokens": 100}}, "rerank.batch_tokens", "(512)"),
+        ({"rerank": {"batch_tokens": 600, "batch_pairs": 601}}, "rerank.batch_pairs", "(600)"),
+        ({"rerank": {"max_windows": 4}}, "rerank.max_windows", "set max or mean"),
+        (
+            {"rerank": {"remote_url": "https://api.cohere.com/v2/rerank", "model": "m", "long_documents": "max"}},
+            "rerank.long_documents",
+            "leave it out",
+        ),
     ],
 )
 def test_an_impossible_combination_is_refused_with_what_to_do(

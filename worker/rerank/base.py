@@ -9,10 +9,14 @@ from worker.types import Candidate, Context, Query
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """One (query, document) pair, tokenised: what a scorer is given."""
+    """A query and a document, or one window of it, tokenised: what a scorer is given."""
 
     input_ids: Sequence[int]
     token_type_ids: Sequence[int]
+    document: int = 0
+    """Which of the documents that were encoded together, from 0."""
+    truncated: bool | None = None
+    """Words of the document are in none of its pairs; None if that is not known."""
 
     @property
     def tokens(self) -> int:
@@ -47,6 +51,8 @@ class Scorer(Protocol):
         """Tokenise pairs, cut to the model's window as ``CrossEncoder`` cuts them. Blocking, CPU only.
 
         A document never costs a query its words unless the query takes more than half the window; then both keep half.
+        With ``rerank.long_documents`` other than `truncate`, one that is too long becomes several pairs, one after the
+        other.
         """
         ...
 

@@ -33,7 +33,7 @@ class CrossEncoderScorer:
                 f"the cross-encoder {model_name!r} can't be loaded from {folder}: {error}; see `rerank-worker models`"
             ) from error
         positions = int(getattr(config, "max_position_embeddings", settings.max_length))
-        self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions))
+        self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
         self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
 
     @property

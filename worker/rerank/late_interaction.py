@@ -41,7 +41,8 @@ class LateInteractionScorer:
             raise FatalError(f"the embedding model {model_name!r} can't be loaded from {folder}: {error}") from error
         self._model = model.to(self._device).eval()
         self._packed = PackedEncoder(self._model) if settings.packed and can_pack(model.config, self._device) else None
-        self._pairs = PairTokenizer(tokenizer, min(settings.max_length, int(model.config.max_position_embeddings)))
+        positions = int(model.config.max_position_embeddings)
+        self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
         self._padding = int(tokenizer.pad_token_id or 0)
         self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
 

@@ -2,20 +2,36 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from worker.errors import TransientError
 from worker.types import Candidate, Context
 
 
-def ranked(candidates: Sequence[Candidate], logits: Sequence[float], *, prior_weight: float) -> Sequence[Context]:
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A document's score, and what of it was read; None where that is not known."""
+
+    logit: float
+    windows: int | None = None
+    truncated: bool | None = None
+
+
+def ranked(
+    candidates: Sequence[Candidate], judgements: Sequence[Judgement], *, prior_weight: float
+) -> Sequence[Context]:
     """Return the candidates by ``logit + prior_weight * similarity``, best first, ties in recall order."""
     scores = [
         # A collection whose space hides the cosine has no prior to give; all its candidates lack it alike.
-        logit + prior_weight * (candidate.similarity or 0.0)
-        for candidate, logit in zip(candidates, logits, strict=True)
+        judgement.logit + prior_weight * (candidate.similarity or 0.0)
+        for candidate, judgement in zip(candidates, judgements, strict=True)
     ]
-    best_first = sorted(zip(candidates, logits, scores, strict=True), key=lambda each: (-each[2], each[0].recall_rank))
-    return [Context(candidate, rank, score, logit) for rank, (candidate, logit, score) in enumerate(best_first, 1)]
+    judged = zip(candidates, judgements, scores, strict=True)
+    best_first = sorted(judged, key=lambda each: (-each[2], each[0].recall_rank))
+    return [
+        Context(candidate, rank, score, judgement.logit, judgement.windows, judgement.truncated)
+        for rank, (candidate, judgement, score) in enumerate(best_first, 1)
+    ]
 
 
 def finite(scores: Sequence[float], model_name: str) -> list[float]:

@@ -2,16 +2,18 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import httpx
 from aiolimiter import AsyncLimiter
 from pydantic import BaseModel, ValidationError
 
 from worker.circuit import Circuit
+from worker.deadline import expiring, on_loop_clock
 from worker.endpoint import Endpoint, failure
 from worker.errors import FatalError, RefusedError, TransientError
-from worker.rerank.order import ranked
+from worker.rerank.order import Judgement, ranked
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
 
@@ -35,8 +37,9 @@ class RemoteReranker:
     The protocol has one query per request: what crosses queries is the number of requests under way, not a batch.
     """
 
-    def __init__(self, settings: RerankSettings, url: str) -> None:
+    def __init__(self, settings: RerankSettings, url: str, *, unix_time_s: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self._unix_time_s = unix_time_s
         self._url = url
         key = settings.remote_api_key
         self._client = httpx.AsyncClient(
@@ -64,18 +67,23 @@ class RemoteReranker:
             raise FatalError(str(error)) from error
 
     async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
-        """Have the candidates scored and order them; see ``Reranker`` and ``Endpoint.call``."""
+        """Have the candidates scored and order them; see ``Reranker`` and ``Endpoint.call``.
+
+        ExpiredError at the query's deadline: requests that wait are not made, those under way not waited for.
+        """
+        deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         texts = [candidate.text for candidate in candidates]
         size = self._settings.remote_documents
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
         try:
-            async with asyncio.TaskGroup() as asking:
+            async with expiring(deadline_s, "rerank"), asyncio.TaskGroup() as asking:
                 asked = [asking.create_task(self._score(query.text, part)) for part in parts]
         except ExceptionGroup as failed:
             # One part that fails ends the others; why it did is what counts.
             raise failed.exceptions[0] from None
-        scores = [score for part in asked for score in part.result()]
-        return ranked(candidates, scores, prior_weight=self._settings.prior_weight or 0.0)
+        # What the endpoint read of a document that is too long for it, it does not say.
+        judgements = [Judgement(score) for part in asked for score in part.result()]
+        return ranked(candidates, judgements, prior_weight=self._settings.prior_weight or 0.0)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from worker.deadline import on_loop_clock
-from worker.errors import ExpiredError, FatalError, TransientError, WorkerError
+from worker.deadline import expiring, on_loop_clock
+from worker.errors import FatalError, TransientError, WorkerError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.microbatch_queue import Limits
 from worker.one_thread import OneThread
@@ -14,6 +14,7 @@ from worker.rerank.base import EncodedPair, Scorer
 from worker.rerank.device import out_of_memory
 from worker.rerank.once import score_once
 from worker.rerank.order import ranked
+from worker.rerank.windows import judge_documents
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
 
@@ -35,6 +36,7 @@ class MicroBatchedReranker:
         self._scorer = scorer
         self._unix_time_s = unix_time_s
         self._prior_weight = prior_weight
+        self._mean = settings.long_documents == "mean"
         # A tokenizer must not be used by two threads at once ("Already borrowed", huggingface/transformers#47085),
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = OneThread("rerank-tokenize")
@@ -60,7 +62,8 @@ class MicroBatchedReranker:
         texts = [candidate.text for candidate in candidates]
         deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         try:
-            pairs = await self._encoded(query.text, texts, deadline_s)
+            async with expiring(deadline_s, "rerank-tokenize"):
+                pairs = await self._tokenizing.run(partial(self._scorer.encode, query.text, texts))
             logits = await self._batcher.submit(pairs, deadline_s=deadline_s)
         except WorkerError:
             raise
@@ -69,16 +72,7 @@ class MicroBatchedReranker:
             raise FatalError(f"the rerank stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
-        return ranked(candidates, logits, prior_weight=self._prior_weight)
-
-    async def _encoded(self, query: str, texts: Sequence[str], deadline_s: float | None) -> list[EncodedPair]:
-        try:
-            async with asyncio.timeout_at(deadline_s) as waiting:
-                return await self._tokenizing.run(partial(self._scorer.encode, query, texts))
-        except TimeoutError as error:
-            if not waiting.expired():
-                raise
-            raise ExpiredError("the deadline passed before the candidates were tokenised") from error
+        return ranked(candidates, judge_documents(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
 
     async def close(self) -> None:
         """Fail what waits and join both threads, in bounded time."""

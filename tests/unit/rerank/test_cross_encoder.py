@@ -74,6 +74,18 @@ def test_a_query_beyond_the_window_leaves_half_of_it_to_the_document(scorer: Cro
     assert 28 <= sum(pair.token_type_ids) - 1 <= 32
 
 
+def test_windows_of_a_long_document_score_as_the_texts_they_are(model_folder: Path, reference: CrossEncoder) -> None:
+    scorer = CrossEncoderScorer(model_folder, "random", SETTINGS.model_copy(update={"long_documents": "max"}))
+    words = ("kafka consumer groups debezium mysql " * 24).split()
+    pairs = scorer.encode(QUERY, ["paris", " ".join(words)])
+    room = 64 - 3 - 2
+    read = [range(59), range(52, 111), range(104, 120)]
+    assert [(pair.document, pair.truncated) for pair in pairs] == [(0, False), *[(1, False)] * 3]
+    assert [pair.tokens for pair in pairs[1:]] == [len(window) + 64 - room for window in read]
+    texts = ["paris", *(" ".join(words[window.start : window.stop]) for window in read)]
+    assert scorer.score(pairs) == pytest.approx(predicted(reference, [(QUERY, text) for text in texts]), abs=1e-4)
+
+
 def test_nothing_is_encoded_for_a_query_without_documents(scorer: CrossEncoderScorer) -> None:
     assert scorer.encode(QUERY, []) == []
 

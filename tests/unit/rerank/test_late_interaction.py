@@ -78,6 +78,15 @@ def test_a_long_document_is_cut_and_the_query_is_not(scorer: LateInteractionScor
     assert score == scorer.score(scorer.encode("capital france", ["kafka " * 5_000]))[0]
 
 
+def test_a_long_document_can_be_read_window_by_window(embedding_model_folder: Path) -> None:
+    settings = SETTINGS.model_copy(update={"long_documents": "max", "max_windows": 3})
+    scorer = LateInteractionScorer(embedding_model_folder, "random", settings)
+    pairs = scorer.encode("capital france", ["kafka " * 100 + "capital france", "capital " * 500])
+    assert [(pair.document, pair.truncated) for pair in pairs] == [(0, False)] * 2 + [(1, True)] * 3
+    texts = ["kafka " * 59, "kafka " * 48 + "capital france"]
+    assert scorer.score(pairs[:2]) == pytest.approx(scorer.score(scorer.encode("capital france", texts)), abs=1e-5)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="can't be loaded"):
         LateInteractionScorer(tmp_path, "nothing", SETTINGS)

@@ -32,7 +32,7 @@ SIZES = {
     "intermediate_size": 96,
     "max_position_embeddings": 80,
     "num_labels": 1,
-    "initializer_range": 0.5,
+    "initializer_range": 0.2,
 }
 MODELS: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
     "bert": (BertForSequenceClassification, BertConfig(**SIZES)),

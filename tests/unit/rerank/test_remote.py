@@ -4,13 +4,14 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.fake_endpoint import FakeEndpoint
 from worker.circuit import CircuitOpenError
-from worker.errors import FatalError, RefusedError, TransientError
+from worker.errors import ExpiredError, FatalError, RefusedError, TransientError
 from worker.rerank.remote import RemoteReranker
 from worker.settings import RerankSettings
 from worker.types import Candidate, Context, Query
@@ -41,6 +42,7 @@ async def rerank(endpoint: FakeEndpoint, candidates: list[Candidate] = CANDIDATE
 async def test_candidates_come_back_by_their_scores(endpoint: FakeEndpoint) -> None:
     endpoint.reply(200, ranking(0.1, 0.9, 0.5))
     contexts = await rerank(endpoint, remote_api_key="secret")
+    assert {(c.windows, c.truncated) for c in contexts} == {(None, None)}, "the endpoint does not say"
     assert [(c.candidate.document_id, c.rerank_rank, c.rerank_score, c.logit) for c in contexts] == [
         ("d2", 1, 0.9, 0.9),
         ("d3", 2, 0.5, 0.5),
@@ -129,6 +131,19 @@ async def test_a_hanging_endpoint_ends_at_the_deadline_and_is_left_alone(endpoin
     with pytest.raises(CircuitOpenError):
         await remote.rerank(QUERY, CANDIDATES)
     endpoint.hold.set()
+    await remote.close()
+
+
+async def test_a_query_whose_deadline_passes_is_waited_for_no_longer(endpoint: FakeEndpoint) -> None:
+    endpoint.hold = threading.Event()
+    endpoint.reply(200, ranking(0.1, 0.2, 0.3))
+    remote = reranker(endpoint, remote_concurrency=1)
+    late = replace(QUERY, deadline_s=time.time() + 0.2)
+    outcomes = await asyncio.gather(*[remote.rerank(late, CANDIDATES) for _ in range(7)], return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ExpiredError] * 7
+    endpoint.hold.set()
+    assert len(await remote.rerank(QUERY, CANDIDATES)) == 3, "late queries tell nothing of the endpoint"
+    assert len(endpoint.requests) == 2, "those behind the first were not asked"
     await remote.close()
 
 

@@ -20,7 +20,7 @@ from worker.types import Candidate, Query
 
 @dataclass
 class FakeScorer:
-    """A document's text is its score; one token per character."""
+    """A document's text is its score, several scores are its windows; one token per character."""
 
     model_name: str = "fake"
     batches: ClassVar = Batches(padded=True, tokens=16_384)
@@ -41,7 +41,11 @@ class FakeScorer:
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         self._maybe_stuck("encode")
-        return [EncodedPair([float(text)] * len(text), [0] * len(text)) for text in documents]  # type: ignore[list-item]  # the score rides along
+        return [
+            EncodedPair([float(score)] * len(score), [0] * len(score), number, truncated="…" in text)  # type: ignore[list-item]  # the score rides along
+            for number, text in enumerate(documents)
+            for score in text.strip("…").split()
+        ]
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         self.sizes.append(len(pairs))
@@ -139,6 +143,20 @@ async def test_a_question_asked_twice_at_once_is_scored_once() -> None:
         first, second = await asyncio.gather(*asked)
     assert scorer.sizes == [3]
     assert first == second
+
+
+@pytest.mark.parametrize(("long_documents", "scores"), [("max", [5.0, 4.0, 3.0]), ("mean", [4.0, 3.0, 2.5])])
+async def test_a_document_of_several_windows_is_judged_as_a_whole(long_documents: str, scores: list[float]) -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer, long_documents=long_documents) as (reranker, reports):
+        ranking = await reranker.rerank(QUERY, candidates("4", "1 5 3 3…", "2 3"))
+    assert [context.logit for context in ranking] == scores
+    assert {(c.candidate.document_id, c.windows, c.truncated) for c in ranking} == {
+        ("d1", 1, False),
+        ("d2", 4, True),
+        ("d3", 2, False),
+    }
+    assert sum(report.items for report in reports) == 7
 
 
 async def test_a_scorer_that_breaks_is_a_transient_error_that_names_the_model() -> None:

@@ -64,6 +64,8 @@ judged = {
     "rerank_rank": ranks,
     "rerank_score": st.none() | numbers,
     "rerank_logit": st.none() | numbers,
+    "rerank_windows": st.none() | ranks,
+    "truncated": st.none() | st.booleans(),
 }
 answers = st.builds(
     AnswerEvent,
