@@ -120,7 +120,7 @@ async def _new_reranking(settings: Settings, metrics: Metrics, parts: AsyncExitS
         await remote.check()
         return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
-    scorer = await asyncio.to_thread(load_scorer, cross_encoder, rerank)
+    scorer = await asyncio.to_thread(load_scorer, cross_encoder, rerank, settings.cache_dir)
     prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
     local = MicroBatchedReranker(
         scorer,

@@ -31,9 +31,10 @@ def tune(
     settings = load_settings()
     model = models.resolve("cross-encoder", settings)
     out.print(f"measuring {model.name}, about {seconds:g} s a line", highlight=False)
+    tuner = Tuner(model, settings.rerank, _load(), cache_dir=settings.cache_dir, seconds=seconds)
     outcomes = []
     with err.status("") as status:
-        for outcome in Tuner(model, settings.rerank, _load(), seconds=seconds).outcomes():
+        for outcome in tuner.outcomes():
             outcomes.append(outcome)
             status.update(f"{len(outcomes)} done, the last: {_told(outcome)}")
     trials = [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]

@@ -20,6 +20,7 @@ from pydantic_settings import (
 ENV_PREFIX = "RERANK_WORKER_"
 ENV_FILE = ".env"
 CONFIG_FILE_VARIABLE = "RERANK_WORKER_CONFIG"
+DEFAULT_CACHE_DIR = Path("~/.cache/rerank-worker")
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -148,12 +149,12 @@ class RerankSettings(_Section):
     device: str = "auto"
     """`auto` (CUDA, else CPU) or a torch device such as `cuda:1`."""
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
-    """`auto`: float16 on CUDA, float32 on CPU. `int8` for `onnx` and `openvino`. `bfloat16` on a CPU that multiplies
-    it fast, and refused on others."""
+    """`auto`: float16 on CUDA, float32 on CPU. `int8` for `onnx` and `openvino`, which take that or `float32`.
+    `bfloat16` on a CPU that multiplies it fast, and refused on others."""
     packed: bool = True
     """No padding in a batch, where the backend can: torch on a CPU, for models of the BERT and RoBERTa families."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """torch's threads on CPU; 0 is as many as this process may use."""
+    """Threads that compute on the CPU; 0 is as many as this process may use."""
     max_length: Annotated[int, Field(ge=16)] = 512
     """Tokens of one pair, cut as CrossEncoder does: the document first; a query only beyond half of it."""
     long_documents: Literal["truncate", "max", "mean"] = "truncate"
@@ -267,8 +268,8 @@ class Settings(BaseSettings):
     """Where models come from: `hub` (or its cache), `offline` (installed packages), `auto`: hub if it answers soon."""
     hub_timeout_s: Seconds = 3.0
     """How long `auto` waits for the hub before it takes the offline models."""
-    cache_dir: Path = Path("~/.cache/rerank-worker")
-    """Built models, the local broker's jars and the local stack's state."""
+    cache_dir: Path = DEFAULT_CACHE_DIR
+    """Built and exported models, the local broker's jars and the local stack's state."""
     kafka: KafkaSettings = KafkaSettings()
     recall: RecallSettings = RecallSettings()
     rerank: RerankSettings = RerankSettings()

@@ -160,9 +160,8 @@ def _recall(recall: RecallSettings) -> Iterator[str]:
 
 
 def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:
-    if rerank.device == "cpu" and rerank.dtype == "float16":
-        yield "rerank.dtype is float16 on rerank.device cpu, several times slower: set auto or float32"
     if rerank.remote_url is None:
+        yield from _backend(rerank)
         if rerank.remote_api_key is not None:
             yield "rerank.remote_api_key is set without rerank.remote_url: set the endpoint, or leave both out"
     elif not rerank.remote_url.startswith(("http://", "https://")):
@@ -192,6 +191,25 @@ def _rerank_sizes(rerank: RerankSettings) -> Iterator[str]:
         yield (
             f"rerank.long_documents is {rerank.long_documents}, but the endpoint of rerank.remote_url reads documents "
             "in its own way: leave it out"
+        )
+
+
+def _backend(rerank: RerankSettings) -> Iterator[str]:
+    if rerank.backend == "torch":
+        if rerank.dtype == "int8":
+            yield "rerank.dtype is int8 with rerank.backend torch, which has none: set rerank.backend openvino or onnx"
+        if rerank.device == "cpu" and rerank.dtype == "float16":
+            yield "rerank.dtype is float16 on rerank.device cpu, several times slower: set auto or float32"
+        return
+    if rerank.device not in {"auto", "cpu"}:
+        yield (
+            f"rerank.device is {rerank.device} with rerank.backend {rerank.backend}, which runs on the CPU: "
+            "set auto or cpu, or rerank.backend torch"
+        )
+    if rerank.dtype in {"float16", "bfloat16"}:
+        yield (
+            f"rerank.dtype is {rerank.dtype} with rerank.backend {rerank.backend}: "
+            "set auto, float32 or int8, or rerank.backend torch"
         )
 
 

@@ -26,7 +26,8 @@ def best_scores(file: Path, model_name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the best rerank score of each question with its answers, and without them."""
     settings = Settings(models="offline", rerank=RerankSettings(model=model_name))
     model, embedding = resolve("cross-encoder", settings), resolve("embedding", settings)
-    scorer, embedder = load_scorer(model, settings.rerank), SentenceEmbedder(embedding.path, embedding.name)
+    scorer = load_scorer(model, settings.rerank, settings.cache_dir)
+    embedder = SentenceEmbedder(embedding.path, embedding.name)
     answerable, unanswerable = [], []
     for line in file.open(encoding="utf-8"):
         entry = json.loads(line)

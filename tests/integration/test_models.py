@@ -100,4 +100,4 @@ def test_the_bundled_cross_encoder_is_had_by_its_name(cache_dir: Path) -> None:
     settings = Settings(models="offline", cache_dir=cache_dir, rerank=RerankSettings(model=CROSS_ENCODER_NAME))
     model = resolve("cross-encoder", settings)
     assert (model.name, model.scoring) == (CROSS_ENCODER_NAME, "cross-encoder")
-    assert load_scorer(model, settings.rerank).model_name == CROSS_ENCODER_NAME
+    assert load_scorer(model, settings.rerank, cache_dir).model_name == CROSS_ENCODER_NAME

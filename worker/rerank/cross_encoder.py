@@ -7,25 +7,31 @@ from transformers import AutoConfig, AutoTokenizer
 
 from worker.errors import FatalError
 from worker.rerank.base import Backend, Batches, EncodedPair
+from worker.rerank.exporting import load_exporting
 from worker.rerank.order import finite
 from worker.rerank.pairs import PairTokenizer
 from worker.rerank.torch_backend import load_torch_backend
-from worker.settings import RerankSettings
+from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
 from worker.telemetry.logs import hide_loading_bars
 
 
 class CrossEncoderScorer:
     """Implements ``Scorer``. Loading blocks for seconds; warm at once, so that no query pays for the first pass."""
 
-    def __init__(self, folder: Path, model_name: str, settings: RerankSettings) -> None:
-        """Load the model. FatalError if it is no cross-encoder with one output, or the device can't do the dtype."""
+    def __init__(
+        self, folder: Path, model_name: str, settings: RerankSettings, cache_dir: Path = DEFAULT_CACHE_DIR
+    ) -> None:
+        """Load the model, with what a backend makes of it kept under ``cache_dir``.
+
+        FatalError if it is no cross-encoder with one output, the backend is not installed, or can't do the dtype.
+        """
         hide_loading_bars()
         self._model_name = model_name
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             _require_reranker(config, model_name)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._backend = _load_backend(folder, settings)
+            self._backend = _load_backend(folder, settings, cache_dir)
         except FatalError:
             raise
         except Exception as error:
@@ -55,7 +61,9 @@ class CrossEncoderScorer:
         return finite(self._backend.logits(pairs), self._model_name)
 
 
-def _load_backend(folder: Path, settings: RerankSettings) -> Backend:
+def _load_backend(folder: Path, settings: RerankSettings, cache_dir: Path) -> Backend:
+    if settings.backend != "torch":
+        return load_exporting(settings.backend, folder, settings, cache_dir)
     return load_torch_backend(folder, settings)
 
 

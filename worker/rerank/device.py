@@ -11,6 +11,7 @@ from worker.rerank.base import Batches
 from worker.settings import RerankSettings
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"
+CPU = torch.device("cpu")
 CPU_BATCH_TOKENS = 2_048
 GPU_BATCH_TOKENS = 16_384
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -20,9 +21,14 @@ def prepare(settings: RerankSettings) -> tuple[torch.device, torch.dtype]:
     """Return the device and the dtype of the settings, with torch's threads set. FatalError if they can't be had."""
     device = choose_device(settings.device)
     if device.type == "cpu":
-        # Counts what affinity and the container's CPU quota leave: more threads than that take turns and spin.
-        torch.set_num_threads(settings.threads or cpu_count())
+        torch.set_num_threads(cpu_threads(settings))
     return device, choose_dtype(settings.dtype, device)
+
+
+def cpu_threads(settings: RerankSettings) -> int:
+    """Return how many threads compute on the CPU."""
+    # Counts what affinity and the container's CPU quota leave: more threads than that take turns and spin.
+    return settings.threads or int(cpu_count())
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,5 +1,9 @@
 """Which scorer a resolved model gets."""
 
+from pathlib import Path
+
+from worker.errors import FatalError
+from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.models import ResolvedModel
 from worker.rerank.base import Scorer
 from worker.rerank.cross_encoder import CrossEncoderScorer
@@ -7,7 +11,13 @@ from worker.rerank.late_interaction import LateInteractionScorer
 from worker.settings import RerankSettings
 
 
-def load_scorer(model: ResolvedModel, settings: RerankSettings) -> Scorer:
+def load_scorer(model: ResolvedModel, settings: RerankSettings, cache_dir: Path) -> Scorer:
     """Load and warm the scorer of a model; blocks for seconds. FatalError as the scorers raise it."""
-    kind = LateInteractionScorer if model.scoring == "late-interaction" else CrossEncoderScorer
-    return kind(model.path, model.name, settings)
+    if model.scoring != "late-interaction":
+        return CrossEncoderScorer(model.path, model.name, settings, cache_dir)
+    if settings.backend != "torch":
+        raise FatalError(
+            f"RERANK_WORKER_RERANK__BACKEND={settings.backend} runs cross-encoders, and {model.name!r} is none: set "
+            f"`torch`, or RERANK_WORKER_RERANK__MODEL={CROSS_ENCODER_NAME}"
+        )
+    return LateInteractionScorer(model.path, model.name, settings)

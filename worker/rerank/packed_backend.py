@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 from worker.rerank.base import EncodedPair
-from worker.rerank.device import inference, moved, suited
+from worker.rerank.device import CPU, inference, moved, suited
 from worker.rerank.packed import PackedEncoder
-
-CPU = torch.device("cpu")
 
 
 class PackedBackend:

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from joblib import cpu_count
 
@@ -64,11 +65,14 @@ class Refusal:
 class Tuner:
     """Measures one model on one load. Its own event loop runs each trial: use it where none runs."""
 
-    def __init__(self, model: ResolvedModel, start: RerankSettings, load: Load, *, seconds: float) -> None:
+    def __init__(
+        self, model: ResolvedModel, start: RerankSettings, load: Load, *, cache_dir: Path, seconds: float
+    ) -> None:
         """Take about ``seconds`` a trial, loading apart. ``start``: what is not tried stays as it is there."""
         self._model = model
         self._start = start
         self._load = load
+        self._cache_dir = cache_dir
         self._seconds = seconds
         self._reference: Scores | None = None
 
@@ -96,7 +100,7 @@ class Tuner:
     def _try(self, changes: Changes) -> Trial | Refusal:
         settings = self._start.model_copy(update=changes)
         try:
-            scorer = load_scorer(self._model, settings)
+            scorer = load_scorer(self._model, settings, self._cache_dir)
         except FatalError as error:
             return Refusal(settings, str(error))
         return asyncio.run(self._measured(scorer, settings))

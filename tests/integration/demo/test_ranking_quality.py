@@ -47,7 +47,7 @@ def rankings() -> list[Ranking]:
     settings = Settings(models="offline")
     embedding, cross_encoder = resolve("embedding", settings), resolve("cross-encoder", settings)
     embedder = SentenceEmbedder(embedding.path, embedding.name)
-    scorer = load_scorer(cross_encoder, settings.rerank)
+    scorer = load_scorer(cross_encoder, settings.rerank, settings.cache_dir)
     corpus = documents()
     vectors = embedder.embed_documents([document.text for document in corpus])
 

@@ -31,7 +31,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     if hashlib.sha256(weights_file.read_bytes()).hexdigest() != expected:
         raise FatalError(f"{weights_file} is not the base this adapter was made for; install the pinned version")
     weights = _updated(load_file(weights_file), load_file(adapter))
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((base / "config.json").read_text())
     config.pop("_name_or_path", None)
