@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from schemas import wire
 from schemas.events import QueryEvent
@@ -94,6 +96,14 @@ def start_simulated_worker(kafka: KafkaSettings, log_path: Path, **options: obje
             stderr=subprocess.STDOUT,
         )
     return WorkerProcess(process, "", log_path)
+
+
+def labelled_metric(worker: WorkerProcess, name: str, **labels: str) -> float:
+    """Return the sum of the metric's samples that have these labels; 0 if there is none yet."""
+    page = httpx.get(f"{worker.telemetry}/metrics", timeout=30).text
+    families = text_string_to_metric_families(page)
+    samples = [sample for family in families for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 class Asker:
