@@ -29,8 +29,8 @@ SCORING = "rerank_worker_batch_duration_seconds_sum"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--round-s", type=float, default=15.0, help="about how long the bare scorer takes per round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--round-s", type=float, default=10.0, help="about how long the bare scorer takes per round")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--load-s", type=float, default=30.0, help="how long queries arrive at each load")
     parser.add_argument("--idle", type=int, default=30, help="queries asked one at a time")
     parser.add_argument("--threads", type=int, default=0, help="torch's, in the worker and bare; 0: all cores")
