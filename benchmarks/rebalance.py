@@ -55,6 +55,7 @@ def rebalance_seconds(stack: Servers, protocol: Protocol) -> dict[str, float]:
         moved = {answer.partition for answer in of_newcomer}
         since_join = [answer for answer in list(observer.answers) if answer.written_s > joined_s - 1]
         join_gap_s = _longest_gap(since_join, moved)
+        repeated = len(observer.answers) - len({answer.query_id for answer in list(observer.answers)})
 
         victim = workers[0]
         seen = len(observer.answers)
@@ -75,6 +76,7 @@ def rebalance_seconds(stack: Servers, protocol: Protocol) -> dict[str, float]:
         "join_longest_gap_s": significant(join_gap_s),
         "ordinary_longest_gap_s": significant(ordinary_s),
         "partitions_moved_by_join": len(moved),
+        "answers_repeated_by_join": repeated,
         "kill_to_first_answer_s": significant(min(firsts.values())),
         "kill_to_median_partition_s": significant(median(firsts.values())),
         "kill_to_last_partition_s": significant(max(firsts.values())),
