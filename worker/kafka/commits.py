@@ -36,6 +36,7 @@ class Committer:
         self._on_ended = on_ended
         self._on_fatal = on_fatal
         self._under_way: _Committable = []
+        self._parting: list[_Committable] = []
         self._finishing: threading.Thread | None = None
 
     def begin(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
@@ -49,17 +50,42 @@ class Committer:
         except KafkaException as error:
             self.on_commit(error.args[0], [])
 
-    def on_commit(self, error: KafkaError | None, _offsets: list[TopicPartition]) -> None:
+    def part(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Send the last commit of partitions that are revoked, from the rebalance callback, and return at once.
+
+        It need not be waited for: librdkafka sends it before it gives the partitions up, and the coordinator answers
+        the requests of a connection in turn, so their next owner begins where this ends. Nor could it be: the client
+        lets no other thread in while a poll is under way (confluent-kafka-python#2322), and on this one a coordinator
+        that is away is waited for a minute. ``on_commit`` is called by a later poll.
+        """
+        committable = _committable(prefixes)
+        if not committable:
+            return
+        self._parting.append(committable)
+        try:
+            consumer.commit(offsets=_offsets(committable), asynchronous=True)
+        except KafkaException as error:
+            self.on_commit(error.args[0], _offsets(committable))
+
+    def on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Take the broker's answer; never raises, since that would come out of poll() and again out of close()."""
-        answered, self._under_way = self._under_way, []
-        self._on_ended()
+        of_revoke = next((each for each in self._parting if _same(_offsets(each), offsets)), None)
+        if of_revoke is not None:
+            answered = of_revoke
+            self._parting.remove(of_revoke)
+        else:
+            answered, self._under_way = self._under_way, []
+            self._on_ended()
         try:
             self._settle(answered, error)
         except FatalError as fatal:
             self._on_fatal(fatal)
 
     def finish(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix], timeout_s: float) -> None:
-        """Commit and wait for the broker's answer, but no longer than this. FatalError if it refuses for good."""
+        """Commit and wait for the broker's answer, but no longer than this. FatalError if it refuses for good.
+
+        Not from a callback: see ``part``.
+        """
         committable = _committable(prefixes)
         if not committable:
             return
@@ -107,6 +133,12 @@ def _committable(prefixes: Mapping[Partition, CompletedPrefix]) -> _Committable:
         for prefix in prefixes.values()
         if not prefix.ended and (position := prefix.to_commit) is not None
     ]
+
+
+def _same(some: list[TopicPartition], others: list[TopicPartition]) -> bool:
+    # TopicPartition's own equality leaves the offset out.
+    one, other = ({(at.topic, at.partition, at.offset) for at in each} for each in (some, others))
+    return one == other
 
 
 def _offsets(committable: _Committable) -> list[TopicPartition]:

@@ -248,7 +248,7 @@ class Source:
         self._obey_hold(consumer)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Take everything that a revoke needs to one deadline, then let go.
+        """Give what is in flight its bounded time, commit, then let go.
 
         Meanwhile nothing is fetched of any partition, and no other commit is made; what is in flight of the others is
         worked on and published. Returning at once and unassigning later would not help: librdkafka allows it, but hands
@@ -258,12 +258,11 @@ class Source:
             return
         keys = _keys(partitions)
         self._left.update(keys)
-        deadline_s = time.monotonic() + self._kafka.revoke_timeout_s
-        self._last_poll_s = deadline_s
+        self._last_poll_s = time.monotonic() + self._kafka.revoke_timeout_s
         finished = asyncio.run_coroutine_threadsafe(self._listener.on_revoked(keys), self._loop)
         try:
             prefixes = finished.result(self._kafka.revoke_timeout_s)
-            self._committer.finish(consumer, prefixes, max(0.0, deadline_s - time.monotonic()))
+            self._committer.part(consumer, prefixes)
             for prefix in prefixes.values():
                 prefix.end()
         except TimeoutError:

@@ -1,5 +1,6 @@
 """Rebalances on real Kafka, with both group protocols: members come and go, one of them in the middle of its work."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,31 @@ async def test_members_that_come_and_go_in_order_lose_nothing_and_repeat_nothing
         await bench.until_committed(500, 500, 500, 500)
     # The last commit of a revoke has come in time: its new owner began where the former one had ended.
     assert sorted(map(int, await bench.read_all(bench.kafka.answer_topic))) == list(range(2_000))
+
+
+@both_protocols
+async def test_the_last_commit_of_a_revoke_holds_up_nobody_and_is_where_the_next_owner_begins(
+    new_bench: NewBench, protocol: str
+) -> None:
+    bench = new_bench(group_protocol=protocol)
+
+    async def until_answered(count: int) -> None:
+        while len(await bench.read_all(bench.kafka.answer_topic)) < count:
+            await asyncio.sleep(0.05)
+
+    # Only the revoke commits.
+    async with bench.running(worker_id="first", revoke_timeout_s=60, commit_interval_s=60):
+        bench.produce(b"0", partition=0)
+        bench.produce(b"1", partition=1)
+        await until_answered(2)
+        assert await bench.committed() == [0, 0]
+        # A revoke that waits for its commit takes all its time.
+        async with asyncio.timeout(30), bench.running(worker_id="second") as second:
+            await bench.until(lambda: second.delivery.assigned_partitions == 1)
+            bench.produce(b"more", partition=0)
+            bench.produce(b"more", partition=1)
+            await until_answered(4)
+    assert sorted(await bench.read_all(bench.kafka.answer_topic)) == [b"0", b"1", b"more", b"more"]
 
 
 @both_protocols

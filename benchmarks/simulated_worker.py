@@ -1,0 +1,101 @@
+"""SIMULATION: the real worker loop with recall and accelerator replaced, for benchmarks of all the rest.
+
+Recall returns fixed candidates; the scorer holds a simulated accelerator for a fixed time per batch (it sleeps, so
+the CPU is free). Kafka, delivery, pipeline, micro-batches, telemetry and logs are the worker's own.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from schemas.events import Models
+from worker.kafka.delivery import Delivery
+from worker.pipeline import Pipeline
+from worker.poison_guard import PoisonGuard
+from worker.rerank.base import EncodedPair
+from worker.rerank.stage import MicroBatchedReranker
+from worker.service import Service
+from worker.settings import Settings, TelemetrySettings
+from worker.telemetry import http, logs
+from worker.telemetry.health import Health
+from worker.telemetry.metrics import Metrics
+from worker.types import Candidate, Context, GeneratedAnswer, Query
+
+MODEL = "simulation"
+PASSAGE = "A passage of middling length, such as a vector store might return for a question. " * 5
+
+logger = structlog.get_logger()
+
+
+class FixedRecall:
+    """Implements ``Recall``: the same passages for every query."""
+
+    async def recall(self, query: Query) -> Sequence[Candidate]:
+        return [Candidate(f"d{rank}", PASSAGE, rank, 0.5, 0.5) for rank in range(1, query.top_k + 1)]
+
+
+class SimulatedAccelerator:
+    """Implements ``Scorer``: a batch takes ``hold_s``, however large it is."""
+
+    def __init__(self, hold_s: float) -> None:
+        self._hold_s = hold_s
+
+    @property
+    def model_name(self) -> str:
+        return MODEL
+
+    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:  # noqa: ARG002 - the protocol's
+        return [EncodedPair((1,) * 100, (0,) * 100) for _ in documents]
+
+    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        if self._hold_s > 0:
+            time.sleep(self._hold_s)
+        return [float(number) for number, _ in enumerate(pairs)]
+
+
+class NoAnswerer:
+    """Implements ``Answerer``; the benchmarks' events want no answer."""
+
+    model_name = MODEL
+
+    async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
+        raise NotImplementedError
+
+
+async def run(settings: Settings, hold_s: float) -> None:
+    logs.configure(settings.telemetry)
+    metrics = Metrics(CollectorRegistry())
+    health = Health()
+    reranker = MicroBatchedReranker(
+        SimulatedAccelerator(hold_s),
+        settings.rerank,
+        prior_weight=0,
+        on_batch=lambda report: metrics.observe_batch("rerank", report),
+    )
+    pipeline = Pipeline(FixedRecall(), reranker, NoAnswerer(), settings)
+    models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
+    service = Service(settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200))
+    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
+    with http.serve(settings.telemetry, metrics.registry, health):
+        logger.info("joining", unix_s=time.time())
+        await delivery.run(asyncio.Event())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--worker-id", default="simulated")
+    parser.add_argument("--hold-s", type=float, default=0.0)
+    options = parser.parse_args()
+    settings = Settings(
+        worker_id=options.worker_id,
+        telemetry=TelemetrySettings(host="127.0.0.1", port=0),
+    )
+    asyncio.run(run(settings, options.hold_s))
+
+
+if __name__ == "__main__":
+    main()
