@@ -1,6 +1,6 @@
 """Who takes part: every way of running the model that this machine has, and why the others are missing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,17 +44,18 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class InfinityChoice:
-    """Where infinity comes from: a python that has it, an environment made for it, or nowhere."""
+    """Where infinity comes from: by engine a python that has it, else an environment made for it, or nowhere."""
 
-    python: Path | None
+    pythons: Mapping[str, Path | None]
     make: bool
 
-    def find(self, cache: Path) -> Path:
-        if self.python is not None:
-            return self.python
+    def find(self, cache: Path, engine: str) -> Path:
+        python = self.pythons[engine]
+        if python is not None:
+            return python
         if not self.make:
             raise UnavailableError("not asked for: --with-infinity makes its environment")
-        return environment(cache)
+        return environment(cache, engine)
 
 
 def gather(setting: Setting, without: Sequence[str], infinity: InfinityChoice) -> Field:
@@ -94,4 +95,4 @@ def _makers(setting: Setting, infinity: InfinityChoice) -> Iterator[tuple[str, M
 
 
 def _infinity(setting: Setting, choice: InfinityChoice, engine: str) -> Infinity:
-    return Infinity(setting, choice.find(setting.cache), engine)
+    return Infinity(setting, choice.find(setting.cache, engine), engine)

@@ -43,7 +43,9 @@ def main() -> None:
     found_articles, corpus = articles()
     workload = Workload(found_articles, tokenizer, setting.max_length, asked.scale or SCALE[kind])
     rounds = [workload.round(number, asked.mixes or MIXES[kind]) for number in range(asked.rounds)]
-    found = gather(setting, asked.without, InfinityChoice(asked.infinity_python, asked.with_infinity))
+    pythons = {"torch": asked.infinity_python, "optimum": asked.infinity_optimum_python}
+    infinity = InfinityChoice(pythons, make=asked.with_infinity)
+    found = gather(setting, asked.without, infinity)
     try:
         measured = measure(found.contenders, rounds, config, asked.device)
     finally:
@@ -76,8 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, help="default: the cores of this process")
     parser.add_argument("--model", default=CROSS_ENCODER_NAME, help="a cross-encoder's folder, or the bundled one")
-    parser.add_argument("--with-infinity", action="store_true", help="make an environment for it in the cache folder")
+    parser.add_argument("--with-infinity", action="store_true", help="make environments for it in the cache folder")
     parser.add_argument("--infinity-python", type=Path, metavar="PATH", help="of an environment that has it")
+    parser.add_argument("--infinity-optimum-python", type=Path, metavar="PATH", help="of one with an older torch")
     parser.add_argument("--out", type=Path, help="default: results/scoring.json")
     return parser.parse_args()
 

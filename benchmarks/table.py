@@ -57,7 +57,12 @@ def replaced(readme: str, body: str) -> str:
     """Return the README with the text between the markers changed. ValueError if it has no markers."""
     if BEGIN not in readme or END not in readme:
         raise ValueError(f"README.md lacks {BEGIN} or {END}")
-    return re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: f"{BEGIN}\n{body}\n{END}", readme, flags=re.DOTALL)
+    return re.sub(
+        f"{re.escape(BEGIN)}.*{re.escape(END)}",
+        lambda _: "\n".join(filter(None, (BEGIN, body, END))),
+        readme,
+        flags=re.DOTALL,
+    )
 
 
 def _described(name: str, mix: dict[str, Any]) -> str:

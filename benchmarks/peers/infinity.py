@@ -28,18 +28,23 @@ REQUEST_TIMEOUT_S = 300.0
 QUIET = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
 
 
-def environment(cache: Path) -> Path:
+# Engine: its torch. The first is the worker's own. ONNX Runtime does the other's work; optimum imports from torch what
+# later ones have moved (`cannot import name '_attention_scale' from 'torch.onnx.symbolic_opset14'`).
+TORCH = {"torch": "2.13.0", "optimum": "2.8.0"}
+
+
+def environment(cache: Path, engine: str) -> Path:
     """Return the python of an environment with infinity, made with uv if need be. Blocks for minutes the first time."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
         raise UnavailableError("uv is not installed: `make setup` brings it, or give --infinity-python")
-    folder = cache / "infinity"
+    folder = cache / f"infinity-{engine}"
     python = folder / "bin" / "python"
     try:
         if not python.exists():
             subprocess.run([uv, "venv", "--quiet", "--python", "3.11", str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python), "--requirement", str(REQUIREMENTS)]
-        subprocess.run(install, check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", str(python), f"torch=={TORCH[engine]}"]
+        subprocess.run([*install, "--requirement", str(REQUIREMENTS)], check=True)
     except subprocess.CalledProcessError as error:
         raise UnavailableError(f"its environment can't be made: {error}") from error
     return python
@@ -67,13 +72,24 @@ class Infinity:
         self._url = f"http://127.0.0.1:{port}"
         self._log = setting.cache / f"infinity-{engine}.log"
         threads = str(setting.threads)
-        command = [str(python.with_name("infinity_emb")), "v2", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--model-id", str(folder), "--engine", engine, "--device", setting.device.partition(":")[0]]
+        command = [str(python.absolute().with_name("infinity_emb")), "v2", "--host", "127.0.0.1", "--port", str(port)]
+        # From within the folder: of a local one it hands optimum the file's whole path, which that refuses.
+        command += [
+            "--model-id",
+            ".",
+            "--served-model-name",
+            "benchmark",
+            "--engine",
+            engine,
+            "--device",
+            setting.device.partition(":")[0],
+        ]
         # The transformation it would do by default was dropped by what it takes it from, and gains nothing on a CPU.
         command += ["--no-bettertransformer", "--log-level", "warning"]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 command,
+                cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | QUIET | {"PYTHONPATH": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
