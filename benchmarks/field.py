@@ -61,18 +61,26 @@ class InfinityChoice:
 def gather(setting: Setting, without: Sequence[str], infinity: InfinityChoice) -> Field:
     """Load every contender but those whose name holds a word of ``without``; print why one is skipped."""
     found = Field()
-    for name, make in _makers(setting, infinity):
-        if any(word.lower() in name.lower() for word in without):
-            found.skipped[name] = "left out on the command line"
-            continue
-        try:
-            found.contenders.append(make())
-        except UnavailableError as error:
-            found.skipped[name] = str(error)
-            print(f"skipped {name}: {error}", flush=True)
-        else:
-            print(f"loaded {name}", flush=True)
+    try:
+        for name, make in _makers(setting, infinity):
+            if any(word.lower() in name.lower() for word in without):
+                found.skipped[name] = "left out on the command line"
+            else:
+                _load(found, name, make)
+    except BaseException:
+        found.close()
+        raise
     return found
+
+
+def _load(found: Field, name: str, make: Maker) -> None:
+    try:
+        found.contenders.append(make())
+    except UnavailableError as error:
+        found.skipped[name] = str(error)
+        print(f"skipped {name}: {error}", flush=True)
+    else:
+        print(f"loaded {name}", flush=True)
 
 
 def _makers(setting: Setting, infinity: InfinityChoice) -> Iterator[tuple[str, Maker]]:

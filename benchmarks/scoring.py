@@ -7,6 +7,8 @@ order rotates, and measures the machine's own matrix product: ratios are taken w
 
 import argparse
 import json
+import signal
+import sys
 from pathlib import Path
 
 from joblib import cpu_count
@@ -30,6 +32,8 @@ SCALE = {"cpu": 1, "cuda": 16}
 
 def main() -> None:
     asked = _arguments()
+    # A server started here must not outlive this process: ending it the polite way closes it too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = Settings(models="offline", rerank=RerankSettings(model=asked.model))
     model = resolve("cross-encoder", settings)
     threads = asked.threads or cpu_count()
