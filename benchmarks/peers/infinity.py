@@ -72,6 +72,8 @@ class Infinity:
         self._url = f"http://127.0.0.1:{port}"
         self._log = setting.cache / f"infinity-{engine}.log"
         threads = str(setting.threads)
+        # It keeps what it optimised by the model's name, which is `.` for all: a folder each.
+        home = str(setting.cache / f"infinity-home-{folder.name}")
         command = [str(python.absolute().with_name("infinity_emb")), "v2", "--host", "127.0.0.1", "--port", str(port)]
         # From within the folder: of a local one it hands optimum the file's whole path, which that refuses.
         command += [
@@ -84,7 +86,7 @@ class Infinity:
             "--device",
             setting.device.partition(":")[0],
         ]
-        # The transformation it would do by default was dropped by what it takes it from, and gains nothing on a CPU.
+        # Its default transformation was dropped by the libraries it comes from. Whether it would gain was not measured.
         command += ["--no-bettertransformer", "--log-level", "warning"]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -92,7 +94,9 @@ class Infinity:
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | QUIET | {"PYTHONPATH": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+                env=os.environ
+                | QUIET
+                | {"PYTHONPATH": "", "HF_HOME": home, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
             )
         try:
             self._await_listening()
