@@ -1,14 +1,10 @@
-"""What every benchmark shares: summaries, arrival times, facts about the machine, and where results go."""
+"""What every benchmark shares: summaries, arrival times, and where results go."""
 
 import json
 import math
-import os
-import platform
 import random
 import statistics
-import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +47,6 @@ def arrivals(per_second: float, duration_s: float, seed: int) -> list[float]:
     return times
 
 
-def facts() -> dict[str, Any]:
-    """Return what a figure depends on, and nothing that names the machine."""
-    import torch  # noqa: PLC0415 - takes seconds, and simulations do without
-
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)  # noqa: S607
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": _cpu_name(),
-        "load_at_start": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-    }
-
-
 def save(name: str, result: dict[str, Any]) -> Path:
     """Write ``results/<name>.json`` and return its path."""
     RESULTS.mkdir(exist_ok=True)
@@ -85,8 +65,3 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -12,9 +12,10 @@ from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.common import arrivals, facts, percentile, print_table, save, significant, summary, tail
+from benchmarks.bare import COLLECTION, TOP_K, Bare, bare, event
+from benchmarks.common import arrivals, percentile, print_table, save, significant, summary, tail
+from benchmarks.machine import facts
 from benchmarks.stack import Asker, Observer, Servers, cores_used, cpu_seconds, ending, labelled_metric, servers
-from benchmarks.workload import COLLECTION, TOP_K, Bare, bare, event
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.settings import KafkaSettings, RecallSettings

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.common import facts, print_table, save, significant, summary
+from benchmarks.common import print_table, save, significant, summary
+from benchmarks.machine import facts
 from benchmarks.stack import Asker, Observer, Servers, ending, servers, start_simulated_worker
 from benchmarks.vectors import DIMENSION, EMBEDDING, fill, passages
 from schemas.events import QueryEvent

@@ -9,7 +9,8 @@ import time
 
 import psutil
 
-from benchmarks.common import facts, print_table, save, significant, summary
+from benchmarks.common import print_table, save, significant, summary
+from benchmarks.machine import facts
 from benchmarks.stack import Asker, Observer, ending, servers, start_simulated_worker
 from schemas.events import QueryEvent
 

@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from statistics import median
 
-from benchmarks.common import facts, print_table, save, significant, summary
+from benchmarks.common import print_table, save, significant, summary
+from benchmarks.machine import facts
 from benchmarks.rebalance import rebalance_seconds
 from benchmarks.stack import Asker, Observer, Servers, ending, servers, start_simulated_worker
 from schemas.events import QueryEvent

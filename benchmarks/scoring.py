@@ -1,108 +1,92 @@
-"""Pairs per second: the plain loop against the micro-batched reranker, same model, same pairs, interleaved.
+"""Pairs per second of one cross-encoder: the worker's reranker, in each backend, against the ways others run it.
 
-``python -m benchmarks.scoring [--rounds N]`` writes ``benchmarks/results/scoring.json`` and prints it.
+``python -m benchmarks.scoring`` writes ``results/scoring.json`` and prints a table; ``--device cuda`` does the same on
+a GPU, into ``results/scoring-cuda.json``. Every round has pairs of its own, the same for every contender, whose
+order rotates, and measures the machine's own matrix product: ratios are taken within a round, medians over rounds.
 """
 
 import argparse
-import asyncio
 import json
-import os
-import platform
-import statistics
-import time
-from collections.abc import Callable
+import signal
+import sys
 from pathlib import Path
 
-import torch
-from sentence_transformers import CrossEncoder
+from joblib import cpu_count
+from transformers import AutoConfig, AutoTokenizer
 
-from worker.demo.corpus import documents, questions
+from benchmarks import machine
+from benchmarks.field import InfinityChoice, gather
+from benchmarks.measure import measure
+from benchmarks.peers.base import Setting
+from benchmarks.summary import summarise, table
+from benchmarks.workload import CANDIDATES, QUERIES, Workload, articles
 from worker.local.offline_models import CROSS_ENCODER_NAME
-from worker.microbatch import BatchReport
 from worker.models import resolve
-from worker.rerank.cross_encoder import CrossEncoderScorer
-from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings, Settings
-from worker.types import Candidate, Query
 
-CANDIDATES = 20
-CONCURRENT_QUERIES = 16
-RESULT = Path(__file__).parent / "results" / "scoring.json"
-
-
-def workload() -> list[tuple[Query, list[Candidate]]]:
-    """Each question with 20 passages of the corpus, every question with others."""
-    corpus = documents()
-
-    def candidates(number: int) -> list[Candidate]:
-        chosen = [corpus[(7 * number + rank) % len(corpus)] for rank in range(CANDIDATES)]
-        return [Candidate(each.id, each.text, rank, 0.0) for rank, each in enumerate(chosen, 1)]
-
-    return [
-        (Query(question.id, question.text, "benchmark", CANDIDATES, 3), candidates(number))
-        for number, question in enumerate(questions()[:CONCURRENT_QUERIES])
-    ]
-
-
-def pairs_per_second(run: Callable[[], None], pairs: int) -> float:
-    begun_s = time.perf_counter()
-    run()
-    return pairs / (time.perf_counter() - begun_s)
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+RESULTS = Path(__file__).parent / "results"
+MIXES = {"cpu": ("short", "medium", "long"), "cuda": ("short", "medium", "long", "even")}
+# A GPU is done with a CPU's load before its first batches overlap.
+SCALE = {"cpu": 1, "cuda": 16}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    settings = Settings(models="offline", rerank=RerankSettings(model=CROSS_ENCODER_NAME))
+    asked = _arguments()
+    # A server started here must not outlive this process: ending it the polite way closes it too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    settings = Settings(models="offline", rerank=RerankSettings(model=asked.model))
     model = resolve("cross-encoder", settings)
-    scorer = CrossEncoderScorer(model.path, model.name, settings.rerank)
-    plain = CrossEncoder(str(model.path), device="cpu", max_length=settings.rerank.max_length)
-    queries = workload()
-    pairs = sum(len(candidates) for _, candidates in queries)
-    reports: list[BatchReport] = []
-
-    def per_query() -> None:
-        for query, candidates in queries:
-            plain.predict([(query.text, each.text) for each in candidates], show_progress_bar=False)
-
-    async def concurrently() -> None:
-        reranker = MicroBatchedReranker(scorer, settings.rerank, prior_weight=0, on_batch=reports.append)
-        await asyncio.gather(*(reranker.rerank(query, candidates) for query, candidates in queries))
-        await reranker.close()
-
-    def micro_batched() -> None:
-        asyncio.run(concurrently())
-
-    per_query()
-    micro_batched()
-    reports.clear()
-    plain_rates, ours_rates = [], []
-    for _ in range(rounds):
-        plain_rates.append(pairs_per_second(per_query, pairs))
-        ours_rates.append(pairs_per_second(micro_batched, pairs))
-    ratios = [ours / theirs for ours, theirs in zip(ours_rates, plain_rates, strict=True)]
+    threads = asked.threads or cpu_count()
+    cache = settings.cache_dir.expanduser() / "benchmarks"
+    cache.mkdir(parents=True, exist_ok=True)
+    setting = Setting(model.path, model.name, asked.device, threads, settings.rerank.max_length, cache)
+    kind = asked.device.partition(":")[0]
+    facts = machine.facts(asked.device, threads)
+    tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
+    config = AutoConfig.from_pretrained(model.path, local_files_only=True)
+    found_articles, corpus = articles()
+    workload = Workload(found_articles, tokenizer, setting.max_length, asked.scale or SCALE[kind])
+    rounds = [workload.round(number, asked.mixes or MIXES[kind]) for number in range(asked.rounds)]
+    pythons = {"torch": asked.infinity_python, "optimum": asked.infinity_optimum_python}
+    infinity = InfinityChoice(pythons, make=asked.with_infinity)
+    found = gather(setting, asked.without, infinity)
+    try:
+        measured = measure(found.contenders, rounds, config, asked.device)
+    finally:
+        found.close()
     result = {
-        "what": "pairs per second, fp32, CPU",
+        "what": f"one cross-encoder, {CANDIDATES} candidates a query, all queries of a mix at once",
         "model": model.name,
-        "pairs": pairs,
-        "rounds": rounds,
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}",
-        "predict_per_query": {
-            "median": statistics.median(plain_rates),
-            "min": min(plain_rates),
-            "max": max(plain_rates),
-        },
-        "micro_batched": {"median": statistics.median(ours_rates), "min": min(ours_rates), "max": max(ours_rates)},
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-        "padding_share": 1 - sum(each.cost for each in reports) / sum(each.padded_cost for each in reports),
+        "max_length": setting.max_length,
+        "corpus": corpus,
+        "rounds": asked.rounds,
+        "machine": facts,
+        **summarise(found, rounds, config, measured),
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    target = asked.out or RESULTS / ("scoring.json" if kind == "cpu" else f"scoring-{kind}.json")
+    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(table(result))
+    print(f"written to {target}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="PEER", help="part of a name; may be repeated"
+    )
+    parser.add_argument(
+        "--mixes", nargs="+", choices=sorted(QUERIES), help="default: short medium long, on a GPU even too"
+    )
+    parser.add_argument("--scale", type=int, help="times as many queries; default 1, on a GPU 16")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=int, help="default: the cores of this process")
+    parser.add_argument("--model", default=CROSS_ENCODER_NAME, help="a cross-encoder's folder, or the bundled one")
+    parser.add_argument("--with-infinity", action="store_true", help="make environments for it in the cache folder")
+    parser.add_argument("--infinity-python", type=Path, metavar="PATH", help="of an environment that has it")
+    parser.add_argument("--infinity-optimum-python", type=Path, metavar="PATH", help="of one with an older torch")
+    parser.add_argument("--out", type=Path, help="default: results/scoring.json")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

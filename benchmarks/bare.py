@@ -1,0 +1,93 @@
+"""Questions of the sample corpus, and the very pairs a worker scores for them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.events import QueryEvent
+from worker.demo.corpus import documents, questions
+from worker.ingest.run import ingest
+from worker.local.offline_models import CROSS_ENCODER_NAME
+from worker.models import resolve
+from worker.recall.embedder import SentenceEmbedder
+from worker.recall.search import ChromaSearch
+from worker.rerank.base import EncodedPair, Scorer
+from worker.rerank.load import load_scorer
+from worker.settings import RecallSettings, RerankSettings, Settings
+from worker.types import Candidate, Query
+
+TOP_K = 20
+COLLECTION = "benchmark"
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Recall and scorer in this process, with nothing around them."""
+
+    settings: Settings
+    search: ChromaSearch
+    scorer: Scorer
+
+    def query(self, number: int) -> Query:
+        """Return the query that the event of this number asks."""
+        asked = questions()
+        return Query(f"q{number}", asked[number % len(asked)].text, COLLECTION, TOP_K, 3)
+
+    def recall(self, queries: Sequence[Query]) -> list[list[Candidate]]:
+        """Return each query's candidates; raises what recall raised."""
+        found = []
+        for result in self.search.search(queries):
+            if isinstance(result, Exception):
+                raise result
+            found.append(list(result))
+        return found
+
+    def alone(self, number: int) -> tuple[float, float]:
+        """Recall, encode and score one query by itself; return the seconds of recall and of the rest."""
+        query = self.query(number)
+        begun_s = time.perf_counter()
+        [candidates] = self.recall([query])
+        recalled_s = time.perf_counter()
+        self.scorer.score(self.scorer.encode(query.text, [candidate.text for candidate in candidates]))
+        return recalled_s - begun_s, time.perf_counter() - recalled_s
+
+    def pairs(self, count: int) -> list[EncodedPair]:
+        """Return the pairs of the first ``count`` queries, encoded and sorted by length: the least padding there is."""
+        distinct = [self.query(number) for number in range(min(count, len(questions())))]
+        encoded = [
+            self.scorer.encode(query.text, [candidate.text for candidate in candidates])
+            for query, candidates in zip(distinct, self.recall(distinct), strict=True)
+        ]
+        pairs = [pair for number in range(count) for pair in encoded[number % len(encoded)]]
+        return sorted(pairs, key=lambda pair: pair.tokens)
+
+    def score_all(self, pairs: Sequence[EncodedPair]) -> float:
+        """Score pairs in full batches of the worker's own budgets and return the seconds."""
+        rerank = self.settings.rerank
+        begun_s = time.perf_counter()
+        start = 0
+        while start < len(pairs):
+            end = start + rerank.batch_pairs
+            while (len(pairs[start:end])) * pairs[min(end, len(pairs)) - 1].tokens > rerank.batch_tokens:
+                end -= 1
+            self.scorer.score(pairs[start:end])
+            start = end
+        return time.perf_counter() - begun_s
+
+
+def event(number: int) -> QueryEvent:
+    """Return the event of this number: no answer is generated."""
+    asked = questions()
+    text = asked[number % len(asked)].text
+    return QueryEvent(id=f"q{number}", text=text, top_k=TOP_K, generate=False, collection=COLLECTION)
+
+
+def bare(recall: RecallSettings, threads: int) -> Bare:
+    """Ingest the sample corpus and load recall and scorer; ``threads`` are torch's, 0 for all there are."""
+    rerank = RerankSettings(model=CROSS_ENCODER_NAME, threads=threads)
+    settings = Settings(models="offline", recall=recall, rerank=rerank)
+    ingest(documents(), settings=settings)
+    embedding = resolve("embedding", settings)
+    search = ChromaSearch(recall, SentenceEmbedder(embedding.path, embedding.name))
+    scorer = load_scorer(resolve("cross-encoder", settings), rerank, settings.cache_dir)
+    return Bare(settings, search, scorer)

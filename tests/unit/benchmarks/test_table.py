@@ -1,0 +1,46 @@
+"""The README says what was measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.table import BEGIN, END, README, rendered, replaced
+
+
+def test_the_readme_has_the_table_of_the_committed_results() -> None:
+    readme = README.read_text(encoding="utf-8")
+    assert replaced(readme, rendered()) == readme, "run `python -m benchmarks.table`"
+
+
+def test_a_result_that_is_absent_has_no_section(tmp_path: Path) -> None:
+    assert not rendered(tmp_path)
+
+
+def test_a_result_is_one_row_a_contender_and_one_column_a_mix(tmp_path: Path) -> None:
+    row = {"pairs_per_s": {"median": 1234.5}, "ratio": {"median": 2.5}, "share_of_limit": {"median": 0.75}}
+    mix = {"tokens_mean": 38.0, "tokens_p95": 65, "contenders": {"plain": row, "ours": row | {"share_of_limit": None}}}
+    result = {
+        "model": "a model",
+        "corpus": "a corpus",
+        "reference": "plain",
+        "rounds": 3,
+        "machine": {"device": "cpu", "cpu": "a processor", "threads": 2},
+        "gemm_gflops_per_s": {"float32": {"mm": {"median": 40.0}, "prepacked": {"median": 99.6}}},
+        "mixes": {"short": mix, "long": mix},
+    }
+    (tmp_path / "scoring.json").write_text(json.dumps(result))
+    lines = rendered(tmp_path).splitlines()
+    assert lines[0].endswith("| short (mean 38 tokens, p95 65) | long (mean 38 tokens, p95 65) |")
+    assert lines[2] == "| plain | 1,234 (2.50), 75% | 1,234 (2.50), 75% |"
+    assert lines[3] == "| ours | 1,234 (2.50) | 1,234 (2.50) |"
+    assert "float32 100 GFLOP/s" in lines[-1]
+
+
+def test_only_what_stands_between_the_markers_changes() -> None:
+    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", r"new \1") == f"a\n{BEGIN}\nnew \\1\n{END}\nb"
+
+
+def test_a_readme_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks"):
+        replaced("nothing", "new")
