@@ -37,9 +37,17 @@ class FakeRunner:
 
 @asynccontextmanager
 async def a_batcher(
-    runner: Callable[[Sequence[int]], Sequence[int | Exception]], **changes: float
+    runner: Callable[[Sequence[int]], Sequence[int | Exception]],
+    *,
+    after_batch: Callable[[], None] = lambda: None,
+    **changes: float,
 ) -> AsyncIterator[tuple[MicroBatcher[int, int], list[BatchReport]]]:
     reports: list[BatchReport] = []
+
+    def on_batch(report: BatchReport) -> None:
+        reports.append(report)
+        after_batch()
+
     limits = {"max_items": 4, "max_cost": 1_000, "max_wait_s": 0.005, "padded": True, **changes}
     batcher: MicroBatcher[int, int] = MicroBatcher(
         runner,
@@ -48,7 +56,7 @@ async def a_batcher(
             int(limits["max_items"]), int(limits["max_cost"]), limits["max_wait_s"], padded=bool(limits["padded"])
         ),
         cost=lambda item: item,
-        on_batch=reports.append,
+        on_batch=on_batch,
         out_of_memory=lambda error: isinstance(error, MemoryError),
     )
     try:
@@ -193,6 +201,23 @@ async def test_a_deadline_that_passes_while_the_function_runs_frees_the_caller_a
     assert [sorted(batch) for batch in runner.batches] == [[1, 2], [9]]
 
 
+async def test_a_deadline_that_passes_between_two_turns_of_the_loop_counts_too(clock: Clock) -> None:
+    def the_loop_is_slow() -> None:
+        clock.moved_s += 61
+
+    runner = FakeRunner(held=True)
+    async with a_batcher(runner, after_batch=the_loop_is_slow) as (batcher, _):
+        running = asyncio.create_task(batcher.submit([1]))
+        await until(lambda: len(runner.batches) == 1)
+        late = asyncio.create_task(batcher.submit([7], deadline_s=asyncio.get_running_loop().time() + 60))
+        await turns()
+        runner.release.release(10)
+        assert await running == [2]
+        with pytest.raises(ExpiredError):
+            await late
+    assert runner.batches == [[1]]
+
+
 async def test_a_deadline_that_has_passed_before_is_refused() -> None:
     runner = FakeRunner()
     async with a_batcher(runner) as (batcher, _):
@@ -208,10 +233,12 @@ class FakeMemory:
     fits: int
     padded: list[int] = field(default_factory=list)
     error: type[Exception] = MemoryError
+    short_for: int = 1_000_000
+    """Calls after which there is plenty."""
 
     def __call__(self, items: Sequence[int]) -> list[int]:
         self.padded.append(len(items) * max(items))
-        if self.padded[-1] > self.fits:
+        if self.padded[-1] > self.fits and len(self.padded) <= self.short_for:
             raise self.error
         return [2 * item for item in items]
 
@@ -226,6 +253,15 @@ async def test_what_fitted_after_the_memory_was_too_short_bounds_later_batches()
         assert memory.padded[tries:] == [40] * 4
     [lowered] = [entry for entry in logs if entry["log_level"] == "warning"]
     assert (lowered["did_not_fit"], lowered["max_cost"]) == (80, 40)
+
+
+async def test_what_fitted_only_sometimes_does_not_count_as_fitting() -> None:
+    memory = FakeMemory(fits=50, short_for=2)
+    async with a_batcher(memory, max_items=16) as (batcher, _):
+        await batcher.submit([10] * 16)
+        assert memory.padded == [160, 80, 40, 40, 80]
+        await batcher.submit([10] * 16)
+    assert max(memory.padded[5:]) == 40
 
 
 async def test_an_item_too_large_for_the_memory_by_itself_makes_no_batch_smaller() -> None:
