@@ -46,12 +46,17 @@ def weights_alone(model: onnx.ModelProto) -> None:
 
 
 def weights_and_tokens(model: onnx.ModelProto) -> None:
-    """Multiply in int8 by nodes of ONNX Runtime's own, each token's activations with a scale of its own."""
+    """Multiply in int8 by nodes of ONNX Runtime's own, each token's activations with a scale and a least of its own.
+
+    A token ``x`` is ``least + scale * q``, with ``q`` from 0 to 255, so its product with the weights ``W`` is
+    ``least * sum(W) + scale * (q @ W)``. Around zero instead, half of the levels are lost on what an activation
+    function lets through, and nDCG@10 on the sample questions with them (0.012).
+    """
     linear = _LinearLayers(model)
     linear.add("int8.one", np.float32(1))
-    linear.add("int8.step", np.float32(1 / LEVELS))
-    linear.add("int8.least", np.float32(1e-12))
-    linear.add("int8.zero", np.uint8(LEVELS + 1))
+    linear.add("int8.step", np.float32(1 / np.iinfo(np.uint8).max))
+    linear.add("int8.narrowest", np.float32(1e-12))
+    linear.add("int8.zero", np.uint8(0))
     nodes = []
     for node in model.graph.node:
         weight = linear.weight_of(node)
@@ -63,22 +68,29 @@ def weights_and_tokens(model: onnx.ModelProto) -> None:
             # Query, key and value multiply the same tokens: they are quantised once.
             linear.made.add(tokens)
             nodes.extend(_quantised(tokens))
-        inputs = [f"{tokens}.int8", f"{weight}.int8", "int8.one", f"{weight}.scale", "int8.zero"]
-        nodes.append(make_node("MatMulIntegerToFloat", inputs, [f"{product}.unscaled"], domain=CONTRIB))
-        nodes.append(make_node("Mul", [f"{product}.unscaled", f"{tokens}.scale"], [product]))
+        nodes.extend(_multiplied(tokens, weight, product))
     model.opset_import.append(make_opsetid(CONTRIB, 1))
     linear.replace_nodes(nodes)
 
 
 def _quantised(tokens: str) -> Iterator[NodeProto]:
-    """Yield what makes ``{tokens}.int8``, unsigned around 128, and ``{tokens}.scale``, one per token."""
-    yield make_node("ReduceMax", [tokens], [f"{tokens}.max"], axes=[-1], keepdims=1)
-    yield make_node("ReduceMin", [tokens], [f"{tokens}.min"], axes=[-1], keepdims=1)
-    yield make_node("Neg", [f"{tokens}.min"], [f"{tokens}.-min"])
-    yield make_node("Max", [f"{tokens}.max", f"{tokens}.-min", "int8.least"], [f"{tokens}.widest"])
-    yield make_node("Mul", [f"{tokens}.widest", "int8.step"], [f"{tokens}.scale"])
-    yield make_node("Div", [tokens, f"{tokens}.scale"], [f"{tokens}.levels"])
+    """Yield what makes ``{tokens}.int8`` and, one per token, ``{tokens}.least`` and ``{tokens}.scale``."""
+    yield make_node("ReduceMax", [tokens], [f"{tokens}.most"], axes=[-1], keepdims=1)
+    yield make_node("ReduceMin", [tokens], [f"{tokens}.least"], axes=[-1], keepdims=1)
+    yield make_node("Sub", [f"{tokens}.most", f"{tokens}.least"], [f"{tokens}.range"])
+    yield make_node("Max", [f"{tokens}.range", "int8.narrowest"], [f"{tokens}.width"])
+    yield make_node("Mul", [f"{tokens}.width", "int8.step"], [f"{tokens}.scale"])
+    yield make_node("Sub", [tokens, f"{tokens}.least"], [f"{tokens}.above"])
+    yield make_node("Div", [f"{tokens}.above", f"{tokens}.scale"], [f"{tokens}.levels"])
     yield make_node("QuantizeLinear", [f"{tokens}.levels", "int8.one", "int8.zero"], [f"{tokens}.int8"])
+
+
+def _multiplied(tokens: str, weight: str, product: str) -> Iterator[NodeProto]:
+    inputs = [f"{tokens}.int8", f"{weight}.int8", "int8.one", f"{weight}.scale", "int8.zero"]
+    yield make_node("MatMulIntegerToFloat", inputs, [f"{product}.levels"], domain=CONTRIB)
+    yield make_node("Mul", [f"{product}.levels", f"{tokens}.scale"], [f"{product}.scaled"])
+    yield make_node("Mul", [f"{tokens}.least", f"{weight}.sum"], [f"{product}.offset"])
+    yield make_node("Add", [f"{product}.scaled", f"{product}.offset"], [product])
 
 
 class _LinearLayers:
@@ -90,7 +102,7 @@ class _LinearLayers:
         self.made: set[str] = set()
 
     def weight_of(self, node: NodeProto) -> str | None:
-        """Return the name of the weights a node multiplies by, now also there as ``.int8`` and ``.scale``."""
+        """Return the name of the weights a node multiplies by, quantised: ``.int8``, ``.scale``, ``.sum``."""
         if node.op_type != "MatMul" or node.input[1] not in self._weights:
             return None
         name = str(node.input[1])
@@ -98,8 +110,10 @@ class _LinearLayers:
             self.made.add(name)
             weight = to_array(self._weights[name])
             scale = np.maximum(np.abs(weight).max(axis=0) / LEVELS, np.finfo(np.float32).tiny).astype(np.float32)
-            self.add(f"{name}.int8", np.rint(weight / scale).clip(-LEVELS, LEVELS).astype(np.int8))
+            levels = np.rint(weight / scale).clip(-LEVELS, LEVELS).astype(np.int8)
+            self.add(f"{name}.int8", levels)
             self.add(f"{name}.scale", scale)
+            self.add(f"{name}.sum", levels.sum(axis=0, dtype=np.int64).astype(np.float32) * scale)
         return name
 
     def add(self, name: str, values: np.ndarray | np.generic) -> None:
