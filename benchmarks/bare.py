@@ -11,7 +11,7 @@ from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.models import resolve
 from worker.recall.embedder import SentenceEmbedder
 from worker.recall.search import ChromaSearch
-from worker.rerank.base import EncodedPair, Scorer
+from worker.rerank.base import Batches, EncodedPair, Scorer
 from worker.rerank.load import load_scorer
 from worker.settings import RecallSettings, RerankSettings, Settings
 from worker.types import Candidate, Query
@@ -30,8 +30,7 @@ class Bare:
 
     def query(self, number: int) -> Query:
         """Return the query that the event of this number asks."""
-        asked = questions()
-        return Query(f"q{number}", asked[number % len(asked)].text, COLLECTION, TOP_K, 3)
+        return Query(f"q{number}", text(number), COLLECTION, TOP_K, 3)
 
     def recall(self, queries: Sequence[Query]) -> list[list[Candidate]]:
         """Return each query's candidates; raises what recall raised."""
@@ -53,33 +52,42 @@ class Bare:
 
     def pairs(self, count: int) -> list[EncodedPair]:
         """Return the pairs of the first ``count`` queries, encoded and sorted by length: the least padding there is."""
-        distinct = [self.query(number) for number in range(min(count, len(questions())))]
-        encoded = [
-            self.scorer.encode(query.text, [candidate.text for candidate in candidates])
-            for query, candidates in zip(distinct, self.recall(distinct), strict=True)
+        queries = [self.query(number) for number in range(count)]
+        pairs = [
+            pair
+            for query, candidates in zip(queries, self.recall(queries), strict=True)
+            for pair in self.scorer.encode(query.text, [candidate.text for candidate in candidates])
         ]
-        pairs = [pair for number in range(count) for pair in encoded[number % len(encoded)]]
         return sorted(pairs, key=lambda pair: pair.tokens)
 
     def score_all(self, pairs: Sequence[EncodedPair]) -> float:
         """Score pairs in full batches of the worker's own budgets and return the seconds."""
-        rerank = self.settings.rerank
+        limits = self.scorer.batches
         begun_s = time.perf_counter()
         start = 0
         while start < len(pairs):
-            end = start + rerank.batch_pairs
-            while (len(pairs[start:end])) * pairs[min(end, len(pairs)) - 1].tokens > rerank.batch_tokens:
+            end = min(start + self.settings.rerank.batch_pairs, len(pairs))
+            while end - start > 1 and cost([pair.tokens for pair in pairs[start:end]], limits) > limits.tokens:
                 end -= 1
             self.scorer.score(pairs[start:end])
             start = end
         return time.perf_counter() - begun_s
 
 
+def cost(tokens: Sequence[int], limits: Batches) -> int:
+    """Return what a batch of pairs of so many tokens takes."""
+    return len(tokens) * max(tokens) if limits.padded else sum(tokens)
+
+
+def text(number: int) -> str:
+    """Return a question no other number asks, so that nothing gains by remembering it."""
+    asked = questions()
+    return f"{asked[number % len(asked)].text} ({number})"
+
+
 def event(number: int) -> QueryEvent:
     """Return the event of this number: no answer is generated."""
-    asked = questions()
-    text = asked[number % len(asked)].text
-    return QueryEvent(id=f"q{number}", text=text, top_k=TOP_K, generate=False, collection=COLLECTION)
+    return QueryEvent(id=f"q{number}", text=text(number), top_k=TOP_K, generate=False, collection=COLLECTION)
 
 
 def bare(recall: RecallSettings, threads: int) -> Bare:

@@ -85,7 +85,8 @@ class Lab:
         scoring_s, cpu = self._scoring_s(), cpu_seconds([self._worker])
         begun_s = time.time()
         for number in range(queries):
-            self._asker.ask(event(number))
+            # What was asked before has left its vector and its passages' tokens in the worker.
+            self._asker.ask(event(first + number))
         self._asker.flush()
         self._observer.await_count(first + queries)
         answers = self._observer.answers[first:]
@@ -131,11 +132,12 @@ class Lab:
     def idle(self, queries: int) -> dict[str, Any]:
         """Ask one query at a time through Kafka and bare, in turns."""
         total, added, recall_added, rerank_added, bare_ms = [], [], [], [], []
-        for number in range(queries):
-            recall_s, score_s = self._bare.alone(number)
+        for _ in range(queries):
+            first = self._observer.count
+            recall_s, score_s = self._bare.alone(first)
             time.sleep(IDLE_GAP_S)
-            first, asked_s = self._observer.count, time.time()
-            self._asker.ask(event(number))
+            asked_s = time.time()
+            self._asker.ask(event(first))
             self._observer.await_count(first + 1)
             answer = self._observer.answers[first]
             total.append((answer.seen_s - asked_s) * 1000)
@@ -159,7 +161,7 @@ class Lab:
         schedule = arrivals(load * capacity, options.load_s, options.seed)
         first, due_s, late_ms = self._observer.count, {}, []
         start_s = time.time() + 0.2
-        for number, at_s in enumerate(schedule):
+        for number, at_s in enumerate(schedule, first):
             due_s[f"q{number}"] = start_s + at_s
             time.sleep(max(0.0, start_s + at_s - time.time()))
             late_ms.append((time.time() - start_s - at_s) * 1000)

@@ -81,7 +81,12 @@ class Lab:
             self._number += 1
             self._asker.ask(
                 QueryEvent(
-                    id=f"q{self._number}", text=QUESTION, top_k=candidates, generate=False, collection=f"{length}-texts"
+                    id=f"q{self._number}",
+                    # A question of its own: the same pair twice in a batch would be scored once.
+                    text=f"{QUESTION} ({self._number})",
+                    top_k=candidates,
+                    generate=False,
+                    collection=f"{length}-texts",
                 )
             )
         self._asker.flush()

@@ -36,10 +36,87 @@ def scoring(result: dict[str, Any]) -> str:
     )
 
 
+def end_to_end(result: dict[str, Any]) -> str:
+    """Return the worker's latency under load, and what it costs around the scorer."""
+    backlog, idle = result["backlog"], result["idle"]
+    header = ["Poisson arrivals", "queries/s", "p50 ms", "p95 ms", "p99 ms", "p99 / one query alone"]
+    rows = [
+        [
+            f"{row['load']:.0%} of capacity",
+            f"{row['queries_per_second']:.2f}",
+            *(f"{row['latency_ms'][name]:,.0f}" for name in ("p50", "p95", "p99")),
+            f"{row['times_service_time']['p99']:.1f}",
+        ]
+        for row in result["open_loop"]
+    ]
+    cores = ", ".join(f"{role} {used['median']:.2f}" for role, used in backlog["cores_used"].items())
+    return (
+        f"{_table(header, rows)}\n\n"
+        f"Kafka → worker → Kafka, {result['candidates']} candidates, no answers generated, from when a query was due. "
+        f"Capacity, at a backlog: {_spread(backlog['ratio'])} times the bare scorer on the same pairs "
+        f"(target {backlog['target']}), on {result['machine']['cores']} cores that Kafka and Chroma share "
+        f"(cores used: {cores}); the worker's scorer was busy {backlog['share_of_time_in_scorer']['median']:.0%} of the "
+        f"time. One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
+        f"{idle['worker_ms']['median']:.0f} ms through Kafka; batching added "
+        f"{idle['added_by_recall_batching_ms']['median']:+.1f} ms to recall and "
+        f"{idle['added_by_rerank_batching_ms']['median']:+.1f} ms to reranking."
+    )
+
+
+def scaling(result: dict[str, Any]) -> str:
+    """Return the efficiency of several consumers, and how long a rebalance takes."""
+    header = ["consumers, each with a simulated accelerator", "queries/s", "efficiency"]
+    rows = [
+        [count, f"{row['queries_per_second']['median']:,.0f}", f"{row['efficiency']['median']:.2f}"]
+        for count, row in result["consumers"].items()
+    ]
+    return (
+        f"{_table(header, rows)}\n\n"
+        f"A simulation: a batch holds its device for {result['hold_ms']:g} ms and no core; Kafka, delivery, pipeline and "
+        f"micro-batches are real. {result['partitions']} partitions."
+    )
+
+
+def growth(result: dict[str, Any]) -> str:
+    """Return throughput and memory against what grows."""
+    candidates = ["candidates a query", "pairs/s", "worker's memory MiB"]
+    vectors = ["vectors in Chroma", "recall of 20, p50 ms", "of 32 queries at once, ms"]
+    return "\n\n".join(
+        (
+            _table(
+                candidates,
+                [
+                    [f"{row['candidates']:,}", f"{row['pairs_per_second']:,.0f}", f"{row['rss_mib']:,.0f}"]
+                    for row in result["candidates"]
+                ],
+            ),
+            _table(
+                vectors,
+                [
+                    [f"{row['vectors']:,}", f"{row['recall_p50_ms']:.1f}", f"{row['recall_of_32_p50_ms']:.1f}"]
+                    for row in result["collection"]
+                ],
+            ),
+        )
+    )
+
+
+def memory(result: dict[str, Any]) -> str:
+    """Return one sentence."""
+    return (
+        f"Memory of a worker (simulated scorer) grew {result['growth']:+.2%} between its {result['warm_up_events']:,}th and "
+        f"its {result['events']:,}th event (target: {result['target']:.0%} at most)."
+    )
+
+
 # File in results: its section, in the README's order.
 SECTIONS: dict[str, Section] = {
     "scoring.json": scoring,
     "scoring-cuda.json": scoring,
+    "end_to_end.json": end_to_end,
+    "scaling.json": scaling,
+    "growth.json": growth,
+    "memory.json": memory,
 }
 
 
@@ -72,6 +149,10 @@ def _described(name: str, mix: dict[str, Any]) -> str:
 def _cell(row: dict[str, Any]) -> str:
     share = "" if row["share_of_limit"] is None else f", {row['share_of_limit']['median']:.0%}"
     return f"{row['pairs_per_s']['median']:,.0f} ({row['ratio']['median']:.2f}){share}"
+
+
+def _spread(figures: dict[str, float]) -> str:
+    return f"{figures['median']:.2f} ({figures['min']:.2f} to {figures['max']:.2f})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
