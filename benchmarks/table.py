@@ -55,8 +55,8 @@ def end_to_end(result: dict[str, Any]) -> str:
         f"Kafka → worker → Kafka, {result['candidates']} candidates, no answers generated, from when a query was due. "
         f"Capacity, at a backlog: {_spread(backlog['ratio'])} times the bare scorer on the same pairs "
         f"(target {backlog['target']}), on {result['machine']['cores']} cores that Kafka and Chroma share "
-        f"(cores used: {cores}); the worker's scorer was busy {backlog['share_of_time_in_scorer']['median']:.0%} of the "
-        f"time. One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
+        f"(cores used: {cores}); the worker's scorer was busy {backlog['share_of_time_in_scorer']['median']:.0%} of "
+        f"the time. One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
         f"{idle['worker_ms']['median']:.0f} ms through Kafka; batching added "
         f"{idle['added_by_recall_batching_ms']['median']:+.1f} ms to recall and "
         f"{idle['added_by_rerank_batching_ms']['median']:+.1f} ms to reranking."
@@ -72,8 +72,8 @@ def scaling(result: dict[str, Any]) -> str:
     ]
     return (
         f"{_table(header, rows)}\n\n"
-        f"A simulation: a batch holds its device for {result['hold_ms']:g} ms and no core; Kafka, delivery, pipeline and "
-        f"micro-batches are real. {result['partitions']} partitions."
+        f"A simulation: a batch holds its device for {result['hold_ms']:g} ms and no core; Kafka, delivery, pipeline "
+        f"and micro-batches are real. {result['partitions']} partitions."
     )
 
 
@@ -104,8 +104,8 @@ def growth(result: dict[str, Any]) -> str:
 def memory(result: dict[str, Any]) -> str:
     """Return one sentence."""
     return (
-        f"Memory of a worker (simulated scorer) grew {result['growth']:+.2%} between its {result['warm_up_events']:,}th and "
-        f"its {result['events']:,}th event (target: {result['target']:.0%} at most)."
+        f"Memory of a worker (simulated scorer) grew {result['growth']:+.2%} between its {result['warm_up_events']:,}th "
+        f"and its {result['events']:,}th event (target: {result['target']:.0%} at most)."
     )
 
 
