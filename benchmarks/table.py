@@ -105,8 +105,8 @@ def memory(result: dict[str, Any]) -> str:
     """Return one sentence."""
     first, last = result["warm_up_events"], result["events"]
     return (
-        f"Memory of a worker (simulated scorer) grew {result['growth']:+.2%} between its {first:,}th and its {last:,}th "
-        f"event (target: {result['target']:.0%} at most)."
+        f"Memory of a worker (simulated scorer) grew {result['growth']:+.2%} between its {first:,}th and its "
+        f"{last:,}th event (target: {result['target']:.0%} at most)."
     )
 
 

@@ -75,7 +75,7 @@ class _Logits(torch.nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.inputs = ModelInputs(folder)
+        self.inputs = ModelInputs.of(folder)
         self.model = AutoModelForSequenceClassification.from_pretrained(
             folder,
             local_files_only=True,

@@ -26,7 +26,7 @@ class OnnxBackend:
         else:
             file = exported(folder, cache_dir, "float32")
         self.batches = suited(CPU, padded=True)
-        self._inputs = ModelInputs(folder)
+        self._inputs = ModelInputs.of(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cpu_threads(settings)
         # Both keep the memory of the largest batch there ever was.

@@ -27,7 +27,7 @@ class OpenVinoBackend:
         else:
             file = exported(folder, cache_dir, "float32")
         self.batches = suited(CPU, padded=True)
-        self._inputs = ModelInputs(folder)
+        self._inputs = ModelInputs.of(folder)
         properties = {
             # Left alone, it computes in bfloat16 where the processor does.
             "INFERENCE_PRECISION_HINT": "f32",

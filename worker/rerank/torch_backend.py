@@ -8,9 +8,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from worker.rerank.base import Backend, EncodedPair
 from worker.rerank.device import inference, moved, prepare, suited
+from worker.rerank.inputs import ModelInputs
 from worker.rerank.packed import can_pack
 from worker.rerank.packed_backend import PackedBackend
-from worker.rerank.pairs import mask, padded
 from worker.settings import RerankSettings
 
 
@@ -31,15 +31,11 @@ class PaddedBackend:
         self._model = model
         self._device = device
         self.batches = suited(device, padded=True)
-        self._padding = int(model.config.pad_token_id or 0)
-        self._takes_types = getattr(model.config, "type_vocab_size", 0) > 1
+        self._inputs = ModelInputs(model.config)
 
     def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Run one padded forward pass; see ``Backend``."""
-        ids = [pair.input_ids for pair in pairs]
-        inputs = {"input_ids": padded(ids, self._padding), "attention_mask": mask(ids)}
-        if self._takes_types:
-            inputs["token_type_ids"] = padded([pair.token_type_ids for pair in pairs], 0)
+        inputs = self._inputs.batch(pairs)
         with inference(self._device):
             logits = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).logits
             return moved(logits[:, 0])
