@@ -23,6 +23,7 @@ from benchmarks.workload import Asked, Workload, articles
 from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.microbatch import BatchReport
 from worker.models import ResolvedModel, resolve
+from worker.rerank.device import CPU_BATCH_TOKENS
 from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings, Settings
@@ -36,7 +37,7 @@ DEFAULTS = RerankSettings()
 def knobs(cores: int) -> dict[str, list[float]]:
     """Return the values of each knob, its default among them."""
     return {
-        "batch_tokens": [1_024, 4_096, DEFAULTS.batch_tokens, 32_768],
+        "batch_tokens": [512, 1_024, CPU_BATCH_TOKENS, 4_096, 16_384],
         "batch_pairs": [8, 32, DEFAULTS.batch_pairs, 128],
         "max_wait_ms": [0, DEFAULTS.max_wait_ms, 20, 100],
         "threads": sorted({1, max(1, cores // 2), cores}),
