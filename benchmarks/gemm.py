@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from worker.rerank.device import HALF_PRECISION, fast_on_cpu
+
 REPEATS = 5
 # A full batch: more makes a GPU no faster, and fewer would leave it idle.
 TOKENS = {"cpu": 4_096, "cuda": 16_384}
@@ -48,6 +50,9 @@ def _ways(config: Any, device: str) -> dict[str, dict[str, list[Product]]]:
         return {name: {"mm": [_mm(shape, device, dtype) for shape in shapes]} for name, dtype in dtypes.items()}
     ways: dict[str, dict[str, list[Product]]] = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        if name in HALF_PRECISION and not fast_on_cpu(name):
+            # The worker refuses it there too, and some of these products can't even be made.
+            continue
         ways[name] = {"mm": [_mm(shape, device, dtype) for shape in shapes]}
         if torch.backends.mkldnn.is_available():
             ways[name]["onednn_prepacked"] = [_prepacked(shape, dtype) for shape in shapes]

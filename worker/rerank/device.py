@@ -47,13 +47,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of a setting; FatalError for half precision on a CPU that is slower in it."""
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    if device.type == "cpu" and name in HALF_PRECISION and not _fast_on_cpu(name):
-        remedy = "`float32` or `bfloat16`" if _fast_on_cpu("bfloat16") else "`auto` or `float32`"
+    if device.type == "cpu" and name in HALF_PRECISION and not fast_on_cpu(name):
+        remedy = "`float32` or `bfloat16`" if fast_on_cpu("bfloat16") else "`auto` or `float32`"
         raise FatalError(f"RERANK_WORKER_RERANK__DTYPE={name} is slow on this machine's processor; set {remedy}")
     return HALF_PRECISION.get(name, torch.float32)
 
 
-def _fast_on_cpu(name: str) -> bool:
+def fast_on_cpu(name: str) -> bool:
+    """Return whether this processor multiplies faster in a half precision than in float32."""
     # Without instructions of its own bfloat16 is emulated, several times slower than float32; with them it is twice as
     # fast (AVX-512) or more (AMX, which multiplies tiles).
     capabilities = torch.cpu.get_capabilities()
