@@ -11,6 +11,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import AutoTokenizer
 from benchmarks import machine, svg
 from benchmarks.summary import spread
 from benchmarks.workload import Asked, Workload, articles
+from worker.computing import computing_thread
 from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.microbatch import BatchReport
 from worker.models import ResolvedModel, resolve
@@ -108,7 +110,6 @@ def _queries(workload: Workload, mix: str, number: int) -> list[Asked]:
 def _point(model: ResolvedModel, changes: dict[str, float], queries: Sequence[Asked], clients: int) -> dict[str, float]:
     # Loaded anew: threads are set then, and nothing remembers a query of the point before.
     settings = RerankSettings.model_validate({"device": "cpu", **changes})
-    scorer = load_scorer(model, settings, DEFAULT_CACHE_DIR)
     reports: list[BatchReport] = []
     latencies_s: list[float] = []
 
@@ -119,11 +120,15 @@ def _point(model: ResolvedModel, changes: dict[str, float], queries: Sequence[As
             latencies_s.append(time.perf_counter() - begun_s)
 
     async def all_clients() -> float:
-        reranker = MicroBatchedReranker(scorer, settings, prior_weight=0, on_batch=reports.append)
-        begun_s = time.perf_counter()
-        await asyncio.gather(*(client(reranker, queries[number::clients]) for number in range(clients)))
-        seconds = time.perf_counter() - begun_s
-        await reranker.close()
+        async with computing_thread() as computing:
+            scorer = await computing.run(partial(load_scorer, model, settings, DEFAULT_CACHE_DIR))
+            reranker = MicroBatchedReranker(
+                scorer, settings, prior_weight=0, on_batch=reports.append, computing=computing
+            )
+            begun_s = time.perf_counter()
+            await asyncio.gather(*(client(reranker, queries[number::clients]) for number in range(clients)))
+            seconds = time.perf_counter() - begun_s
+            await reranker.close()
         return seconds
 
     seconds = asyncio.run(all_clients())

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import gemm
 from benchmarks.peers.base import Contender, Scores
 from benchmarks.workload import Asked, Mix
+from worker.one_thread import OneThread
 
 # The spinning threads of one library must not take the cores from the next one.
 SETTLE_S = 0.1
@@ -33,8 +34,13 @@ class Measured:
     gemm: list[dict[str, dict[str, float]]] = field(default_factory=list)
 
 
-def measure(contenders: Sequence[Contender], rounds: Sequence[Sequence[Mix]], config: Any, device: str) -> Measured:
-    """Run every contender once a round on the round's mixes, the order rotating, after a query of each to warm up."""
+def measure(
+    contenders: Sequence[Contender], rounds: Sequence[Sequence[Mix]], config: Any, device: str, computing: OneThread
+) -> Measured:
+    """Run every contender once a round on the round's mixes, the order rotating, after a query of each to warm up.
+
+    ``computing`` is the thread on which those of this process compute: the machine's own products run there too.
+    """
     measured = Measured()
     for mix in rounds[0]:
         for contender in contenders:
@@ -42,7 +48,7 @@ def measure(contenders: Sequence[Contender], rounds: Sequence[Sequence[Mix]], co
             contender.padding()
             measured.timings[mix.name, contender.name] = Timings()
     for number, mixes in enumerate(rounds):
-        measured.gemm.append(gemm.rates(config, device))
+        measured.gemm.append(computing.submit(lambda: gemm.rates(config, device)).result())
         turn = number % len(contenders)
         for mix in mixes:
             for contender in [*contenders[turn:], *contenders[:turn]]:

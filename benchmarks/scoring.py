@@ -22,6 +22,7 @@ from benchmarks.summary import summarise, table
 from benchmarks.workload import CANDIDATES, QUERIES, Workload, articles
 from worker.local.offline_models import CROSS_ENCODER_NAME
 from worker.models import resolve
+from worker.one_thread import OneThread
 from worker.settings import RerankSettings, Settings
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,7 +40,8 @@ def main() -> None:
     threads = asked.threads or cpu_count()
     cache = settings.cache_dir.expanduser() / "benchmarks"
     cache.mkdir(parents=True, exist_ok=True)
-    setting = Setting(model.path, model.name, asked.device, threads, settings.rerank.max_length, cache)
+    computing = OneThread("compute")
+    setting = Setting(model.path, model.name, asked.device, threads, settings.rerank.max_length, computing, cache)
     kind = asked.device.partition(":")[0]
     facts = machine.facts(asked.device, threads)
     tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
@@ -51,7 +53,7 @@ def main() -> None:
     infinity = InfinityChoice(pythons, make=asked.with_infinity)
     found = gather(setting, asked.without, infinity)
     try:
-        measured = measure(found.contenders, rounds, config, asked.device)
+        measured = measure(found.contenders, rounds, config, asked.device, computing)
     finally:
         found.close()
     result = {

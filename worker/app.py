@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -18,13 +19,15 @@ from worker.answer.llm import LlmAnswerer
 from worker.answer.outlast import OutlastingAnswerer
 from worker.answer.store import AnswerStore
 from worker.answer.stored import StoredAnswerer
+from worker.computing import computing_thread
 from worker.errors import FatalError, TransientError
 from worker.kafka import topics
 from worker.kafka.delivery import Delivery
+from worker.one_thread import OneThread
 from worker.patience import Patience
 from worker.pipeline import Pipeline
 from worker.poison_guard import PoisonGuard
-from worker.recall.embedder import SentenceEmbedder
+from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
 from worker.recall.outlast import OutlastingRecall
 from worker.recall.search import ChromaSearch
 from worker.recall.stage import BatchedRecall
@@ -74,12 +77,13 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
-    embedder = await asyncio.to_thread(SentenceEmbedder, embedding.path, embedding.name)
-    reranking = await _new_reranking(settings, metrics, parts)
+    computing = await parts.enter_async_context(computing_thread())
+    embedder = await computing.run(partial(SentenceEmbedder, embedding.path, embedding.name))
+    reranking = await _new_reranking(settings, metrics, computing, parts)
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        ChromaSearch(settings.recall, embedder),
+        ChromaSearch(settings.recall, ComputingEmbedder(embedder, computing)),
         settings.recall,
         on_batch=lambda report: metrics.observe_batch("recall", report),
     )
@@ -112,7 +116,9 @@ class _Reranking:
     prior_weight: float
 
 
-async def _new_reranking(settings: Settings, metrics: Metrics, parts: AsyncExitStack) -> _Reranking:
+async def _new_reranking(
+    settings: Settings, metrics: Metrics, computing: OneThread, parts: AsyncExitStack
+) -> _Reranking:
     rerank = settings.rerank
     if rerank.remote_url is not None:
         remote = RemoteReranker(rerank, rerank.remote_url)
@@ -120,13 +126,14 @@ async def _new_reranking(settings: Settings, metrics: Metrics, parts: AsyncExitS
         await remote.check()
         return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
-    scorer = await asyncio.to_thread(load_scorer, cross_encoder, rerank, settings.cache_dir)
+    scorer = await computing.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
     prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
     local = MicroBatchedReranker(
         scorer,
         rerank,
         prior_weight=prior_weight,
         on_batch=lambda report: metrics.observe_batch("rerank", report),
+        computing=computing,
     )
     parts.push_async_callback(local.close)
     return _Reranking(local, cross_encoder.name, prior_weight)

@@ -49,7 +49,7 @@ class MicroBatcher(Generic[Item, Result]):
     """Batches the items of concurrent jobs. Built and used on the loop's thread.
 
     ``run`` gets a batch's items and returns one result (or one exception) per item, in order. It is called on one
-    thread, one batch at a time. If it raises, the batch is halved until the items that break it are alone. Where it
+    thread, one batch at a time: on ``thread``, which stays its owner's, or on one of the batcher's own. If it raises, the batch is halved until the items that break it are alone. Where it
     raises what ``out_of_memory`` tells to be a lack of memory and a part fits, the limit of the cost is lowered to what
     fitted: for as long as this batcher lives, since who frees the memory does not say so.
     """
@@ -63,6 +63,7 @@ class MicroBatcher(Generic[Item, Result]):
         cost: Callable[[Item], int],
         on_batch: Callable[[BatchReport], None],
         out_of_memory: Callable[[Exception], bool] = lambda _: False,
+        thread: OneThread | None = None,
     ) -> None:
         self._run = run
         self._name = name
@@ -74,7 +75,8 @@ class MicroBatcher(Generic[Item, Result]):
         """Jobs whose callers wait."""
         self._served = 0
         self._arrived = asyncio.Event()
-        self._thread = OneThread(name)
+        self._thread = thread or OneThread(name)
+        self._owns_thread = thread is None
         self._loop = asyncio.get_running_loop()
         self._serving = self._loop.create_task(self._serve(), name=name)
         self._serving.add_done_callback(self._fail_open_jobs)
@@ -106,10 +108,10 @@ class MicroBatcher(Generic[Item, Result]):
             self._queue.remove(job)
 
     async def close(self, *, timeout_s: float) -> None:
-        """Fail what waits, let the running batch end, join the thread; a hung function is left behind in time."""
+        """Fail what waits, let the running batch end, join its own thread; a hung function is left behind in time."""
         self._serving.cancel()
-        self._thread.close()
-        await asyncio.to_thread(self._thread.join, timeout_s)
+        if self._owns_thread:
+            await self._thread.aclose(timeout_s)
 
     def _fail_open_jobs(self, serving: "asyncio.Task[None]") -> None:
         error = None if serving.cancelled() else serving.exception()

@@ -47,6 +47,11 @@ class OneThread:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    async def aclose(self, timeout_s: float) -> None:
+        """Close and join from a loop, which goes on meanwhile; a call that hangs is left behind."""
+        self.close()
+        await asyncio.to_thread(self.join, timeout_s)
+
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()

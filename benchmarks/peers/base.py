@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.workload import Asked
+from worker.one_thread import OneThread
 
 Scores = list[list[float]]
 
@@ -24,6 +25,8 @@ class Setting:
     device: str
     threads: int
     max_length: int
+    computing: OneThread
+    """Where all that compute in this process load and run, one after the other: see ``worker.computing``."""
     cache: Path
     """Where what is built for a contender may be kept, outside the repository."""
 

@@ -8,6 +8,7 @@ from benchmarks.workload import Asked
 from worker.errors import FatalError
 from worker.microbatch import BatchReport
 from worker.models import ResolvedModel
+from worker.one_thread import OneThread
 from worker.rerank.base import Scorer
 from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
@@ -17,16 +18,24 @@ from worker.settings import RerankSettings
 class Ours:
     """``MicroBatchedReranker`` over one scorer."""
 
-    def __init__(self, name: str, precision: str, scorer: Scorer, settings: RerankSettings) -> None:
+    def __init__(
+        self, name: str, precision: str, scorer: Scorer, settings: RerankSettings, computing: OneThread
+    ) -> None:
         self.name, self.precision = name, precision
-        self._scorer, self._settings = scorer, settings
+        self._scorer, self._settings, self._computing = scorer, settings, computing
         self.reports: list[BatchReport] = []
 
     def score(self, queries: Sequence[Asked]) -> Scores:
         return asyncio.run(self._all(queries))
 
     async def _all(self, queries: Sequence[Asked]) -> Scores:
-        reranker = MicroBatchedReranker(self._scorer, self._settings, prior_weight=0, on_batch=self.reports.append)
+        reranker = MicroBatchedReranker(
+            self._scorer,
+            self._settings,
+            prior_weight=0,
+            on_batch=self.reports.append,
+            computing=self._computing,
+        )
         try:
             rankings = await asyncio.gather(*(reranker.rerank(asked.query, asked.candidates) for asked in queries))
         finally:
@@ -57,14 +66,14 @@ def load(setting: Setting, name: str, backend: str, changes: Mapping[str, object
     )
     try:
         model = ResolvedModel("cross-encoder", setting.name, setting.folder, "folder")
-        scorer = load_scorer(model, settings, setting.cache)
+        scorer = setting.computing.submit(lambda: load_scorer(model, settings, setting.cache)).result()
     except FatalError as error:
         raise UnavailableError(str(error)) from error
     # A figure under the wrong name is worse than none.
     if backend != "torch" and backend not in _running(scorer).lower():
         raise UnavailableError(f"the worker ran {_running(scorer)} where {backend} was asked for")
     half = "float16" if setting.device.startswith("cuda") else "float32"
-    return Ours(name, half if settings.dtype == "auto" else settings.dtype, scorer, settings)
+    return Ours(name, half if settings.dtype == "auto" else settings.dtype, scorer, settings, setting.computing)
 
 
 def _running(scorer: Scorer) -> str:

@@ -7,12 +7,18 @@ from sentence_transformers import CrossEncoder
 
 from benchmarks.peers.base import Padding, Scores, Setting
 from benchmarks.workload import Asked
+from worker.one_thread import OneThread
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_BATCH = 32
 
 
 def load(setting: Setting, precision: str = "float32") -> CrossEncoder:
+    return setting.computing.submit(lambda: _load(setting, precision)).result()
+
+
+def _load(setting: Setting, precision: str) -> CrossEncoder:
+    torch.set_num_threads(setting.threads)
     return CrossEncoder(
         str(setting.folder),
         device=setting.device,
@@ -26,10 +32,13 @@ def load(setting: Setting, precision: str = "float32") -> CrossEncoder:
 class PerQuery:
     """A loop over queries, ``predict`` on each one's 20 pairs."""
 
-    def __init__(self, model: CrossEncoder, name: str, precision: str = "float32") -> None:
-        self.name, self.precision, self._model = name, precision, model
+    def __init__(self, model: CrossEncoder, name: str, computing: OneThread, precision: str = "float32") -> None:
+        self.name, self.precision, self._model, self._computing = name, precision, model, computing
 
     def score(self, queries: Sequence[Asked]) -> Scores:
+        return self._computing.submit(lambda: self._scores(queries)).result()
+
+    def _scores(self, queries: Sequence[Asked]) -> Scores:
         return [_predict(self._model, asked.pairs, DEFAULT_BATCH) for asked in queries]
 
     def padding(self) -> Padding | None:
@@ -42,11 +51,13 @@ class PerQuery:
 class AllAtOnce(PerQuery):
     """One ``predict`` over the pairs of all queries: what a batch job can do, and a server can't."""
 
-    def __init__(self, model: CrossEncoder, name: str, batch: int, precision: str = "float32") -> None:
-        super().__init__(model, name, precision)
+    def __init__(
+        self, model: CrossEncoder, name: str, batch: int, computing: OneThread, precision: str = "float32"
+    ) -> None:
+        super().__init__(model, name, computing, precision)
         self._batch = batch
 
-    def score(self, queries: Sequence[Asked]) -> Scores:
+    def _scores(self, queries: Sequence[Asked]) -> Scores:
         scores = iter(_predict(self._model, [pair for asked in queries for pair in asked.pairs], self._batch))
         return [[next(scores) for _ in asked.candidates] for asked in queries]
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from worker.errors import ExpiredError
 from worker.microbatch import BatchReport, ClosedError, MicroBatcher
 from worker.microbatch_queue import Limits
+from worker.one_thread import OneThread
 
 
 @dataclass
@@ -535,3 +536,21 @@ def test_every_job_ends_exactly_once_and_as_it_should(
         assert len(play.scored) == len(set(play.scored)), "an item was scored twice"
 
     asyncio.run(scenario())
+
+
+async def test_a_thread_that_is_given_runs_the_batches_and_stays_its_owners() -> None:
+    names: list[str] = []
+    thread = OneThread("the owner's")
+
+    def run(items: Sequence[int]) -> list[int]:
+        names.append(threading.current_thread().name)
+        return list(items)
+
+    batcher: MicroBatcher[int, int] = MicroBatcher(
+        run, name="test", limits=Limits(4, 1_000, 0.0), cost=lambda _: 1, on_batch=lambda _: None, thread=thread
+    )
+    assert await batcher.submit([1, 2]) == [1, 2]
+    await batcher.close(timeout_s=5)
+    assert names == ["the owner's"]
+    assert await thread.run(lambda: "still open") == "still open"
+    await thread.aclose(5)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from worker.errors import FatalError
-from worker.recall.base import Vectors
+from worker.one_thread import OneThread
+from worker.recall.base import Embedder, Vectors
 from worker.telemetry.logs import hide_loading_bars
 
 QUERY_CACHE_ENTRIES = 4_096
 """6 MB at 384 dimensions: questions repeat, and a hit costs no forward pass."""
+
+EMBED_TIMEOUT_S = 60.0
+"""For the questions of one batch on a shared thread; without it a recall would wait for ever for one that hangs."""
 
 DOCUMENT_BATCH = 32
 """Documents per forward pass; sentence-transformers sorts them by length first."""
@@ -86,3 +91,33 @@ class SentenceEmbedder:
             self._cache.move_to_end(text)
         while len(self._cache) > QUERY_CACHE_ENTRIES:
             self._cache.popitem(last=False)
+
+
+class ComputingEmbedder:
+    """Implements ``Embedder``: another one, on the thread that loaded it. Raises TimeoutError besides what that does.
+
+    The questions of a recall wait for the batch that is being scored instead of sharing the cores with it, for
+    ``EMBED_TIMEOUT_S`` at most.
+    """
+
+    def __init__(self, embedder: Embedder, thread: OneThread) -> None:
+        self._embedder = embedder
+        self._thread = thread
+
+    @property
+    def model_name(self) -> str:
+        """See ``Embedder``."""
+        return self._embedder.model_name
+
+    @property
+    def dimension(self) -> int:
+        """See ``Embedder``."""
+        return self._embedder.dimension
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """See ``Embedder``."""
+        return self._thread.submit(partial(self._embedder.embed_queries, texts)).result(EMBED_TIMEOUT_S)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """See ``Embedder``."""
+        return self._thread.submit(partial(self._embedder.embed_documents, texts)).result(EMBED_TIMEOUT_S)

@@ -1,6 +1,5 @@
 """The rerank stage: pairs of many queries scored together, each query ordered by its own scores."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,8 +30,13 @@ class MicroBatchedReranker:
         *,
         prior_weight: float,
         on_batch: Callable[[BatchReport], None],
+        computing: OneThread | None = None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
+        """Score on ``computing``, the thread that loaded the scorer and stays its owner's (see ``worker.computing``).
+
+        Without one the batches get a thread of their own.
+        """
         self._scorer = scorer
         self._unix_time_s = unix_time_s
         self._prior_weight = prior_weight
@@ -52,6 +56,7 @@ class MicroBatchedReranker:
             cost=lambda pair: pair.tokens,
             on_batch=on_batch,
             out_of_memory=out_of_memory,
+            thread=computing,
         )
 
     async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
@@ -75,7 +80,6 @@ class MicroBatchedReranker:
         return ranked(candidates, judge_documents(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
 
     async def close(self) -> None:
-        """Fail what waits and join both threads, in bounded time."""
-        self._tokenizing.close()
+        """Fail what waits and join the stage's own threads, in bounded time."""
         await self._batcher.close(timeout_s=CLOSE_TIMEOUT_S)
-        await asyncio.to_thread(self._tokenizing.join, CLOSE_TIMEOUT_S)
+        await self._tokenizing.aclose(CLOSE_TIMEOUT_S)

@@ -9,12 +9,15 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from joblib import cpu_count
 
+from worker.computing import computing_thread
 from worker.errors import FatalError
 from worker.models import ResolvedModel
+from worker.one_thread import OneThread
 from worker.rerank.base import Scorer
 from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
@@ -99,14 +102,21 @@ class Tuner:
 
     def _try(self, changes: Changes) -> Trial | Refusal:
         settings = self._start.model_copy(update=changes)
-        try:
-            scorer = load_scorer(self._model, settings, self._cache_dir)
-        except FatalError as error:
-            return Refusal(settings, str(error))
-        return asyncio.run(self._measured(scorer, settings))
+        return asyncio.run(self._tried(settings))
 
-    async def _measured(self, scorer: Scorer, settings: RerankSettings) -> Trial:
-        reranker = MicroBatchedReranker(scorer, settings, prior_weight=0, on_batch=lambda _report: None)
+    async def _tried(self, settings: RerankSettings) -> Trial | Refusal:
+        # A thread of its own for each trial, gone with it, as a worker has one.
+        async with computing_thread() as computing:
+            try:
+                scorer = await computing.run(partial(load_scorer, self._model, settings, self._cache_dir))
+            except FatalError as error:
+                return Refusal(settings, str(error))
+            return await self._measured(scorer, settings, computing)
+
+    async def _measured(self, scorer: Scorer, settings: RerankSettings, computing: OneThread) -> Trial:
+        reranker = MicroBatchedReranker(
+            scorer, settings, prior_weight=0, on_batch=lambda _report: None, computing=computing
+        )
         try:
             scores = await _scores(reranker, self._load)
             together_s = await _median_s(lambda: _scores(reranker, self._load), self._seconds)
