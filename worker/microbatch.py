@@ -49,9 +49,10 @@ class MicroBatcher(Generic[Item, Result]):
     """Batches the items of concurrent jobs. Built and used on the loop's thread.
 
     ``run`` gets a batch's items and returns one result (or one exception) per item, in order. It is called on one
-    thread, one batch at a time: on ``thread``, which stays its owner's, or on one of the batcher's own. If it raises, the batch is halved until the items that break it are alone. Where it
-    raises what ``out_of_memory`` tells to be a lack of memory and a part fits, the limit of the cost is lowered to what
-    fitted: for as long as this batcher lives, since who frees the memory does not say so.
+    thread, one batch at a time: on ``thread``, which stays its owner's, or on one of the batcher's own. If it raises,
+    the batch is halved until the items that break it are alone. Where it raises what ``out_of_memory`` tells to be a
+    lack of memory and a part fits, the limit of the cost is lowered to what fitted: for as long as this batcher lives,
+    since who frees the memory does not say so.
     """
 
     def __init__(
