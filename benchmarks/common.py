@@ -47,6 +47,18 @@ def arrivals(per_second: float, duration_s: float, seed: int) -> list[float]:
     return times
 
 
+def ideal_latencies(due_s: Sequence[float], service_s: float) -> list[float]:
+    """Return how long each would take that comes when it is due, served in turn by one server of constant speed.
+
+    The least that queueing alone costs (Lindley's recursion): what a real one takes beyond it is its own.
+    """
+    free_s, latencies = 0.0, []
+    for at_s in due_s:
+        free_s = max(free_s, at_s) + service_s
+        latencies.append(free_s - at_s)
+    return latencies
+
+
 def save(name: str, result: dict[str, Any]) -> Path:
     """Write ``results/<name>.json`` and return its path."""
     RESULTS.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@ from statistics import mean
 
 import pytest
 
-from benchmarks.common import arrivals, percentile, significant, summary, tail
+from benchmarks.common import arrivals, ideal_latencies, percentile, significant, summary, tail
 
 
 def test_percentile_is_a_value_that_was_measured() -> None:
@@ -44,3 +44,7 @@ def test_arrivals_come_at_the_rate_with_gaps_as_uneven_as_a_poisson_process_has(
 def test_significant_digits() -> None:
     assert significant(123456.0) == 123500.0
     assert significant(0.00123456) == 0.001235
+
+
+def test_an_ideal_server_lets_wait_only_who_comes_before_it_is_free() -> None:
+    assert ideal_latencies([0.0, 1.0, 1.5, 9.0], service_s=2.0) == [2.0, 3.0, 4.5, 2.0]
