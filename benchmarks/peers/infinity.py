@@ -44,7 +44,8 @@ def environment(cache: Path, engine: str) -> Path:
         if not python.exists():
             subprocess.run([uv, "venv", "--quiet", "--python", "3.11", str(folder)], check=True)
         install = [uv, "pip", "install", "--quiet", "--python", str(python), f"torch=={TORCH[engine]}"]
-        subprocess.run([*install, "--requirement", str(REQUIREMENTS)], check=True)
+        # From elsewhere: in this repository uv holds everyone to the worker's own torch.
+        subprocess.run([*install, "--requirement", str(REQUIREMENTS.absolute())], check=True, cwd=cache)
     except subprocess.CalledProcessError as error:
         raise UnavailableError(f"its environment can't be made: {error}") from error
     return python
