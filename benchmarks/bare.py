@@ -85,9 +85,9 @@ def text(number: int) -> str:
     return f"{asked[number % len(asked)].text} ({number})"
 
 
-def event(number: int) -> QueryEvent:
+def event(number: int, candidates: int = TOP_K) -> QueryEvent:
     """Return the event of this number: no answer is generated."""
-    return QueryEvent(id=f"q{number}", text=text(number), top_k=TOP_K, generate=False, collection=COLLECTION)
+    return QueryEvent(id=f"q{number}", text=text(number), top_k=candidates, generate=False, collection=COLLECTION)
 
 
 def bare(recall: RecallSettings, threads: int) -> Bare:

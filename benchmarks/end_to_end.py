@@ -30,6 +30,9 @@ LOADS = (0.3, 0.5, 0.7, 0.9)
 IDLE_GAP_S = 0.2
 WARM_UP_QUERIES = 40
 SCORING = "rerank_worker_batch_duration_seconds_sum"
+WAITED = "rerank_worker_batch_wait_seconds"
+# Few enough that the pairs of a query are one batch: the second of two would wait for the first.
+LINGER_CANDIDATES = 5
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def main() -> None:
             lab.backlog(WARM_UP_QUERIES)
             result["backlog"] = lab.throughput(options.rounds, options.round_s)
             capacity = result["backlog"]["worker_queries_per_second"]["median"]
-            result["idle"] = lab.idle(options.idle)
+            result["idle"] = lab.idle(options.idle) | {"waited_for_batches_ms": lab.lingering(options.idle)}
             service_ms = result["idle"]["alone_ms"]["median"]
             result["open_loop"] = [lab.at_load(load, capacity, service_ms, options) for load in LOADS]
         workers[0].stop()
@@ -136,7 +139,7 @@ class Lab:
 
     def idle(self, queries: int) -> dict[str, Any]:
         """Ask one query at a time through Kafka and bare, in turns."""
-        total, added, recall_added, rerank_added, bare_ms = [], [], [], [], []
+        total, added, bare_ms = [], [], []
         for _ in range(queries):
             first = self._observer.count
             recall_s, score_s = self._bare.alone(first)
@@ -148,8 +151,6 @@ class Lab:
             total.append((answer.seen_s - asked_s) * 1000)
             bare_ms.append((recall_s + score_s) * 1000)
             added.append(total[-1] - bare_ms[-1])
-            recall_added.append(answer.stages_ms["recall"] - recall_s * 1000)
-            rerank_added.append(answer.stages_ms["rerank"] - score_s * 1000)
             time.sleep(IDLE_GAP_S)
         return {
             "queries": queries,
@@ -157,9 +158,26 @@ class Lab:
             "worker_ms": summary(total),
             "worker_p95_ms": significant(percentile(total, 0.95)),
             "added_ms": summary(added),
-            "added_by_recall_batching_ms": summary(recall_added),
-            "added_by_rerank_batching_ms": summary(rerank_added),
         }
+
+    def lingering(self, queries: int) -> dict[str, float]:
+        """Ask one small query at a time; return how long its first item waited for a batch to leave, the mean."""
+        before = self._waited()
+        for _ in range(queries):
+            first = self._observer.count
+            self._asker.ask(event(first, LINGER_CANDIDATES))
+            self._observer.await_count(first + 1)
+            time.sleep(IDLE_GAP_S)
+        return {
+            batcher: significant(1000 * (waited_s - before[batcher][0]) / (batches - before[batcher][1]))
+            for batcher, (waited_s, batches) in self._waited().items()
+        }
+
+    def _waited(self) -> dict[str, tuple[float, float]]:
+        def read(batcher: str, part: str) -> float:
+            return labelled_metric(self._worker, f"{WAITED}_{part}", batcher=batcher)
+
+        return {batcher: (read(batcher, "sum"), read(batcher, "count")) for batcher in ("recall", "rerank")}
 
     def at_load(self, load: float, capacity: float, service_ms: float, options: argparse.Namespace) -> dict[str, Any]:
         """Let queries arrive at a share of the capacity, on a schedule that waits for nothing."""
@@ -207,10 +225,9 @@ def report(result: dict[str, Any]) -> None:
             for row in result["open_loop"]
         ],
     )
-    print(f"idle: {idle['worker_ms']['median']:.1f} ms, alone {idle['alone_ms']['median']:.1f} ms, of it batching:")
-    batching = (idle["added_by_recall_batching_ms"]["median"], idle["added_by_rerank_batching_ms"]["median"])
+    waited = ", ".join(f"{batcher} {ms:.1f} ms" for batcher, ms in idle["waited_for_batches_ms"].items())
     print(
-        f"  recall {batching[0]:+.1f} ms, rerank {batching[1]:+.1f} ms; everything {idle['added_ms']['median']:+.1f} ms"
+        f"idle: {idle['worker_ms']['median']:.1f} ms, bare {idle['alone_ms']['median']:.1f} ms; batches held: {waited}"
     )
 
 

@@ -61,9 +61,9 @@ def end_to_end(result: dict[str, Any]) -> str:
         f"{backlog['ratio_from_first_answer']['median']:.2f}; cores used: {cores}); the worker's scorer was busy "
         f"{backlog['share_of_time_in_scorer']['median']:.0%} of the time. "
         f"One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
-        f"{idle['worker_ms']['median']:.0f} ms through Kafka; batching added "
-        f"{idle['added_by_recall_batching_ms']['median']:+.1f} ms to recall and "
-        f"{idle['added_by_rerank_batching_ms']['median']:+.1f} ms to reranking."
+        f"{idle['worker_ms']['median']:.0f} ms through Kafka; batching held an idle worker's query for "
+        f"{idle['waited_for_batches_ms']['recall']:.1f} ms before recall and "
+        f"{idle['waited_for_batches_ms']['rerank']:.1f} ms before reranking."
     )
 
 

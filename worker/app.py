@@ -78,8 +78,9 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
     computing = await parts.enter_async_context(computing_thread())
-    embedder = await computing.run(partial(SentenceEmbedder, embedding.path, embedding.name))
+    # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
     reranking = await _new_reranking(settings, metrics, computing, parts)
+    embedder = await computing.run(partial(SentenceEmbedder, embedding.path, embedding.name))
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(

@@ -129,8 +129,9 @@ class RecallSettings(_Section):
     """Candidates of a query that says nothing: generous, since the reranker can only reorder what it is given."""
     max_batch: Count = 32
     """Most queries embedded and searched together."""
-    max_wait_ms: Annotated[float, Field(ge=0)] = 2.0
-    """How long the first query of a batch may wait for others."""
+    max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
+    """How long the first query of a batch may wait for others while nothing is searched; what one poll brings goes
+    together in any case, and so does what comes meanwhile."""
     timeout_s: Seconds = 10.0
     """One batch's search; Chroma's own client would wait for ever."""
     attempts: Count = 3
@@ -170,7 +171,7 @@ class RerankSettings(_Section):
     batch_tokens: Count | None = None
     """Most tokens of one forward pass, padding included: what bounds memory and time. Unset: 16,384 on a GPU, 2,048 on
     a CPU, which larger batches only keep queries waiting for."""
-    max_wait_ms: Annotated[float, Field(ge=0)] = 2.0
+    max_wait_ms: Annotated[float, Field(ge=0)] = 1.0
     """How long the first pair of a batch may wait for others while the device is idle."""
     top_n: Annotated[int, Field(ge=1, le=1_000)] = 3
     """Contexts of a query that says nothing."""

@@ -42,6 +42,12 @@ class Metrics:
         self.batch_seconds = self._histogram(
             "batch_duration_seconds", "Time of one micro-batch on its thread.", ["batcher"], STAGE_BUCKETS_S
         )
+        self.batch_wait_seconds = self._histogram(
+            "batch_wait_seconds",
+            "How long the first item of a micro-batch had waited when it left: what batching adds to latency.",
+            ["batcher"],
+            STAGE_BUCKETS_S,
+        )
         self.batch_cost = self._counter(
             "batch_cost", "Cost put into micro-batches (tokens, for rerank), padding left out.", ["batcher"]
         )
@@ -104,6 +110,7 @@ class Metrics:
         """Record one micro-batch that has run."""
         self.batch_items.labels(batcher=batcher).observe(report.items)
         self.batch_seconds.labels(batcher=batcher).observe(report.seconds)
+        self.batch_wait_seconds.labels(batcher=batcher).observe(report.wait_s)
         self.batch_cost.labels(batcher=batcher).inc(report.cost)
         self.batch_padded_cost.labels(batcher=batcher).inc(report.padded_cost)
 
