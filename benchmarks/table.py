@@ -36,6 +36,15 @@ def scoring(result: dict[str, Any]) -> str:
     )
 
 
+def parts(result: dict[str, Any]) -> str:
+    """Return what each part buys."""
+    rows = [[name, _spread(gain)] for name, gain in result["gains"].items()]
+    return (
+        f"{_table(['part of the cross-encoder stage', 'times as fast with it'], rows)}\n\n"
+        f"{result['pairs']} pairs of {result['mix']} passages, {result['threads']} threads; medians, least and most."
+    )
+
+
 def end_to_end(result: dict[str, Any]) -> str:
     """Return the worker's latency under load, and what it costs around the scorer."""
     backlog, idle = result["backlog"], result["idle"]
@@ -118,6 +127,7 @@ def memory(result: dict[str, Any]) -> str:
 SECTIONS: dict[str, Section] = {
     "scoring.json": scoring,
     "scoring-cuda.json": scoring,
+    "parts.json": parts,
     "end_to_end.json": end_to_end,
     "end_to_end-spare.json": end_to_end,
     "scaling.json": scaling,

@@ -1,0 +1,152 @@
+"""What each part of the cross-encoder stage buys by itself on the CPU: the same pairs with and without it, in turns.
+
+``python -m benchmarks.parts`` writes ``results/parts.json``; some 3 minutes. A part's gain is the time without it
+divided by the time with it, round by round.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from joblib import cpu_count
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from benchmarks.common import print_table, save, summary
+from benchmarks.machine import facts
+from benchmarks.workload import Workload, articles
+from worker.local.offline_models import CROSS_ENCODER_NAME
+from worker.models import resolve
+from worker.one_thread import OneThread
+from worker.rerank.base import EncodedPair
+from worker.rerank.device import CPU, CPU_BATCH_TOKENS, inference, prepare
+from worker.rerank.packed_backend import PackedBackend
+from worker.rerank.pairs import PairTokenizer
+from worker.rerank.torch_backend import PaddedBackend
+from worker.settings import RerankSettings, Settings
+
+MIX = "medium"
+SETTINGS = RerankSettings(model=CROSS_ENCODER_NAME, device="cpu")
+
+Trial = Callable[[], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
+    begun = facts()
+    resolved = resolve("cross-encoder", Settings(models="offline", rerank=SETTINGS))
+    tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True)
+    found, corpus = articles()
+    queries = Workload(found, tokenizer, SETTINGS.max_length, scale=1).round(0, [MIX])[0].queries
+    cached = PairTokenizer(tokenizer, SETTINGS.max_length, SETTINGS)
+    uncached = PairTokenizer(tokenizer, SETTINGS.max_length, SETTINGS.model_copy(update={"token_cache_documents": 0}))
+    pairs = [pair for each in queries for pair in cached.encode(each.query.text, each.texts)]
+    computing = OneThread("compute")
+    model = computing.submit(lambda: _load(resolved.path)).result()
+    packed, padded = PackedBackend(model), PaddedBackend(model, CPU)
+    encoder, batches = packed._encoder, _in_turn(pairs)  # noqa: SLF001 - its parts are what is measured
+
+    def whole_last_layer() -> None:
+        with inference(CPU):
+            for batch in batches:
+                encoder.all_tokens([pair.input_ids for pair in batch], [pair.token_type_ids for pair in batch])
+
+    def first_tokens_alone() -> None:
+        with inference(CPU):
+            for batch in batches:
+                encoder.first_tokens([pair.input_ids for pair in batch], [pair.token_type_ids for pair in batch])
+
+    def on(thread: OneThread, call: Trial) -> Trial:
+        return lambda: thread.submit(call).result()
+
+    def one_by_one() -> None:
+        for query in queries:
+            packed.logits(cached.encode(query.query.text, query.texts))
+
+    parts: Mapping[str, tuple[Trial, Trial]] = {
+        "no padding, prepacked weights": (
+            on(computing, lambda: [padded.logits(batch) for batch in _alike(pairs)]),
+            on(computing, whole_last_layer),
+        ),
+        "the last layer for the first token alone": (
+            on(computing, whole_last_layer),
+            on(computing, first_tokens_alone),
+        ),
+        "pairs of several queries in a batch": (
+            on(computing, one_by_one),
+            on(computing, lambda: [packed.logits(batch) for batch in batches]),
+        ),
+        "tokens of known documents kept (tokenising alone)": (
+            lambda: [uncached.encode(each.query.text, each.texts) for each in queries],
+            lambda: [cached.encode(each.query.text, each.texts) for each in queries],
+        ),
+    }
+    gains = {name: _gains(without, with_it, asked.rounds) for name, (without, with_it) in parts.items()}
+    gains["one thread computes"] = [_beside(first_tokens_alone, computing) for _ in range(asked.rounds)]
+    result: dict[str, Any] = {
+        "what": "time without a part of the cross-encoder stage, divided by the time with it",
+        "machine": begun,
+        "model": resolved.name,
+        "corpus": corpus,
+        "mix": MIX,
+        "pairs": len(pairs),
+        "threads": cpu_count(),
+        "gains": {name: summary(values) for name, values in gains.items()},
+    }
+    save("parts", result)
+    print_table(
+        ("part", "gain", "least", "most"),
+        [(name, each["median"], each["min"], each["max"]) for name, each in result["gains"].items()],
+    )
+
+
+def _load(folder: Any) -> Any:
+    _, dtype = prepare(SETTINGS)
+    return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
+
+
+def _in_turn(pairs: Sequence[EncodedPair]) -> list[list[EncodedPair]]:
+    """Return batches of the default budget, without padding."""
+    batches: list[list[EncodedPair]] = [[]]
+    for pair in pairs:
+        if batches[-1] and sum(each.tokens for each in batches[-1]) + pair.tokens > CPU_BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(pair)
+    return batches
+
+
+def _alike(pairs: Sequence[EncodedPair]) -> list[list[EncodedPair]]:
+    """Return batches of pairs of like length, of the default budget with the padding."""
+    batches: list[list[EncodedPair]] = [[]]
+    for pair in sorted(pairs, key=lambda each: each.tokens):
+        if (len(batches[-1]) + 1) * pair.tokens > CPU_BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(pair)
+    return batches
+
+
+def _gains(without: Trial, with_it: Trial, rounds: int) -> list[float]:
+    without(), with_it()
+    return [_seconds(without) / _seconds(with_it) for _ in range(rounds)]
+
+
+def _beside(call: Trial, computing: OneThread) -> float:
+    """Compute on another thread, beside the first one's idle team, then on the first, the other gone with its team."""
+    other = OneThread("other")
+    other.submit(call).result()
+    beside_s = _seconds(lambda: other.submit(call).result())
+    other.close()
+    other.join(60)
+    return beside_s / _seconds(lambda: computing.submit(call).result())
+
+
+def _seconds(trial: Trial) -> float:
+    begun_s = time.perf_counter()
+    trial()
+    return time.perf_counter() - begun_s
+
+
+if __name__ == "__main__":
+    main()
