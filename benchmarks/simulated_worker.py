@@ -16,7 +16,8 @@ from schemas.events import Models
 from worker.kafka.delivery import Delivery
 from worker.pipeline import Pipeline
 from worker.poison_guard import PoisonGuard
-from worker.rerank.base import EncodedPair
+from worker.rerank.base import Batches, EncodedPair
+from worker.rerank.device import GPU_BATCH_TOKENS
 from worker.rerank.stage import MicroBatchedReranker
 from worker.service import Service
 from worker.settings import Settings, TelemetrySettings
@@ -26,6 +27,7 @@ from worker.telemetry.metrics import Metrics
 from worker.types import Candidate, Context, GeneratedAnswer, Query
 
 MODEL = "simulation"
+TOKENS = (1,) * 99
 PASSAGE = "A passage of middling length, such as a vector store might return for a question. " * 5
 
 logger = structlog.get_logger()
@@ -45,16 +47,20 @@ class SimulatedAccelerator:
         self._hold_s = hold_s
 
     @property
+    def batches(self) -> Batches:
+        return Batches(padded=True, tokens=GPU_BATCH_TOKENS)
+
+    @property
     def model_name(self) -> str:
         return MODEL
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:  # noqa: ARG002 - the protocol's
-        return [EncodedPair((1,) * 100, (0,) * 100) for _ in documents]
+        return [EncodedPair((number, *TOKENS), (0, *TOKENS), number) for number, _ in enumerate(documents)]
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         if self._hold_s > 0:
             time.sleep(self._hold_s)
-        return [float(number) for number, _ in enumerate(pairs)]
+        return [float(pair.input_ids[0]) for pair in pairs]
 
 
 class NoAnswerer:
