@@ -5,7 +5,7 @@ A results file has a section here; one that is absent has none in the README. A 
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def parts(result: dict[str, Any]) -> str:
 
 def end_to_end(result: dict[str, Any]) -> str:
     """Return the worker's latency under load, and what it costs around the scorer."""
-    backlog, idle = result["backlog"], result["idle"]
+    idle = result["idle"]
     header = ["Poisson arrivals", "queries/s", "p50 ms", "p95 ms", "p99 ms", "p99 / one query alone", "ideal p99 ms"]
     rows = [
         [
@@ -59,20 +59,26 @@ def end_to_end(result: dict[str, Any]) -> str:
         ]
         for row in result["open_loop"]
     ]
-    cores = ", ".join(f"{role} {used['median']:.2f}" for role, used in backlog["cores_used"].items())
     return (
         f"{_table(header, rows)}\n\n"
         f"Kafka → worker → Kafka, {result['candidates']} candidates, no answers generated, from when a query was due; "
         f"ideal is a server that works off the same arrivals one by one at that capacity, and nothing else: queueing. "
-        f"The scorer has {result['scorer_threads']} of {result['machine']['cores']} cores. "
-        f"Capacity, at a backlog: {_spread(backlog['ratio'])} times the bare scorer on the same pairs "
-        f"(target {backlog['target']}; from the first answer on "
-        f"{backlog['ratio_from_first_answer']['median']:.2f}; cores used: {cores}); the worker's scorer was busy "
-        f"{backlog['share_of_time_in_scorer']['median']:.0%} of the time. "
-        f"One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
+        f"{capacity(result)} One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
         f"{idle['worker_ms']['median']:.0f} ms through Kafka; batching held an idle worker's query for "
         f"{idle['waited_for_batches_ms']['recall']:.1f} ms before recall and "
         f"{idle['waited_for_batches_ms']['rerank']:.1f} ms before reranking."
+    )
+
+
+def capacity(result: dict[str, Any]) -> str:
+    """Return what the worker does at a backlog."""
+    backlog = result["backlog"]
+    cores = ", ".join(f"{role} {used['median']:.2f}" for role, used in backlog["cores_used"].items())
+    return (
+        f"With {result['scorer_threads']} of {result['machine']['cores']} cores for the scorer the worker's capacity, "
+        f"at a backlog, is {_spread(backlog['ratio'])} times the bare scorer's on the same pairs (target "
+        f"{backlog['target']}; from the first answer on {backlog['ratio_from_first_answer']['median']:.2f}; cores "
+        f"used: {cores})."
     )
 
 
@@ -86,14 +92,33 @@ def scaling(result: dict[str, Any]) -> str:
     return (
         f"{_table(header, rows)}\n\n"
         f"A simulation: a batch holds its device for {result['hold_ms']:g} ms and no core; Kafka, delivery, pipeline "
-        f"and micro-batches are real. {result['partitions']} partitions."
+        f"and micro-batches are real. {result['partitions']} partitions. {' '.join(_rebalances(result))}"
     )
+
+
+def _rebalances(result: dict[str, Any]) -> Iterator[str]:
+    for protocol, (one, *_) in result["rebalance"].items():
+        yield (
+            f"With the {protocol} protocol a consumer that joins answers after {one['join_to_first_answer_s']:.1f} s, "
+            f"while what moves to it stands still for {one['join_longest_gap_s']:.1f} s at most; one that is killed is "
+            f"replaced in all its partitions within {one['kill_to_last_partition_s']:.1f} s, of which "
+            f"{one['session_timeout_s']:g} s are its session."
+        )
 
 
 def growth(result: dict[str, Any]) -> str:
     """Return throughput and memory against what grows."""
     candidates = ["candidates a query", "pairs/s", "worker's memory MiB"]
     vectors = ["vectors in Chroma", "recall of 20, p50 ms", "of 32 queries at once, ms"]
+    texts = ", ".join(f"{row['text']} {row['pairs_per_second']:,.0f}" for row in result["text"])
+    backlogs = ", ".join(
+        f"{row['backlog']:,} events at {row['queries_per_second']:,.0f}/s with {row['peak_rss_mib']:,.0f} MiB at most"
+        for row in result["backlog"]
+    )
+    simulated = (
+        f"Pairs per second by length of the passages: {texts}. With simulated recall and scorer a worker works off "
+        f"{backlogs}."
+    )
     return "\n\n".join(
         (
             _table(
@@ -110,6 +135,7 @@ def growth(result: dict[str, Any]) -> str:
                     for row in result["collection"]
                 ],
             ),
+            simulated,
         )
     )
 
@@ -129,7 +155,7 @@ SECTIONS: dict[str, Section] = {
     "scoring-cuda.json": scoring,
     "parts.json": parts,
     "end_to_end.json": end_to_end,
-    "end_to_end-spare.json": end_to_end,
+    "end_to_end-spare.json": capacity,
     "scaling.json": scaling,
     "growth.json": growth,
     "memory.json": memory,
