@@ -2,9 +2,9 @@
 
 An OpenMP team belongs to the thread that starts it. Where the teams of a process have more threads than there are
 cores, GNU's runtime, which torch uses on Linux, lets a team's threads sleep between two operations instead of spinning
-(libgomp, ``gomp_managed_threads`` in team.c). On two cores a scorer that was loaded on one thread and run on another so
-slept some 20 times a forward pass instead of never, and was 5 to 20 % slower, by how busy the machine was. A thread that
-has ended takes its team along.
+(libgomp, ``gomp_managed_threads`` in team.c). On two cores a scorer that was loaded on one thread and run on another
+slept some 500 times a forward pass instead of never, and was 1 to 8 % slower on a quiet machine, up to 20 % on a busy
+one. A thread that has ended takes its team along.
 """
 
 from collections.abc import AsyncIterator
