@@ -1,6 +1,7 @@
 """How throughput and a worker's memory grow with candidates, text length, backlog and collection.
 
-``python -m benchmarks.growth [--only PART ...] [--vectors N ...]`` writes ``results/growth.json``; some 6 minutes.
+``python -m benchmarks.growth [--vectors N ...]`` writes ``results/growth.json``; some 12 minutes; ``--only PART ...``
+prints a part and writes nothing.
 ``candidates`` and ``text`` run the real worker with the offline cross-encoder; ``backlog`` is a SIMULATION of recall
 and scorer, so that the loop alone is seen; ``collection`` searches vectors of random directions.
 """
@@ -57,7 +58,9 @@ def main() -> None:
             result["backlog"] = [backlog(stack, events) for events in options.backlog]
         if "collection" in options.only:
             result["collection"] = [collection(stack, size) for size in options.vectors]
-    save("growth", result)
+    if set(PARTS) <= result.keys():
+        # A part by itself is for looking at: it would take the others' figures out of the README.
+        save("growth", result)
     for part in PARTS:
         if part in result:
             rows = result[part]
