@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
@@ -101,3 +102,16 @@ def test_the_bundled_cross_encoder_is_had_by_its_name(cache_dir: Path) -> None:
     model = resolve("cross-encoder", settings)
     assert (model.name, model.scoring) == (CROSS_ENCODER_NAME, "cross-encoder")
     assert load_scorer(model, settings.rerank, cache_dir).model_name == CROSS_ENCODER_NAME
+
+
+def test_memory_does_not_grow_with_every_number_of_tokens_there_is(folder: Path) -> None:
+    scorer = CrossEncoderScorer(folder, "offline", RerankSettings(device="cpu"))
+    pairs = [scorer.encode("kafka", ["word " * words])[0] for words in range(500, 4, -4)]
+    process = psutil.Process()
+    # The longest first: what grows after it is not the memory of a larger batch.
+    scorer.score(pairs[:1])
+    before = process.memory_info().rss
+    for pair in pairs:
+        scorer.score([pair])
+    # Measured: 91 MiB, and 458 where each number of tokens is one more for oneDNN to remember.
+    assert process.memory_info().rss - before < 200 * 2**20
