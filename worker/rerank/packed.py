@@ -20,8 +20,8 @@ from transformers import PreTrainedConfig
 # Where rows are counted from: RoBERTa's positions begin behind the id of its padding.
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 
-# A batch's rows are filled up to a multiple of this. oneDNN keeps what it made for the last thousand shapes: with another
-# number of rows in every batch that came to 650 MB.
+# A batch's rows are filled up to a multiple of this. oneDNN keeps what it made for the last thousand shapes: with
+# another number of rows in every batch that came to 650 MB.
 ROWS = 16
 
 # Rows of a product that oneDNN lays the weights out for; others run with them all the same.
