@@ -1,7 +1,7 @@
 """The embedding model, by sentence-transformers."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -116,8 +116,16 @@ class ComputingEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder``."""
-        return self._thread.submit(partial(self._embedder.embed_queries, texts)).result(EMBED_TIMEOUT_S)
+        return self._call(partial(self._embedder.embed_queries, texts))
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder``."""
-        return self._thread.submit(partial(self._embedder.embed_documents, texts)).result(EMBED_TIMEOUT_S)
+        return self._call(partial(self._embedder.embed_documents, texts))
+
+    def _call(self, embed: Callable[[], Vectors]) -> Vectors:
+        future = self._thread.submit(embed)
+        try:
+            return future.result(EMBED_TIMEOUT_S)
+        finally:
+            # What was given up must not wait on in the thread's queue: each retry would add to it.
+            future.cancel()

@@ -56,6 +56,9 @@ async def test_a_thread_that_hangs_is_not_waited_for_for_ever(
     monkeypatch.setattr(module, "EMBED_TIMEOUT_S", 0.01)
     release = threading.Event()
     computing.submit(lambda: release.wait(10))
+    fake = FakeEmbedder()
     with pytest.raises(TimeoutError):
-        ComputingEmbedder(FakeEmbedder(), computing).embed_queries(["a"])
+        ComputingEmbedder(fake, computing).embed_queries(["a"])
     release.set()
+    await computing.run(lambda: None)
+    assert not fake.threads, "what was given up is not embedded afterwards"
