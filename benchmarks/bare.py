@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.events import QueryEvent
-from worker.demo.corpus import documents, questions
-from worker.ingest.run import ingest
-from worker.local.offline_models import CROSS_ENCODER_NAME
-from worker.models import resolve
+from worker.documents.files.run import ingest
+from worker.documents.samples.corpus import documents, questions
+from worker.domain import Candidate, Query
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import resolve
+from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder
-from worker.recall.search import ChromaSearch
-from worker.rerank.base import Batches, EncodedPair, Scorer
 from worker.rerank.load import load_scorer
+from worker.rerank.scorer import Batches, EncodedPair, Scorer
 from worker.settings import RecallSettings, RerankSettings, Settings
-from worker.types import Candidate, Query
 
 TOP_K = 20
 COLLECTION = "benchmark"

@@ -21,7 +21,7 @@ from benchmarks.common import arrivals, ideal_latencies, percentile, print_table
 from benchmarks.machine import facts
 from benchmarks.stack import Asker, Observer, Servers, cores_used, cpu_seconds, ending, labelled_metric, servers
 from tests.worker_process import WorkerProcess, start_worker_process
-from worker.local.offline_models import CROSS_ENCODER_NAME
+from worker.models.packages import CROSS_ENCODER_NAME
 from worker.settings import KafkaSettings, RecallSettings
 
 PARTITIONS = 12

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from worker.rerank.device import HALF_PRECISION, fast_on_cpu
+from worker.rerank.backends.device import HALF_PRECISION, fast_on_cpu
 
 REPEATS = 5
 # A full batch: more makes a GPU no faster, and fewer would leave it idle.

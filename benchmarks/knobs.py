@@ -21,11 +21,11 @@ from transformers import AutoTokenizer
 from benchmarks import machine, svg
 from benchmarks.summary import spread
 from benchmarks.workload import Asked, Workload, articles
-from worker.computing import computing_thread
-from worker.local.offline_models import CROSS_ENCODER_NAME
-from worker.microbatch import BatchReport
-from worker.models import ResolvedModel, resolve
-from worker.rerank.device import CPU_BATCH_TOKENS
+from worker.batching.batcher import BatchReport
+from worker.batching.compute import computing_thread
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import ResolvedModel, resolve
+from worker.rerank.backends.device import CPU_BATCH_TOKENS
 from worker.rerank.load import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings, Settings

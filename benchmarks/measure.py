@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import gemm
 from benchmarks.peers.base import Contender, Scores
 from benchmarks.workload import Asked, Mix
-from worker.one_thread import OneThread
+from worker.batching.executor import OneThread
 
 # The spinning threads of one library must not take the cores from the next one.
 SETTLE_S = 0.1

@@ -16,14 +16,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from benchmarks.common import print_table, save, summary
 from benchmarks.machine import facts
 from benchmarks.workload import Workload, articles
-from worker.local.offline_models import CROSS_ENCODER_NAME
-from worker.models import resolve
-from worker.one_thread import OneThread
-from worker.rerank.base import EncodedPair
-from worker.rerank.device import CPU, CPU_BATCH_TOKENS, inference, prepare
-from worker.rerank.packed_backend import PackedBackend
-from worker.rerank.pairs import PairTokenizer
-from worker.rerank.torch_backend import PaddedBackend
+from worker.batching.executor import OneThread
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import resolve
+from worker.rerank.backends.device import CPU, CPU_BATCH_TOKENS, inference, prepare
+from worker.rerank.backends.packed_backend import PackedBackend
+from worker.rerank.backends.torch_padded import PaddedBackend
+from worker.rerank.pairs.tokenizer import PairTokenizer
+from worker.rerank.scorer import EncodedPair
 from worker.settings import RerankSettings, Settings
 
 MIX = "medium"

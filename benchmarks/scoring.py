@@ -20,9 +20,9 @@ from benchmarks.measure import measure
 from benchmarks.peers.base import Setting
 from benchmarks.summary import summarise, table
 from benchmarks.workload import CANDIDATES, QUERIES, Workload, articles
-from worker.local.offline_models import CROSS_ENCODER_NAME
-from worker.models import resolve
-from worker.one_thread import OneThread
+from worker.batching.executor import OneThread
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import resolve
 from worker.settings import RerankSettings, Settings
 
 RESULTS = Path(__file__).parent / "results"

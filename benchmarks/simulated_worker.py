@@ -13,18 +13,18 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from schemas.events import Models
-from worker.kafka.delivery import Delivery
-from worker.pipeline import Pipeline
-from worker.poison_guard import PoisonGuard
-from worker.rerank.base import Batches, EncodedPair
-from worker.rerank.device import GPU_BATCH_TOKENS
+from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from worker.kafka.deliver.delivery import Delivery
+from worker.query.job import Service
+from worker.query.pipeline import Pipeline
+from worker.query.poison_guard import PoisonGuard
+from worker.rerank.backends.device import GPU_BATCH_TOKENS
+from worker.rerank.scorer import Batches, EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
-from worker.service import Service
 from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
-from worker.types import Candidate, Context, GeneratedAnswer, Query
 
 MODEL = "simulation"
 TOKENS = (1,) * 99

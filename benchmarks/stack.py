@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas import wire
 from schemas.events import QueryEvent
 from tests.worker_process import WorkerProcess
-from worker.kafka.topics import ensure
+from worker.kafka.admin.topics import ensure
 from worker.local.broker import local_broker
 from worker.local.chroma import LocalChroma, local_chroma
 from worker.local.process import await_condition

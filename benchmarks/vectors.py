@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.demo.corpus import documents
-from worker.models import DEFAULT_EMBEDDING
+from worker.documents.samples.corpus import documents
+from worker.models.resolve import DEFAULT_EMBEDDING
 from worker.recall.base import Vectors
-from worker.recall.client import ChromaConnection
-from worker.recall.collections import make_collection
+from worker.recall.chroma_collections import make_collection
+from worker.recall.chroma_connection import ChromaConnection
 from worker.settings import RecallSettings
 
 DIMENSION = 384

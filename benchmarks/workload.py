@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.demo import corpus
+from worker.documents.document import Document
+from worker.documents.samples import corpus
+from worker.documents.samples.wikipedia import PACKAGE, wikipedia
+from worker.domain import Candidate, Query
 from worker.errors import FatalError
-from worker.ingest.documents import Document
-from worker.ingest.sample import PACKAGE, wikipedia
-from worker.types import Candidate, Query
 
 CANDIDATES = 20
 SEED = 7

@@ -86,7 +86,7 @@ def start_worker_process(
     }
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", "run"],
+            [sys.executable, "-m", "worker.cli.main", "run"],
             env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}},
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -12,10 +12,10 @@ from confluent_kafka import TopicPartition as Partition
 from schemas import wire
 from schemas.events import AnswerEvent, QueryEvent
 from worker.errors import FatalError, PoisonError, TransientError
+from worker.kafka.admin.group import describe_progress
+from worker.kafka.admin.topics import ensure
 from worker.kafka.config import common_config, producer_config
-from worker.kafka.group import describe_progress
-from worker.kafka.records import Record, from_message
-from worker.kafka.topics import ensure
+from worker.kafka.consume.records import Record, from_message
 from worker.settings import KafkaSettings
 
 # How late a deadline or Ctrl-C may be noticed.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.workload import Asked
-from worker.one_thread import OneThread
+from worker.batching.executor import OneThread
 
 Scores = list[list[float]]
 
@@ -26,7 +26,7 @@ class Setting:
     threads: int
     max_length: int
     computing: OneThread
-    """Where all that compute in this process load and run, one after the other: see ``worker.computing``."""
+    """Where all that compute in this process load and run, one after the other: see ``worker.batching.compute``."""
     cache: Path
     """Where what is built for a contender may be kept, outside the repository."""
 

@@ -9,7 +9,7 @@ from onnx.helper import make_node, make_tensor_value_info
 from onnx.numpy_helper import from_array
 
 from benchmarks.peers.base import Setting
-from worker.rerank.export import MODEL_FILE, exported
+from worker.rerank.backends.export import MODEL_FILE, exported
 
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from benchmarks.peers.base import Padding, Scores, Setting, UnavailableError
 from benchmarks.peers.exported import onnx_folder
 from benchmarks.workload import Asked
-from worker.rerank.export import MODEL_FILE
+from worker.rerank.backends.export import MODEL_FILE
 
 # fp32 can't tell probabilities from 1 beyond this.
 CLOSEST_TO_ONE = 1e-7

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.peers.base import Padding, Scores, Setting, UnavailableError
 from benchmarks.workload import Asked
+from worker.batching.batcher import BatchReport
+from worker.batching.executor import OneThread
 from worker.errors import FatalError
-from worker.microbatch import BatchReport
-from worker.models import ResolvedModel
-from worker.one_thread import OneThread
-from worker.rerank.base import Scorer
+from worker.models.resolve import ResolvedModel
 from worker.rerank.load import load_scorer
+from worker.rerank.scorer import Scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 

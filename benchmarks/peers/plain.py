@@ -7,7 +7,7 @@ from sentence_transformers import CrossEncoder
 
 from benchmarks.peers.base import Padding, Scores, Setting
 from benchmarks.workload import Asked
-from worker.one_thread import OneThread
+from worker.batching.executor import OneThread
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_BATCH = 32

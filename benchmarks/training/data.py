@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.training import queries
 from benchmarks.training.teacher import PASSAGE_TOKENS, QUERY_TOKENS, Teacher, judge
-from worker.ingest.sample import wikipedia
-from worker.local.offline_models import embedding_folder
+from worker.documents.samples.wikipedia import wikipedia
+from worker.models.packages import embedding_folder
 
 # GPL and GFDL texts, which an earlier recipe used: not for a model that is shipped.
 UNLICENSED = frozenset({"trivia", "perlfaq", "foldoc", "manual", "apt"})

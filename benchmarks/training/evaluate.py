@@ -19,7 +19,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from benchmarks.training.teacher import Teacher, judge
-from worker.local.offline_models import embedding_folder
+from worker.models.packages import embedding_folder
 
 CUT = 10
 MAX_TOKENS = 256

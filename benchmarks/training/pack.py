@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.training.pack MODEL ADAPTER`` writes the difference between a trained cross-encoder and the
 packaged base: weight matrices cut to a rank by singular values, everything else whole, in fp16. Then
-``worker/local/offline_cross_encoder/merge.py`` builds the model from it at set-up. Beside ADAPTER goes a JSON file with
-its sha256 and the scores that the built model must give.
+``worker/models/offline_cross_encoder/merge.py`` builds the model from it at set-up. Beside ADAPTER goes a JSON file
+with its sha256 and the scores that the built model must give.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from worker.local.offline_cross_encoder import merge
-from worker.local.offline_models import embedding_folder
+from worker.models.offline_cross_encoder import merge
+from worker.models.packages import embedding_folder
 
 Tensors = dict[str, torch.Tensor]
 

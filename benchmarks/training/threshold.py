@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.training.data import UNLICENSED
-from worker.local.offline_models import LATE_INTERACTION_NAME
-from worker.models import resolve
+from worker.models.packages import LATE_INTERACTION_NAME
+from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
 from worker.rerank.load import load_scorer
 from worker.settings import RerankSettings, Settings

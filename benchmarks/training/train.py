@@ -25,7 +25,7 @@ from torch.nn.functional import log_softmax
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from benchmarks.training.pack import RANK, factors
-from worker.local.offline_models import embedding_folder
+from worker.models.packages import embedding_folder
 
 PAIRS_PER_QUERY = 8
 QUERIES_PER_STEP = 4

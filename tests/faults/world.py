@@ -12,15 +12,15 @@ from typing import Literal
 
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.fake_llm import FakeLlm, fake_llm
+from tests.fakes.llm import FakeLlm, fake_llm
 from tests.faults.cluster import Cluster
 from tests.faults.oracle import Verdict
 from tests.faults.supervisor import Supervisor
 from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
 from tests.worker_process import WorkerProcess, start_worker_process
-from worker.ingest.documents import Document
-from worker.ingest.run import ingest
-from worker.kafka.topics import ensure
+from worker.documents.document import Document
+from worker.documents.files.run import ingest
+from worker.kafka.admin.topics import ensure
 from worker.local.chroma import local_chroma
 from worker.local.process import free_port
 from worker.settings import KafkaSettings, RecallSettings, Settings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import FatalError
-from worker.kafka.topics import ensure
+from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker, choose_kind, local_broker
 from worker.local.chroma import LocalChroma, local_chroma
 from worker.settings import KafkaSettings, Settings

@@ -10,7 +10,7 @@ import pytest
 from chromadb.api import ClientAPI
 from chromadb.config import Settings as ChromaSettings
 
-from tests.fake_endpoint import FakeEndpoint, fake_endpoint
+from tests.fakes.endpoint import FakeEndpoint, fake_endpoint
 from worker.recall.base import Vectors
 from worker.settings import RecallSettings
 

@@ -13,7 +13,7 @@ from schemas import wire
 from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Models, QueryEvent, Timings
 from worker.client import QueryClient
 from worker.errors import FatalError, PoisonError, TransientError
-from worker.kafka.topics import worker_topics
+from worker.kafka.admin.topics import worker_topics
 from worker.local.mock_kafka import mock_kafka
 from worker.settings import KafkaSettings
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.events import AnswerEvent, QueryEvent
-from worker.cli import app
-from worker.settings_check import environment_names
+from worker.cli.main import app
+from worker.settings.load import environment_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from worker.types import Context, GeneratedAnswer, Query
+from worker.domain import Context, GeneratedAnswer, Query
 
 
 class Answerer(Protocol):

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from worker.rerank.base import Reranker
-from worker.types import Candidate, Context, GeneratedAnswer, Query
+from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from worker.rerank.scorer import Reranker
 
 # More would cost as many pairs as the reranking itself.
 MAX_SENTENCES_SCORED = 24

@@ -6,11 +6,11 @@ from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from worker.answer.prompt import SYSTEM_PROMPT, read_citations, user_prompt
-from worker.circuit import Circuit
-from worker.endpoint import Endpoint, failure
+from worker.domain import Context, GeneratedAnswer, Query, Usage
 from worker.errors import TransientError
+from worker.resilience.circuit import Circuit
+from worker.resilience.endpoint import Endpoint, failure
 from worker.settings import AnswerSettings
-from worker.types import Context, GeneratedAnswer, Query, Usage
 
 MAX_REASON_CHARS = 200
 

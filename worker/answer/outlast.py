@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from worker.answer.base import Answerer
-from worker.patience import Patience
-from worker.types import Context, GeneratedAnswer, Query
+from worker.domain import Context, GeneratedAnswer, Query
+from worker.resilience.outage import Patience
 
 
 class OutlastingAnswerer:

@@ -7,7 +7,7 @@ prompt, between delimiters that no passage can write, and the model is told so.
 import re
 from collections.abc import Sequence
 
-from worker.types import Context
+from worker.domain import Context
 
 SYSTEM_PROMPT = (
     "Answer the question from the passages, in one sentence or two, and cite the passage number in brackets. "

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.answer.base import Answerer
+from worker.answer.cache import AnswerStore
 from worker.answer.prompt import SYSTEM_PROMPT
-from worker.answer.store import AnswerStore
+from worker.domain import Context, GeneratedAnswer, Query
 from worker.settings import AnswerSettings
-from worker.types import Context, GeneratedAnswer, Query
 
 logger = structlog.get_logger()
 

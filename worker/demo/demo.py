@@ -16,16 +16,16 @@ import httpx
 from rich.console import Console
 
 from schemas.events import QueryEvent
+from worker.cli.render import latency_table, print_answer
 from worker.client import QueryClient
-from worker.demo.corpus import Question, questions
 from worker.demo.latencies import stage_quantiles
-from worker.demo.report import latency_table, print_answer
 from worker.demo.setup import own_variables, settings_with
+from worker.documents.samples.corpus import Question, questions
 from worker.errors import FatalError, WorkerError
 from worker.local.broker import LocalBroker
 from worker.local.process import ServerProcess
 from worker.local.stack import StackState, running_stack
-from worker.models import ResolvedModel, resolve
+from worker.models.resolve import ResolvedModel, resolve
 from worker.settings import Settings
 
 ANSWERABLE = 5
@@ -71,7 +71,7 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
         _introduce(console, stack, models)
         variables |= stack.environment()
         settings = settings_with(variables)
-        command = [sys.executable, "-m", "worker.cli", "run"]
+        command = [sys.executable, "-m", "worker.cli.main", "run"]
         # However the demo ends, its worker ends with it.
         with ServerProcess("The worker", command, log_path=data_dir / "worker.log", environment=variables) as worker:
             _say(console, "Indexing the sample corpus while the worker starts (`rerank-worker run`) …")
@@ -86,11 +86,11 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
 
 
 def _import_models() -> None:
-    import worker.ingest.command  # noqa: F401, PLC0415 - only to have it imported; see the caller
+    import worker.documents.files.command  # noqa: F401, PLC0415 - only to have it imported; see the caller
 
 
 def _index(settings: Settings, console: Console) -> None:
-    from worker.ingest.command import ingest_with_progress  # noqa: PLC0415 - it imports torch
+    from worker.documents.files.command import ingest_with_progress  # noqa: PLC0415 - it imports torch
 
     ingest_with_progress(settings, console, paths=[], sample="demo", collection=None, skip_rejected=False)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.local.process import free_port
-from worker.models import ResolvedModel
+from worker.models.resolve import ResolvedModel
 from worker.settings import ENV_PREFIX, Settings
 
 NAME = "rerank-worker-demo"

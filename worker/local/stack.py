@@ -17,13 +17,13 @@ from pathlib import Path
 from types import FrameType
 
 from worker.errors import FatalError
-from worker.kafka.topics import ensure, worker_topics
-from worker.local import offline_models
+from worker.kafka.admin.topics import ensure, worker_topics
 from worker.local.broker import Kind, LocalBroker, local_broker
 from worker.local.chroma import local_chroma
 from worker.local.kafka import RESOLVE_TIMEOUT_S, START_TIMEOUT_S
 from worker.local.llm import LocalLlm, local_llm
 from worker.local.process import TAIL_LINES, await_condition
+from worker.models import packages as offline_models
 from worker.settings import Settings
 
 # Fetching Kafka's jars, then its start, with an address taken meanwhile tried again.

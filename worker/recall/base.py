@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.types import Candidate, Query
+from worker.domain import Candidate, Query
 
 Vectors = NDArray[np.float32]
 """One L2-normalised embedding per row."""

@@ -10,8 +10,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from worker.batching.executor import OneThread
 from worker.errors import FatalError
-from worker.one_thread import OneThread
 from worker.recall.base import Embedder, Vectors
 from worker.telemetry.logs import hide_loading_bars
 

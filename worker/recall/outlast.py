@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from worker.patience import Patience
+from worker.domain import Candidate, Query
 from worker.recall.base import Recall
-from worker.types import Candidate, Query
+from worker.resilience.outage import Patience
 
 
 class OutlastingRecall:

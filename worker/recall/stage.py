@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from worker.deadline import on_loop_clock
+from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
+from worker.batching.queue import Limits
+from worker.domain import Candidate, Query
 from worker.errors import FatalError, TransientError, WorkerError
-from worker.microbatch import BatchReport, ClosedError, MicroBatcher
-from worker.microbatch_queue import Limits
-from worker.recall.search import ChromaSearch
+from worker.recall.chroma_search import ChromaSearch
+from worker.resilience.deadline import on_loop_clock
 from worker.settings import RecallSettings
-from worker.types import Candidate, Query
 
 
 class BatchedRecall:

@@ -15,11 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
 from worker.errors import FatalError
-from worker.rerank.base import Batches, EncodedPair
-from worker.rerank.device import inference, moved, prepare, suited
-from worker.rerank.order import finite
-from worker.rerank.packed import PackedEncoder, can_pack
-from worker.rerank.pairs import PairTokenizer, mask, padded
+from worker.rerank.backends.device import inference, moved, prepare, suited
+from worker.rerank.backends.packed_cpu import PackedEncoder, can_pack
+from worker.rerank.pairs.tokenizer import PairTokenizer, mask, padded
+from worker.rerank.ranking import finite
+from worker.rerank.scorer import Batches, EncodedPair
 from worker.settings import RerankSettings
 from worker.telemetry.logs import hide_loading_bars
 

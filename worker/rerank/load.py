@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from worker.errors import FatalError
-from worker.local.offline_models import CROSS_ENCODER_NAME
-from worker.models import ResolvedModel
-from worker.rerank.base import Scorer
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import ResolvedModel
 from worker.rerank.cross_encoder import CrossEncoderScorer
 from worker.rerank.late_interaction import LateInteractionScorer
+from worker.rerank.scorer import Scorer
 from worker.settings import RerankSettings
 
 

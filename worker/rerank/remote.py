@@ -9,13 +9,13 @@ import httpx
 from aiolimiter import AsyncLimiter
 from pydantic import BaseModel, ValidationError
 
-from worker.circuit import Circuit
-from worker.deadline import expiring, on_loop_clock
-from worker.endpoint import Endpoint, failure
+from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, RefusedError, TransientError
-from worker.rerank.order import Judgement, ranked
+from worker.rerank.ranking import Judgement, ranked
+from worker.resilience.circuit import Circuit
+from worker.resilience.deadline import expiring, on_loop_clock
+from worker.resilience.endpoint import Endpoint, failure
 from worker.settings import RerankSettings
-from worker.types import Candidate, Context, Query
 
 CIRCUIT_FAILURES = 5
 CIRCUIT_RETRY_S = 15.0

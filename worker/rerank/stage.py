@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from worker.deadline import expiring, on_loop_clock
+from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
+from worker.batching.executor import OneThread
+from worker.batching.queue import Limits
+from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, TransientError, WorkerError
-from worker.microbatch import BatchReport, ClosedError, MicroBatcher
-from worker.microbatch_queue import Limits
-from worker.one_thread import OneThread
-from worker.rerank.base import EncodedPair, Scorer
-from worker.rerank.device import out_of_memory
-from worker.rerank.once import score_once
-from worker.rerank.order import ranked
-from worker.rerank.windows import judge_documents
+from worker.rerank.backends.device import out_of_memory
+from worker.rerank.pairs.once import score_once
+from worker.rerank.pairs.windows import judge_documents
+from worker.rerank.ranking import ranked
+from worker.rerank.scorer import EncodedPair, Scorer
+from worker.resilience.deadline import expiring, on_loop_clock
 from worker.settings import RerankSettings
-from worker.types import Candidate, Context, Query
 
 CLOSE_TIMEOUT_S = 30.0
 
@@ -33,7 +33,7 @@ class MicroBatchedReranker:
         computing: OneThread | None = None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
-        """Score on ``computing``, the thread that loaded the scorer and stays its owner's (see ``worker.computing``).
+        """Score on ``computing``, the thread that loaded the scorer and stays its owner's (``batching.compute``).
 
         Without one the batches get a thread of their own.
         """

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from worker.computing import computing_thread
+from worker.batching.compute import computing_thread
+from worker.batching.executor import OneThread
+from worker.domain import Candidate, Query
 from worker.errors import FatalError
-from worker.models import ResolvedModel
-from worker.one_thread import OneThread
-from worker.rerank.base import Scorer
+from worker.models.resolve import ResolvedModel
 from worker.rerank.load import load_scorer
+from worker.rerank.scorer import Scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
-from worker.types import Candidate, Query
 
 Changes = dict[str, object]
 

@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from schemas.events import AnswerEvent
-from worker.microbatch import BatchReport
+from worker.batching.batcher import BatchReport
 
 # From a warm accelerator's milliseconds to an LLM on a busy CPU.
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from worker.kafka.topics import ensure
+from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
 from worker.local.process import ServerProcess, free_port
@@ -64,7 +64,7 @@ def cli(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "worker.cli", *arguments],
+            [sys.executable, "-m", "worker.cli.main", *arguments],
             env=environment,
             cwd=folder,
             capture_output=True,
@@ -76,7 +76,7 @@ def cli(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     documents = folder / "documents.jsonl"
     documents.write_text("\n".join(json.dumps({"id": name, "text": text}) for name, text in DOCUMENTS.items()))
     assert "3 added" in run("ingest", str(documents)).stdout
-    command = [sys.executable, "-m", "worker.cli", "run"]
+    command = [sys.executable, "-m", "worker.cli.main", "run"]
     port = environment["RERANK_WORKER_TELEMETRY__PORT"]
     with ServerProcess("worker", command, log_path=folder / "worker.log", environment=environment) as worker:
         worker.await_ready(lambda: is_ready(f"http://127.0.0.1:{port}/ready"), timeout_s=120)
@@ -137,7 +137,7 @@ def test_the_tail_prints_answers_as_lines_of_json_until_it_is_interrupted(
 ) -> None:
     cli("ask", QUESTION)
     tail = subprocess.Popen(
-        [sys.executable, "-m", "worker.cli", "tail", "--from-beginning", "--json"],
+        [sys.executable, "-m", "worker.cli.main", "tail", "--from-beginning", "--json"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_model import save_model
+from tests.fakes.model import save_model
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
 from worker.settings import KafkaSettings
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {f"RERANK_WORKER_{name}": value for name, value in settings.items()}
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli", *arguments],
+        [sys.executable, "-m", "worker.cli.main", *arguments],
         env={**os.environ, "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,

@@ -101,7 +101,7 @@ def test_the_demo_shows_what_it_promises_and_leaves_nothing(
 def test_a_demo_that_is_stopped_says_so_and_leaves_nothing(
     start: Callable[..., "subprocess.Popen[str]"], scratch: Path, moment: str, number: int, exit_code: int
 ) -> None:
-    demo = start([sys.executable, "-m", "worker.cli", "demo"], scratch)
+    demo = start([sys.executable, "-m", "worker.cli.main", "demo"], scratch)
     assert demo.stdout is not None
     for line in demo.stdout:
         if moment in line:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from worker.settings import ENV_PREFIX, Settings
-from worker.settings_check import environment_names, load_settings
+from worker.settings.load import environment_names, load_settings
 
 REPOSITORY = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))

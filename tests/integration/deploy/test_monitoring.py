@@ -14,8 +14,8 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 import schemas
+from worker.batching.batcher import BatchReport
 from worker.local.process import await_condition, free_port
-from worker.microbatch import BatchReport
 from worker.settings import TelemetrySettings
 from worker.telemetry.health import Health
 from worker.telemetry.http import serve

@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from prometheus_client import CollectorRegistry
 
 from worker.kafka.config import common_config
-from worker.kafka.delivery import Delivery
-from worker.kafka.publication import Publication
-from worker.kafka.records import Record
+from worker.kafka.consume.records import Record
+from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.outcome import Publication
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics

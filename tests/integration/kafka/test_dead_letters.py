@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from schemas import wire
 from schemas.events import DeadLetterInfo
 from worker.errors import FatalError
+from worker.kafka.admin.dead_letters import DeadLetter, Wanted, read, replay
 from worker.kafka.config import common_config
-from worker.kafka.dead_letters import DeadLetter, Wanted, read, replay
 from worker.settings import KafkaSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -126,7 +126,7 @@ def dlq(kafka: KafkaSettings, *arguments: str) -> subprocess.CompletedProcess[st
         "RERANK_WORKER_KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
     }
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli", "dlq", *arguments],
+        [sys.executable, "-m", "worker.cli.main", "dlq", *arguments],
         check=False,
         env=environment,
         capture_output=True,

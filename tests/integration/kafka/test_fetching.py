@@ -8,8 +8,8 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from tests.integration.kafka.conftest import EchoJob
-from worker.kafka import source
-from worker.kafka.delivery import Delivery
+from worker.kafka.consume import source
+from worker.kafka.deliver.delivery import Delivery
 from worker.local.mock_kafka import MockCluster
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics

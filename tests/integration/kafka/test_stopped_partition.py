@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.kafka.topics import ensure
+from worker.kafka.admin.topics import ensure
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -15,7 +15,6 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from worker.errors import FatalError
-from worker.local import offline_models
 from worker.local.broker import LocalBroker
 from worker.local.docker_kafka import docker_kafka, engine_missing
 from worker.local.kafka import MANIFEST, answers, resolve_jars
@@ -23,6 +22,7 @@ from worker.local.llm import local_llm
 from worker.local.mock_kafka import mock_kafka
 from worker.local.process import ServerProcess, await_condition, free_port
 from worker.local.stack import StackState, down, status, up
+from worker.models import packages as offline_models
 from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -161,8 +161,8 @@ def test_a_stale_state_file_is_no_stack(tmp_path: Path) -> None:
 
 async def test_the_real_local_llm_answers_from_a_passage(tmp_path: Path) -> None:
     from worker.answer.llm import LlmAnswerer  # noqa: PLC0415 - the only test here that needs it
+    from worker.domain import Candidate, Context, Query  # noqa: PLC0415
     from worker.settings import AnswerSettings  # noqa: PLC0415
-    from worker.types import Candidate, Context, Query  # noqa: PLC0415
 
     text = "Debezium's MySQL connector needs a user with the REPLICATION SLAVE privilege."
     with local_llm(offline_models.llm_file(), offline_models.LLM_NAME, tmp_path) as endpoint:

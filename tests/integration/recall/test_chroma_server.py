@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from chromadb.api import ClientAPI
 
+from worker.domain import Query
 from worker.errors import PoisonError, TransientError
 from worker.recall.base import Vectors
-from worker.recall.client import ChromaConnection
-from worker.recall.collections import make_collection
-from worker.recall.search import ChromaSearch
+from worker.recall.chroma_collections import make_collection
+from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.chroma_search import ChromaSearch
 from worker.settings import RecallSettings
-from worker.types import Query
 
 pytestmark = pytest.mark.slow
 

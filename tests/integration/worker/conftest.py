@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker_process import WorkerProcess, start_worker_process
-from worker.ingest.documents import Document
-from worker.ingest.run import ingest
+from worker.documents.document import Document
+from worker.documents.files.run import ingest
 from worker.local.chroma import LocalChroma
 from worker.settings import KafkaSettings, RecallSettings, Settings
 

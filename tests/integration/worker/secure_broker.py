@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from worker.kafka.topics import ensure
+from worker.kafka.admin.topics import ensure
 from worker.local.kafka import java_kafka
 from worker.local.process import free_port
 from worker.settings import KafkaSettings

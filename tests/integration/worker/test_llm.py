@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.events import AnswerStatus, QueryEvent
-from tests.fake_llm import FakeLlm, fake_llm
+from tests.fakes.llm import FakeLlm, fake_llm
 from worker.client import QueryClient
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings

@@ -12,9 +12,9 @@ from chromadb.config import Settings as ChromaSettings
 
 from schemas.events import AnswerStatus, QueryEvent
 from worker.client import QueryClient
-from worker.ingest.documents import Document
-from worker.ingest.run import ingest
-from worker.kafka.topics import ensure
+from worker.documents.document import Document
+from worker.documents.files.run import ingest
+from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker
 from worker.local.chroma import local_chroma
 from worker.local.kafka import java_kafka, missing_tools

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from schemas.events import AnswerStatus, QueryEvent
-from tests.fake_endpoint import fake_endpoint
+from tests.fakes.endpoint import fake_endpoint
 from worker.client import QueryClient
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings

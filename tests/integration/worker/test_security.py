@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from schemas import wire
 from schemas.events import AnswerStatus, QueryEvent
-from tests.fake_llm import fake_llm
+from tests.fakes.llm import fake_llm
 from tests.integration.worker.secure_broker import PASSWORD, SecureBroker, secure_broker
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
@@ -85,7 +85,7 @@ def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
         assert degraded.status is AnswerStatus.DEGRADED
         told = [httpx.get(f"{worker.telemetry}/{page}").text for page in ("metrics", "ready", "progress")]
         shown = subprocess.run(
-            [sys.executable, "-m", "worker.cli", "config", "--show"],
+            [sys.executable, "-m", "worker.cli.main", "config", "--show"],
             env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in secrets.items()}},
             capture_output=True,
             text=True,

@@ -224,7 +224,7 @@ def test_headers_and_key_of_a_query_come_back_on_its_answer(
 def run_to_end(environment: dict[str, str]) -> tuple[int, str]:
     settings = {f"RERANK_WORKER_{name}": value for name, value in environment.items()}
     ended = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "run"],
+        [sys.executable, "-m", "worker.cli.main", "run"],
         env={**os.environ, "RERANK_WORKER_MODELS": "offline", "RERANK_WORKER_TELEMETRY__PORT": "0", **settings},
         capture_output=True,
         text=True,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from worker.types import Candidate, Context, Query
+from worker.domain import Candidate, Context, Query
 
 QUERY = Query("q", "Why?", "docs", top_k=20, top_n=3)
 CONTEXTS = [Context(Candidate(f"d{n}", f"passage {n}", n, 0.1), n, 1.0, 1.0) for n in (1, 2)]

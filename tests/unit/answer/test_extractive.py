@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from worker.answer.extractive import ExtractiveAnswerer
-from worker.types import Candidate, Context, Query
+from worker.domain import Candidate, Context, Query
 
 QUERY = Query("q", "Why?", "docs", top_k=20, top_n=3)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fake_endpoint import FakeEndpoint
+from tests.fakes.endpoint import FakeEndpoint
 from tests.unit.answer.conftest import CONTEXTS, QUERY, completion
 from worker.answer.llm import LlmAnswerer
 from worker.errors import RefusedError, TransientError

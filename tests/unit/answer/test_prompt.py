@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.answer.prompt import MAX_PASSAGE_CHARS, read_citations, user_prompt
-from worker.types import Candidate, Context
+from worker.domain import Candidate, Context
 
 
 def contexts(*texts: str) -> list[Context]:

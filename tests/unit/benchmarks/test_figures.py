@@ -12,8 +12,8 @@ from benchmarks.peers.base import Padding, Scores
 from benchmarks.summary import spread, summarise
 from benchmarks.svg import Line, plot
 from benchmarks.workload import Asked, Mix
-from worker.one_thread import OneThread
-from worker.types import Candidate, Query
+from worker.batching.executor import OneThread
+from worker.domain import Candidate, Query
 
 MINILM = SimpleNamespace(hidden_size=384, intermediate_size=1536, num_hidden_layers=6)
 TINY = SimpleNamespace(hidden_size=8, intermediate_size=16, num_hidden_layers=1)

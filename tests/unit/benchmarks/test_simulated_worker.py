@@ -1,9 +1,9 @@
 """The simulated parts fit the real stage: a benchmark that breaks only when it is run is broken for months."""
 
 from benchmarks.simulated_worker import FixedRecall, SimulatedAccelerator
+from worker.domain import Query
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
-from worker.types import Query
 
 
 async def test_the_real_stage_ranks_simulated_candidates_by_simulated_scores() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.workload import CANDIDATES, EVEN_TOKENS, QUERIES, Workload, described
-from worker.ingest.documents import Document
+from worker.documents.document import Document
 
 
 class Words:

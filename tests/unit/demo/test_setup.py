@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.demo.setup import own_variables, settings_with
-from worker.models import ResolvedModel
+from worker.models.resolve import ResolvedModel
 from worker.settings import Settings
 
 BUNDLED = ResolvedModel("cross-encoder", "offline", Path("/nowhere"), "bundled", min_score=0.5)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from worker.domain import Query
 from worker.recall.base import Embedder
-from worker.recall.search import ChromaSearch
+from worker.recall.chroma_search import ChromaSearch
 from worker.settings import RecallSettings
-from worker.types import Query
 
 
 @pytest.fixture

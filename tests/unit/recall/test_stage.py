@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
+from worker.batching.batcher import BatchReport
+from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
-from worker.microbatch import BatchReport
 from worker.recall.base import Embedder
-from worker.recall.collections import make_collection
-from worker.recall.search import ChromaSearch
+from worker.recall.chroma_collections import make_collection
+from worker.recall.chroma_search import ChromaSearch
 from worker.recall.stage import BatchedRecall
 from worker.settings import RecallSettings
-from worker.types import Candidate, Query
 
 MakeQuery = Callable[..., Query]
 TEXTS = [f"passage {number}" for number in range(12)]

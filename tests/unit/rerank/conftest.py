@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import BertModel, BertTokenizerFast
 
-from tests.tiny_model import save_model
+from tests.fakes.model import save_model
 
 
 @pytest.fixture(scope="session")

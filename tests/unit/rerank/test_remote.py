@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.fake_endpoint import FakeEndpoint
-from worker.circuit import CircuitOpenError
+from tests.fakes.endpoint import FakeEndpoint
+from worker.domain import Candidate, Context, Query
 from worker.errors import ExpiredError, FatalError, RefusedError, TransientError
 from worker.rerank.remote import RemoteReranker
+from worker.resilience.circuit import CircuitOpenError
 from worker.settings import RerankSettings
-from worker.types import Candidate, Context, Query
 
 QUERY = Query("q", "Why?", "docs", top_k=20, top_n=3)
 CANDIDATES = [Candidate(f"d{rank}", f"passage {rank}", rank, 0.1, similarity=1 / rank) for rank in (1, 2, 3)]

@@ -10,12 +10,12 @@ from typing import ClassVar
 import pytest
 import torch
 
+from worker.batching.batcher import BatchReport
+from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, TransientError
-from worker.microbatch import BatchReport
-from worker.rerank.base import Batches, EncodedPair
+from worker.rerank.scorer import Batches, EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
-from worker.types import Candidate, Query
 
 
 @dataclass

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from worker.domain import Candidate, Query
 from worker.errors import FatalError
-from worker.models import ResolvedModel
+from worker.models.resolve import ResolvedModel
 from worker.rerank.tune import Refusal, Trial, Tuner, fastest
 from worker.settings import RerankSettings
-from worker.types import Candidate, Query
 
 DOCUMENTS = ["paris capital", "kafka consumer groups " * 4, "debezium mysql permissions", "a", "france"]
 LOAD = [

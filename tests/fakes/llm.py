@@ -1,0 +1,66 @@
+"""An LLM endpoint that can be ill."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.fakes.http import Reply, Request, http_server
+
+Mood = Literal["well", "busy", "broken", "silent", "babbling"]
+
+SILENCE_S = 60.0
+COMPLETION = {
+    "id": "fake",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "fake-llm",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Paris [1]."}}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+@dataclass
+class FakeLlm:
+    """Answers every question alike, or fails as its mood says."""
+
+    mood: Mood = "well"
+    requests: int = 0
+    base_url: str = ""
+    _healed: threading.Event = field(default_factory=threading.Event)
+
+    def fall_ill(self, mood: Mood) -> None:
+        self._healed.clear()
+        self.mood = mood
+
+    def heal(self) -> None:
+        self.mood = "well"
+        self._healed.set()
+
+    def respond(self, _: Request) -> Reply:
+        mood = self.mood
+        self.requests += 1
+        match mood:
+            case "busy":
+                return Reply(429, b"{}", {"Retry-After": "1"})
+            case "broken":
+                return Reply(500, b"{}")
+            case "babbling":
+                return Reply(200, b"<html>not what you asked for")
+            case "silent":
+                # Until it is well again, or whoever asked has long gone.
+                self._healed.wait(SILENCE_S)
+        return Reply(200, json.dumps(COMPLETION).encode())
+
+
+@contextmanager
+def fake_llm() -> Iterator[FakeLlm]:
+    """An OpenAI-compatible endpoint on a free port."""
+    fake = FakeLlm()
+    with http_server(fake.respond) as fake.base_url:
+        try:
+            yield fake
+        finally:
+            fake.heal()

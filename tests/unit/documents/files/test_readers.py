@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+
+from worker.documents.document import Document, Rejected
+from worker.documents.files.readers import read
+from worker.errors import FatalError
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_jsonl_gives_a_document_per_line() -> None:
+    path = Path("corpus.jsonl")
+    path.write_text(
+        '{"id": "a", "text": "One.", "title": "First", "metadata": {"year": 1999, "tags": ["x"], "none": null}}\n'
+        "\n"
+        '{"id": 7, "content": "Two."}\n'
+        '{"text": "Three."}\n',
+        encoding="utf-8-sig",
+    )
+    first, second, third = read(path)
+    assert first == Document(
+        id="a",
+        text="One.",
+        source="corpus.jsonl",
+        origin="corpus.jsonl:1",
+        metadata={"source": "corpus.jsonl", "title": "First", "year": 1999, "tags": '["x"]'},
+    )
+    assert (second.id, second.text) == ("7", "Two.")
+    assert (third.id, third.origin) == ("corpus.jsonl:4", "corpus.jsonl:4")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "a", "text": ', "JSON"),
+        (b'["a"]', "object"),
+        (b'{"id": "a"}', "text"),
+        (b'{"text": 5}', "text"),
+        (b'{"text": "a", "id": [1]}', "id"),
+        (b'{"text": "a", "metadata": "no"}', "metadata"),
+        (b'{"text": "a", "metadata": {"big": 99999999999999999999}}', "metadata.big"),
+        (b'{"text": "a", "metadata": {"nan": NaN}}', "metadata.nan"),
+        (b'{"text": "caf\xe9"}', "not UTF-8"),
+        (rb'{"text": "\ud800"}', "JSON"),
+    ],
+)
+def test_a_bad_line_is_rejected_with_its_place_and_reason_and_the_rest_is_read(line: bytes, reason: str) -> None:
+    path = Path("corpus.jsonl")
+    path.write_bytes(b'{"text": "before"}\n' + line + b'\n{"text": "after"}\n')
+    before, rejected, after = read(path)
+    assert isinstance(rejected, Rejected)
+    assert rejected.origin == "corpus.jsonl:2"
+    assert reason in rejected.reason
+    assert (before.text, after.text) == ("before", "after")
+
+
+def test_csv_gives_a_document_per_row_and_other_columns_as_metadata() -> None:
+    path = Path("corpus.csv")
+    path.write_text('id,text,title,lang\na,"One,\ntwo",First,en\nb,Three,,\n', encoding="utf-8-sig")
+    first, second = read(path)
+    assert (first.id, first.text) == ("a", "One,\ntwo")
+    assert first.metadata == {"source": "corpus.csv", "title": "First", "lang": "en"}
+    assert second.metadata == {"source": "corpus.csv"}
+
+
+@pytest.mark.parametrize(
+    ("content", "origin", "reason"),
+    [
+        (b"id,text\na,b,c\n", "corpus.csv:2", "more cells"),
+        (b"id,body\na,b\n", "corpus.csv:2", "text"),
+        (b"id,text\na\n", "corpus.csv:2", "text"),
+        (b"id,text\na,caf\xe9\n", "corpus.csv: after line 0", "not UTF-8"),
+    ],
+)
+def test_a_bad_row_is_rejected_with_its_place_and_reason(content: bytes, origin: str, reason: str) -> None:
+    path = Path("corpus.csv")
+    path.write_bytes(content)
+    [rejected] = read(path)
+    assert isinstance(rejected, Rejected)
+    assert rejected.origin == origin
+    assert reason in rejected.reason
+
+
+def test_a_folder_gives_its_texts_in_order_and_leaves_the_rest() -> None:
+    folder = Path("my docs")
+    (folder / "deep").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    (folder / "b.txt").write_text("Plain.")
+    (folder / "deep" / "a.md").write_text("intro\n# The Title\n\nText.")
+    (folder / ".git" / "hidden.md").write_text("no")
+    (folder / "image.png").write_bytes(b"\x89PNG")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    plain, markdown, latin = read(folder)
+    assert (plain.id, plain.format, plain.metadata["title"]) == ("my docs/b.txt", "text", "b")
+    assert (markdown.id, markdown.format, markdown.metadata["title"]) == ("my docs/deep/a.md", "markdown", "The Title")
+    assert {plain.source, markdown.source, latin.source} == {"my docs"}
+    assert isinstance(latin, Rejected)
+    assert "iconv" in latin.reason
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", "corpus.pdf"])
+def test_what_cannot_be_read_at_all_is_told_with_what_can(name: str) -> None:
+    Path("corpus.pdf").touch()
+    with pytest.raises(FatalError, match=rf"{name}.*\.jsonl"):
+        read(Path(name))
+
+
+def test_a_folder_without_texts_is_told() -> None:
+    Path("empty").mkdir()
+    with pytest.raises(FatalError, match=r"empty holds no text.*\.md"):
+        list(read(Path("empty")))

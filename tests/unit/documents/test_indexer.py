@@ -1,0 +1,137 @@
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from chromadb.api import ClientAPI
+
+from worker.documents.chunker import Chunker
+from worker.documents.document import Document, Record, Rejected
+from worker.documents.indexer import COMMIT_CHUNKS, Indexer
+from worker.documents.report import IngestReport
+from worker.errors import FatalError
+
+MakeDocument = Callable[..., Document]
+Index = Callable[..., IngestReport]
+LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen fourteen."
+
+
+@pytest.fixture
+def index(new_indexer: Callable[[], Indexer], chunker: Chunker) -> Index:
+    def run(*records: Record, skip_rejected: bool = False) -> IngestReport:
+        return new_indexer().index(records, chunker, skip_rejected=skip_rejected, progress=lambda _: None)
+
+    return run
+
+
+def counts(report: IngestReport) -> tuple[int, int, int, int]:
+    return report.added, report.updated, report.skipped, report.deleted
+
+
+def stored(client: ClientAPI) -> dict[str, str]:
+    found = client.get_collection("documents", embedding_function=None).get()
+    return dict(zip(found["ids"], found["documents"], strict=True))
+
+
+def test_documents_are_indexed_chunk_by_chunk(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    report = index(make_document("a", LONG), make_document("b", "Short."))
+    assert counts(report) == (4, 0, 0, 0)
+    assert (report.documents, report.empty, report.rejected) == (2, 0, 0)
+    assert set(stored(chroma_client)) == {"a", "a#2", "a#3", "b"}
+
+
+def test_indexing_again_embeds_and_writes_nothing(index: Index, make_document: MakeDocument, embedder: Any) -> None:
+    documents = [make_document("a", LONG), make_document("b", "Short.")]
+    index(*documents)
+    embedder.batches.clear()
+    assert counts(index(*documents)) == (0, 0, 4, 0)
+    assert embedder.batches == []
+
+
+def test_only_what_changed_is_embedded_again(
+    index: Index, make_document: MakeDocument, embedder: Any, chroma_client: ClientAPI
+) -> None:
+    index(make_document("a", "Old."), make_document("b", "Same."))
+    embedder.batches.clear()
+    assert counts(index(make_document("a", "New."), make_document("b", "Same."))) == (0, 1, 1, 0)
+    assert embedder.batches == [["New."]]
+    assert stored(chroma_client) == {"a": "New.", "b": "Same."}
+
+
+def test_metadata_that_is_no_longer_there_goes(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    index(make_document("a", LONG, topic="x", lang="en"))
+    index(make_document("a", "Short now.", topic="y"))
+    found = chroma_client.get_collection("documents", embedding_function=None).get()
+    assert {key: value for key, value in found["metadatas"][0].items() if key[0] != "_"} == {"topic": "y"}
+
+
+def test_what_a_source_no_longer_holds_is_deleted_and_other_sources_are_left_alone(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    index(make_document("a", LONG), make_document("b", "Gone."), make_document("c", "Other.", source="other.jsonl"))
+    assert counts(index(make_document("a", "Short now."))) == (0, 1, 0, 3)
+    assert stored(chroma_client) == {"a": "Short now.", "c": "Other."}
+
+
+def test_a_rejected_record_stops_with_its_place_and_reason(index: Index, make_document: MakeDocument) -> None:
+    with pytest.raises(FatalError, match=r"corpus\.jsonl:2: not JSON.*--skip-invalid"):
+        index(make_document("a", "One."), Rejected("corpus.jsonl", "corpus.jsonl:2", "not JSON"))
+
+
+def test_a_source_with_skipped_records_keeps_what_it_seems_to_have_lost(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    index(make_document("a", "One."), make_document("b", "Two."))
+    rejected = Rejected("corpus.jsonl", "corpus.jsonl:2", "not JSON")
+    report = index(make_document("a", "One."), rejected, skip_rejected=True)
+    assert counts(report) == (0, 0, 1, 0)
+    assert report.rejected == 1
+    assert set(stored(chroma_client)) == {"a", "b"}
+
+
+def test_an_id_used_twice_is_rejected_with_both_places(index: Index, make_document: MakeDocument) -> None:
+    first = make_document("a", "One.")
+    second = replace(make_document("a", "Two."), origin="corpus.jsonl:9")
+    with pytest.raises(FatalError, match=r"corpus\.jsonl:9: the id 'a' is already that of corpus\.jsonl:a"):
+        index(first, second)
+
+
+def test_empty_documents_are_counted_and_left_out(index: Index, make_document: MakeDocument) -> None:
+    report = index(make_document("a", " \n "), make_document("b", "Two."))
+    assert (report.documents, report.empty, report.added) == (2, 1, 1)
+
+
+def test_a_collection_of_another_model_is_refused(index: Index, chroma_client: ClientAPI) -> None:
+    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
+    with pytest.raises(FatalError, match="'another'"):
+        index()
+
+
+def test_an_interrupted_run_keeps_its_batches_and_the_next_one_does_the_rest(
+    index: Index,
+    new_indexer: Callable[[], Indexer],
+    chunker: Chunker,
+    make_document: MakeDocument,
+    chroma_client: ClientAPI,
+    embedder: Any,
+) -> None:
+    documents = [make_document(str(number), f"Text {number}.") for number in range(2 * COMMIT_CHUNKS + 10)]
+    index(make_document("old", "Still here until a run is complete."))
+    committed: list[IngestReport] = []
+
+    def until_interrupted() -> Iterator[Document]:
+        yield from documents[: COMMIT_CHUNKS + 50]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        new_indexer().index(until_interrupted(), chunker, skip_rejected=False, progress=committed.append)
+    assert [report.added for report in committed] == [COMMIT_CHUNKS]
+    assert "old" in stored(chroma_client)
+
+    embedder.batches.clear()
+    assert counts(index(*documents)) == (COMMIT_CHUNKS + 10, 0, COMMIT_CHUNKS, 1)
+    assert sum(map(len, embedder.batches)) == COMMIT_CHUNKS + 10

@@ -1,0 +1,85 @@
+"""The completed prefix against a naive model of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.kafka.consume.offsets import CompletedPrefix
+from worker.kafka.consume.records import Position
+
+
+def at(offset: int) -> Position:
+    return Position("queries", 0, offset)
+
+
+def naive_prefix(tracked: list[int], completed: set[int]) -> int | None:
+    last = None
+    for offset in tracked:
+        if offset not in completed:
+            break
+        last = offset
+    return last
+
+
+@given(st.data())
+def test_the_committable_offset_is_the_end_of_the_longest_finished_run(data: st.DataObject) -> None:
+    tracked = sorted(data.draw(st.sets(st.integers(0, 60), max_size=25)))
+    order = data.draw(st.permutations(tracked))
+    prefix = CompletedPrefix()
+    for offset in tracked:
+        prefix.track(at(offset), now_s=0.0)
+
+    completed: set[int] = set()
+    for offset in order:
+        prefix.complete(at(offset))
+        completed.add(offset)
+        expected = naive_prefix(tracked, completed)
+        assert prefix.to_commit == (None if expected is None else at(expected))
+    assert prefix.pending == 0
+
+
+def test_an_unfinished_offset_holds_back_everything_behind_it() -> None:
+    prefix = CompletedPrefix()
+    for offset in (5, 6, 7):
+        prefix.track(at(offset), now_s=0.0)
+    prefix.complete(at(6))
+    prefix.complete(at(7))
+    assert prefix.to_commit is None
+    assert prefix.pending == 3
+
+    prefix.complete(at(5))
+    assert prefix.to_commit == at(7)
+
+
+def test_what_is_committed_is_not_offered_again() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(1), now_s=0.0)
+    prefix.complete(at(1))
+    prefix.mark_committed(at(1))
+    assert prefix.to_commit is None
+
+
+def test_a_completion_after_the_end_of_the_assignment_changes_nothing() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(1), now_s=0.0)
+    prefix.end()
+    prefix.complete(at(1))
+    assert prefix.ended
+    assert prefix.to_commit is None
+
+
+def test_offsets_are_tracked_in_order_only() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(3), now_s=0.0)
+    with pytest.raises(ValueError, match="tracked after"):
+        prefix.track(at(3), now_s=0.0)
+
+
+def test_the_watermark_is_that_of_the_oldest_unfinished_offset() -> None:
+    prefix = CompletedPrefix()
+    assert prefix.oldest_since_s is None
+    prefix.track(at(1), now_s=2.0)
+    prefix.track(at(2), now_s=6.0)
+    assert prefix.oldest_since_s == 2.0
+    prefix.complete(at(1))
+    assert prefix.oldest_since_s == 6.0

@@ -1,0 +1,162 @@
+"""Whatever happens in whatever order: when everything is done with, nothing stays paused."""
+
+import asyncio
+from collections.abc import Mapping
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from worker.errors import TransientError
+from worker.kafka.consume.commits import Partition
+from worker.kafka.consume.listener import Hold, SourceListener
+from worker.kafka.consume.offsets import CompletedPrefix
+from worker.kafka.consume.records import Position, Record
+from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.outcome import Publication
+from worker.kafka.publish.at_least_once import AtLeastOnce
+from worker.settings import KafkaSettings
+from worker.telemetry.metrics import Metrics
+
+SMALL = {
+    "max_in_flight": 4,
+    "max_in_flight_pairs": 15,
+    "commit_interval_s": 0.001,
+    "revoke_timeout_s": 0.001,
+    "publish_retry_max_s": 0.001,
+}
+PARTITIONS = [("queries", number) for number in range(3)]
+
+
+class FakeSource:
+    """Remembers what it is to hold."""
+
+    def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
+        self.held = Hold()
+
+    def start(self) -> None: ...
+
+    def hold(self, hold: Hold) -> None:
+        self.held = hold
+
+    def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None: ...
+
+    async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class FakeSink:
+    """Takes everything or nothing."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    def start(self) -> None: ...
+
+    async def publish(self, publication: Publication) -> None:
+        if self.away:
+            raise TransientError("the topic is gone")
+
+    async def close(self) -> None: ...
+
+
+class FakeJob:
+    """Ends when it is told to."""
+
+    pairs = 3
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+
+    async def run(self) -> Publication:
+        await self.end.wait()
+        return Publication("answers", None, b"", (), on_acknowledged=lambda: None)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["assign", "revoke", "lose"]), st.integers(0, 2)),
+        st.tuples(st.just("feed"), st.integers(0, 2)),
+        st.tuples(st.just("feed"), st.integers(0, 2)),
+        st.tuples(st.just("end"), st.integers(0, 30)),
+        st.tuples(st.sampled_from(["away", "back"]), st.just(0)),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+class World:
+    """A delivery and what may happen to it."""
+
+    def __init__(self, ordering: str) -> None:
+        self.jobs: list[FakeJob] = []
+        self.sink = FakeSink()
+        self.owned: set[Partition] = set()
+        self.next_offset = 0
+        kafka = KafkaSettings.model_validate(SMALL | {"ordering": ordering})
+        self.delivery = Delivery(
+            kafka,
+            self.new_job,
+            Metrics(CollectorRegistry()),
+            "worker",
+            new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
+            new_guarantee=lambda kafka, source, _: AtLeastOnce(kafka, source, self.sink),  # type: ignore[arg-type]  # for Sink
+        )
+
+    def new_job(self, record: Record) -> FakeJob:
+        self.jobs.append(FakeJob())
+        return self.jobs[-1]
+
+    async def happen(self, what: str, number: int) -> None:
+        partition = PARTITIONS[number % len(PARTITIONS)]
+        match what:
+            case "assign" if partition not in self.owned:
+                self.owned.add(partition)
+                self.delivery.on_assigned([partition])
+            case "revoke" if partition in self.owned:
+                self.owned.discard(partition)
+                await self.delivery.on_revoked([partition])
+            case "lose" if partition in self.owned:
+                self.owned.discard(partition)
+                self.delivery.on_lost([partition])
+            case "feed":
+                record = Record(Position(*partition, self.next_offset), b"k", b"", (), 0)
+                self.delivery.on_records([record])
+                self.next_offset += 1
+            case "end" if self.jobs:
+                self.jobs[number % len(self.jobs)].end.set()
+            case "away" | "back":
+                self.sink.away = what == "away"
+
+    @property
+    def idle(self) -> bool:
+        return not any(assigned.tasks for assigned in self.delivery._assigned.values())
+
+
+@given(steps, st.sampled_from(["none", "key", "partition"]))
+@settings(max_examples=100)
+async def test_nothing_stays_paused(happenings: list[tuple[str, int]], ordering: str) -> None:
+    world = World(ordering)
+    stop = asyncio.Event()
+    run = asyncio.create_task(world.delivery.run(stop))
+    for number in range(len(PARTITIONS)):
+        await world.happen("assign", number)
+    for what, number in happenings:
+        await world.happen(what, number)
+        # A job that has ended takes a few steps of the loop to publish.
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    world.sink.away = False
+    for job in world.jobs:
+        job.end.set()
+    source = world.delivery.source
+    assert isinstance(source, FakeSource)
+    async with asyncio.timeout(10):
+        while not world.idle or source.held != Hold():
+            await asyncio.sleep(0.001)
+    assert world.delivery.why_stopped is None
+    stop.set()
+    assert await run is True

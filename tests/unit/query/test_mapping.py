@@ -1,0 +1,43 @@
+"""What an answer event says of a ranking."""
+
+from schemas.events import Models, QueryEvent
+from worker.domain import Candidate, Context
+from worker.query.mapping import answer_event, query_from
+from worker.query.pipeline import Outcome, in_recall_order
+from worker.settings import Settings
+
+CANDIDATES = [Candidate(f"d{rank}", f"passage {rank}", rank, 0.1) for rank in (1, 2, 3)]
+
+
+def published(ranking: list[Context]) -> list[dict[str, object]]:
+    event = QueryEvent(id="q", text="Why?", include_candidates=True)
+    answer = answer_event(
+        event,
+        query_from(event, asked_at_s=0.0, settings=Settings()),
+        Outcome(ranking=ranking, contexts=ranking[:1]),
+        models=Models(),
+        worker_id="w",
+        begun_at_s=0.0,
+        now_s=1.0,
+    )
+    assert answer.candidates is not None
+    assert [context.model_dump() for context in answer.contexts] == [
+        next(c for c in answer.candidates if c.document_id == answer.contexts[0].document_id).model_dump()
+    ]
+    return [candidate.model_dump() for candidate in answer.candidates]
+
+
+def test_candidates_say_how_much_of_them_was_read() -> None:
+    read = [(1, False), (8, True), (None, None)]
+    ranking = [Context(candidate, 4 - candidate.recall_rank, 1.0, 1.0, *read.pop(0)) for candidate in CANDIDATES]
+    assert [(c["rerank_windows"], c["truncated"]) for c in published(ranking[::-1])] == [
+        (1, False),
+        (8, True),
+        (None, None),
+    ]
+
+
+def test_candidates_nobody_judged_were_read_by_nobody() -> None:
+    assert {(c["rerank_windows"], c["truncated"]) for c in published(list(in_recall_order(CANDIDATES)))} == {
+        (None, None)
+    }

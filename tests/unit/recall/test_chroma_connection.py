@@ -1,0 +1,125 @@
+"""What lies between the worker and Chroma's server: proxies that refuse, fail, garble or say nothing."""
+
+import socket
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from pydantic import SecretStr
+
+from worker.errors import FatalError, TransientError
+from worker.recall.base import Embedder
+from worker.recall.chroma_search import ChromaSearch
+from worker.settings import RecallSettings
+
+
+class FakeProxy(ThreadingHTTPServer):
+    """Answers everything with one status and body, and remembers what it was asked."""
+
+    def __init__(self, status: int, body: bytes = b"") -> None:
+        self.status = status
+        self.body = body
+        self.headers_seen: list[dict[str, str]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeProxy
+
+    def do_GET(self) -> None:
+        self.server.headers_seen.append(dict(self.headers))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[..., FakeProxy]]:
+    proxies: list[FakeProxy] = []
+
+    def start(status: int, body: bytes = b"") -> FakeProxy:
+        proxies.append(FakeProxy(status, body))
+        Thread(target=proxies[-1].serve_forever, args=[0.01]).start()
+        return proxies[-1]
+
+    yield start
+    for each in proxies:
+        each.shutdown()
+        each.server_close()
+
+
+@pytest.fixture
+def check(embedder: Embedder) -> Callable[..., None]:
+    def run(port: int, **settings: object) -> None:
+        recall = RecallSettings(**({"host": "127.0.0.1", "port": port, "timeout_s": 2.0, "attempts": 2} | settings))
+        ChromaSearch(recall, embedder).check()
+
+    return run
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_are_fatal_at_once_and_name_the_setting(
+    proxy: Callable[..., FakeProxy], check: Callable[..., None], status: int
+) -> None:
+    server = proxy(status)
+    with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__HEADERS"):
+        check(server.server_port)
+    assert len(server.headers_seen) == 1
+
+
+def test_headers_are_sent_and_never_told(proxy: Callable[..., FakeProxy], check: Callable[..., None]) -> None:
+    server = proxy(401)
+    with pytest.raises(FatalError) as refusal:
+        check(server.server_port, headers={"x-token": SecretStr("s3cret")})
+    assert server.headers_seen[0]["x-token"] == "s3cret"
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_a_proxy_without_a_server_behind_it_is_tried_as_often_as_set(
+    proxy: Callable[..., FakeProxy], check: Callable[..., None]
+) -> None:
+    server = proxy(503)
+    with pytest.raises(TransientError, match="503"):
+        check(server.server_port, attempts=3)
+    assert len(server.headers_seen) == 3
+
+
+def test_an_answer_that_is_not_chromas_is_transient(
+    proxy: Callable[..., FakeProxy], check: Callable[..., None]
+) -> None:
+    with pytest.raises(TransientError, match="RERANK_WORKER_RECALL__HOST"):
+        check(proxy(200, b"<html>maintenance</html>").server_port)
+
+
+def test_a_port_that_takes_connections_and_never_answers_is_transient(check: Callable[..., None]) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(TransientError, match="did not answer in time"),
+    ):
+        check(silent.getsockname()[1], timeout_s=0.3)
+
+
+def test_nobody_at_the_port_is_transient_and_tells_where_it_looked(check: Callable[..., None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(TransientError, match=rf"127\.0\.0\.1:{port} \(RERANK_WORKER_RECALL__HOST"):
+        check(port)
+
+
+def test_a_folder_that_cannot_be_opened_is_fatal_and_named(tmp_path: Path, embedder: Embedder) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__PATH"):
+        ChromaSearch(RecallSettings(mode="embedded", path=file), embedder).check()
+
+
+def test_a_folder_that_holds_something_else_is_fatal_and_named(tmp_path: Path, embedder: Embedder) -> None:
+    (tmp_path / "chroma.sqlite3").write_bytes(b"not a database" * 1000)
+    with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__PATH"):
+        ChromaSearch(RecallSettings(mode="embedded", path=tmp_path), embedder).check()

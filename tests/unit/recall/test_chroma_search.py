@@ -1,0 +1,180 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from chromadb.api import ClientAPI
+from chromadb.api.models.Collection import Collection
+
+from worker.domain import Query
+from worker.errors import FatalError, PoisonError
+from worker.recall.base import Embedder
+from worker.recall.chroma_collections import make_collection
+from worker.recall.chroma_search import ChromaSearch
+
+MakeQuery = Callable[..., Query]
+TEXTS = [f"passage {number}" for number in range(12)]
+
+
+@pytest.fixture
+def documents(chroma_client: ClientAPI, embedder: Embedder) -> Collection:
+    collection = make_collection(chroma_client, "documents", embedder, top_k=5)
+    collection.upsert(
+        ids=[f"d{number}" for number in range(len(TEXTS))],
+        embeddings=embedder.embed_documents(TEXTS),
+        documents=TEXTS,
+        metadatas=[{"half": number % 2, "_hash": "x"} for number in range(len(TEXTS))],
+    )
+    return collection
+
+
+@pytest.mark.usefixtures("documents")
+def test_every_query_gets_its_own_top_k_nearest_first(search: ChromaSearch, make_query: MakeQuery) -> None:
+    one, many = search.search([make_query("passage 3", top_k=1), make_query("passage 7", top_k=7)])
+    assert [candidate.document_id for candidate in one] == ["d3"]
+    assert len(many) == 7
+    assert many[0].document_id == "d7"
+    assert [candidate.recall_rank for candidate in many] == list(range(1, 8))
+    assert [c.distance for c in many] == sorted(c.distance for c in many)
+
+
+@pytest.mark.usefixtures("documents")
+def test_a_batch_is_embedded_at_once(search: ChromaSearch, embedder: Any, make_query: MakeQuery) -> None:
+    embedder.batches.clear()
+    search.search([make_query("a"), make_query("b", where={"half": 1}), make_query("c", collection="other")])
+    assert embedder.batches == [["a", "b", "c"]]
+
+
+@pytest.mark.usefixtures("documents")
+def test_a_candidate_carries_text_similarity_and_public_metadata(search: ChromaSearch, make_query: MakeQuery) -> None:
+    [[candidate]] = search.search([make_query("passage 3", top_k=1)])
+    assert candidate.text == "passage 3"
+    assert candidate.similarity == pytest.approx(1.0, abs=1e-5)
+    assert candidate.metadata == {"half": 1}
+
+
+@pytest.mark.usefixtures("documents")
+def test_a_filter_holds_for_its_query_alone(search: ChromaSearch, make_query: MakeQuery) -> None:
+    odd, every = search.search([make_query("x", where={"half": 1}, top_k=12), make_query("x", top_k=12)])
+    assert {candidate.metadata["half"] for candidate in odd} == {1}
+    assert len(every) == len(TEXTS)
+
+
+@pytest.mark.usefixtures("documents")
+def test_an_empty_filter_is_no_filter(search: ChromaSearch, make_query: MakeQuery) -> None:
+    [found] = search.search([make_query("x", where={})])
+    assert len(found) == 3
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"half": {"$foo": 1}},
+        {"half": 1, "other": 2},
+        {"half": {"$in": []}},
+        {"half": {"$gt": float("nan")}},
+        {"half": None},
+    ],
+)
+def test_a_rejected_filter_is_poison_and_leaves_its_neighbours_alone(
+    search: ChromaSearch, make_query: MakeQuery, where: dict[str, object]
+) -> None:
+    before, rejected, after = search.search(
+        [make_query("passage 1"), make_query("passage 2", where=where), make_query("passage 3")]
+    )
+    assert before[0].document_id == "d1"
+    assert after[0].document_id == "d3"
+    assert isinstance(rejected, PoisonError)
+    assert rejected.reason == "invalid_filter"
+    assert "half" in str(rejected)
+
+
+@pytest.mark.usefixtures("documents")
+def test_an_unknown_collection_is_poison_that_names_it(search: ChromaSearch, make_query: MakeQuery) -> None:
+    missing, present = search.search([make_query("x", collection="nowhere"), make_query("x")])
+    assert isinstance(missing, PoisonError)
+    assert missing.reason == "unknown_collection"
+    assert "'nowhere'" in str(missing)
+    assert len(present) == 3
+
+
+def test_an_empty_collection_has_no_candidates(
+    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+) -> None:
+    make_collection(chroma_client, "documents", embedder, top_k=5)
+    assert search.search([make_query("x")]) == [[]]
+
+
+def test_a_collection_made_anew_is_found_again(
+    chroma_client: ClientAPI, documents: Collection, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+) -> None:
+    search.search([make_query("x")])
+    chroma_client.delete_collection(documents.name)
+    anew = make_collection(chroma_client, "documents", embedder, top_k=5)
+    anew.upsert(ids=["new"], embeddings=embedder.embed_documents(["new"]), documents=["new"])
+    [[candidate]] = search.search([make_query("x")])
+    assert candidate.document_id == "new"
+    assert candidate.metadata == {}
+
+
+def test_a_collection_made_anew_with_another_model_is_refused(
+    chroma_client: ClientAPI, documents: Collection, search: ChromaSearch, make_query: MakeQuery, embedder: Embedder
+) -> None:
+    search.search([make_query("x")])
+    chroma_client.delete_collection(documents.name)
+    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
+    [refused] = search.search([make_query("x")])
+    assert isinstance(refused, FatalError)
+
+
+def test_documents_without_text_are_left_out(
+    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+) -> None:
+    collection = make_collection(chroma_client, "documents", embedder, top_k=5)
+    collection.upsert(
+        ids=["none", "blank", "text"],
+        embeddings=embedder.embed_documents(["a", "b", "c"]),
+        documents=[None, " \n", "text"],
+    )
+    [[candidate]] = search.search([make_query("a")])
+    assert (candidate.document_id, candidate.recall_rank) == ("text", 1)
+
+
+def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one(
+    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+) -> None:
+    for name in ("documents", "foreign"):
+        chroma_client.create_collection(
+            name, embedding_function=None, metadata={"embedding_model": "another", "embedding_dimension": 16}
+        )
+    own, named = search.search([make_query("x"), make_query("x", collection="foreign")])
+    assert isinstance(own, FatalError)
+    assert "'another'" in str(own)
+    assert "RERANK_WORKER_RECALL__EMBEDDING_MODEL" in str(own)
+    assert isinstance(named, PoisonError)
+    assert named.reason == "incompatible_collection"
+
+
+def test_a_start_without_the_default_collection_waits_for_it(
+    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+) -> None:
+    search.check()
+    make_collection(chroma_client, "documents", embedder, top_k=5)
+    assert search.search([make_query("x")]) == [[]]
+
+
+def test_a_start_on_another_models_collection_is_refused(chroma_client: ClientAPI, search: ChromaSearch) -> None:
+    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
+    with pytest.raises(FatalError, match="another"):
+        search.check()
+
+
+def test_a_collection_that_was_empty_when_opened_is_checked_again_once_filled_by_another_model(
+    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+) -> None:
+    collection = chroma_client.create_collection("documents", embedding_function=None)
+    assert search.search([make_query("x")]) == [[]]
+    collection.upsert(ids=["a"], embeddings=[[1.0, 2.0]], documents=["a"])
+    [refused] = search.search([make_query("x", where={"half": 1})])
+    assert isinstance(refused, FatalError)
+    assert "2 dimensions" in str(refused)

@@ -1,0 +1,170 @@
+"""Pairs put together from texts tokenised apart against the tokenizer's own, for each layout of special tokens."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from tests.fakes.model import WORDS
+from worker.errors import FatalError
+from worker.rerank.pairs.template import learn_template
+from worker.rerank.pairs.tokenizer import PairTokenizer
+from worker.settings import RerankSettings
+
+MAX_TOKENS = 24
+SPECIAL = ["<s>", PAD := "<pad>", "</s>", UNKNOWN := "<unk>"]
+CORPUS = [" ".join(WORDS), "Where does Kafka keep offsets, and why? " * 3, "café 東京 naïve [SEP] </s> it's 3.5%"]
+
+
+def roberta_like() -> PreTrainedTokenizerFast:
+    """Bytes, and two separators between the texts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    )
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, pad_token=PAD)
+
+
+def xlm_roberta_like() -> PreTrainedTokenizerFast:
+    """Pieces of sentences, with a space put before the first."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=SPECIAL, unk_token=UNKNOWN)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, pad_token=PAD)
+
+
+@pytest.fixture(scope="module")
+def tokenizers(model_folder: Path) -> dict[str, Any]:
+    return {
+        "bert": AutoTokenizer.from_pretrained(model_folder),
+        "roberta": roberta_like(),
+        "xlm-roberta": xlm_roberta_like(),
+    }
+
+
+@pytest.fixture(scope="module")
+def pair_tokenizers(tokenizers: dict[str, Any]) -> dict[str, PairTokenizer]:
+    return {
+        layout: PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings(token_cache_documents=20))
+        for layout, tokenizer in tokenizers.items()
+    }
+
+
+def by_the_tokenizer(tokenizer: Any, query: str, document: str) -> tuple[list[int], list[int]]:
+    encoded = tokenizer(
+        # As a batch of one: without it the tokenizer takes an empty document for none.
+        [query],
+        [document],
+        truncation="longest_first",
+        max_length=MAX_TOKENS,
+        return_token_type_ids=True,
+    )
+    return encoded["input_ids"][0], encoded["token_type_ids"][0]
+
+
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from([*WORDS, "Café", "東京", "[SEP]", "</s>", "<s>", "  ", "it's", "\n", "?"]), max_size=40
+    ).map(" ".join),
+)
+
+
+@pytest.mark.parametrize("layout", ["bert", "roberta", "xlm-roberta"])
+def test_each_layout_is_learnt(tokenizers: dict[str, Any], layout: str) -> None:
+    template = learn_template(tokenizers[layout], MAX_TOKENS)
+    assert template is not None
+    assert template.special_tokens == {"bert": 3, "roberta": 4, "xlm-roberta": 4}[layout]
+
+
+@pytest.mark.parametrize("layout", ["bert", "roberta", "xlm-roberta"])
+@given(query=TEXTS, documents=st.lists(TEXTS, min_size=1, max_size=3))
+@example(query="", documents=[""])
+@example(query="kafka " * 30, documents=["a " * n for n in (9, 10, 11, 12, 30, 31)])
+@example(query="kafka " * 10, documents=["a " * n for n in (9, 10, 11, 12, 30, 31)])
+@settings(max_examples=150, deadline=None)
+def test_pairs_are_those_of_the_tokenizer(
+    tokenizers: dict[str, Any], pair_tokenizers: dict[str, PairTokenizer], layout: str, query: str, documents: list[str]
+) -> None:
+    tokenizer, pairs = tokenizers[layout], pair_tokenizers[layout]
+    for _ in range(2):  # the second time from the cache
+        encoded = pairs.encode(query, documents)
+        assert [(pair.input_ids, pair.token_type_ids) for pair in encoded] == [
+            by_the_tokenizer(tokenizer, query, document) for document in documents
+        ]
+    assert [pair.document for pair in encoded] == list(range(len(documents)))
+
+
+def test_what_was_not_read_is_told(tokenizers: dict[str, Any]) -> None:
+    pairs = PairTokenizer(tokenizers["bert"], MAX_TOKENS, RerankSettings())
+    assert [pair.truncated for pair in pairs.encode("kafka", ["a " * 20, "a " * 21, ""])] == [False, True, False]
+
+
+@given(query_words=st.integers(0, 40), words=st.integers(0, 120), max_windows=st.integers(1, 10))
+@settings(max_examples=80, deadline=None)
+def test_windows_keep_the_query_and_read_the_document_in_order(
+    tokenizers: dict[str, Any], query_words: int, words: int, max_windows: int
+) -> None:
+    tokenizer = tokenizers["bert"]
+    asked = RerankSettings(long_documents="max", max_windows=max_windows)
+    document = " ".join(WORDS[number % len(WORDS)] for number in range(words))
+    pairs = PairTokenizer(tokenizer, MAX_TOKENS, asked).encode("mysql " * query_words, [document])
+    query_tokens = {pair.token_type_ids.index(1) - 2 for pair in pairs}
+    assert query_tokens <= {query_words, *range((MAX_TOKENS - 3) // 2, MAX_TOKENS)}
+    assert all(pair.tokens <= MAX_TOKENS for pair in pairs)
+    ids = tokenizer(document, add_special_tokens=False)["input_ids"]
+    read = 0
+    for pair in pairs:
+        window = list(pair.input_ids[pair.token_type_ids.index(1) : -1])
+        start = next(at for at in range(read, -1, -1) if ids[at : at + len(window)] == window)
+        read = start + len(window)
+    assert [pair.truncated for pair in pairs] == [read < words] * len(pairs)
+    assert len(pairs) <= max_windows
+
+
+def makes_other_pairs(tokenizers: dict[str, Any]) -> Any:
+    """A tokenizer that cuts where no template expects it."""
+    tokenizer = roberta_like()
+    tokenizer.truncation_side = "left"
+    return tokenizer
+
+
+def has_no_backend(tokenizers: dict[str, Any]) -> Any:
+    """A slow tokenizer, by all a caller can see."""
+
+    class Slow:
+        is_fast = False
+        model_max_length = 64
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return tokenizers["bert"](*args, **kwargs)
+
+    return Slow()
+
+
+@pytest.mark.parametrize("make", [makes_other_pairs, has_no_backend])
+def test_a_tokenizer_with_a_way_of_its_own_makes_the_pairs_itself(
+    tokenizers: dict[str, Any], make: Callable[[dict[str, Any]], Any]
+) -> None:
+    tokenizer = make(tokenizers)
+    documents = ["kafka", "kafka mysql " * 30]
+    pairs = PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings()).encode("paris", documents)
+    assert [(pair.input_ids, pair.token_type_ids) for pair in pairs] == [
+        by_the_tokenizer(tokenizer, "paris", document) for document in documents
+    ]
+    assert [(pair.document, pair.truncated) for pair in pairs] == [(0, None), (1, None)]
+    with pytest.raises(FatalError, match="set truncate"):
+        PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings(long_documents="max"))

@@ -1,0 +1,255 @@
+"""Settings: where they come from, what is refused, what is shown."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.errors import FatalError
+from worker.kafka.config import consumer_config, producer_config
+from worker.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, KafkaSettings, Settings
+from worker.settings.load import load_settings, redacted
+from worker.settings.rules import CLIENT_OPTIONS_REFUSED, check_settings
+
+Write = Callable[[str], None]
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_the_developers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither variables of theirs nor an .env of theirs may decide a test."""
+    for name in os.environ:
+        if name.upper().startswith(ENV_PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path) -> Write:
+    def write(text: str) -> None:
+        (tmp_path / ".env").write_text(text, encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    def write(text: str) -> None:
+        (tmp_path / "worker.yaml").write_text(text, encoding="utf-8")
+        monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(tmp_path / "worker.yaml"))
+
+    return write
+
+
+def refusal() -> str:
+    with pytest.raises(FatalError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def impossible(**sections: dict[str, Any]) -> str:
+    with pytest.raises(FatalError) as caught:
+        check_settings(Settings.model_validate(sections))
+    return str(caught.value)
+
+
+def test_the_defaults_are_possible() -> None:
+    assert load_settings().kafka.group_id == "rerank-worker"
+
+
+def test_environment_beats_dotenv_beats_yaml_beats_defaults(
+    monkeypatch: pytest.MonkeyPatch, dotenv: Write, yaml_file: Write
+) -> None:
+    yaml_file("kafka: {query_topic: yaml, answer_topic: yaml-answers, group_id: yaml, partitions: 3}")
+    dotenv("RERANK_WORKER_KAFKA__QUERY_TOPIC=dotenv\nRERANK_WORKER_KAFKA__GROUP_ID=dotenv\nOTHER_TOOLS_VARIABLE=1\n")
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__QUERY_TOPIC", "environment")
+    kafka = load_settings().kafka
+    assert (kafka.query_topic, kafka.group_id, kafka.partitions) == ("environment", "dotenv", 3)
+    assert (kafka.answer_topic, kafka.dead_letter_topic) == ("yaml-answers", "rag.queries.dlq")
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__BASE_URL", "")
+    assert load_settings().answer.base_url is None
+
+
+def test_entries_of_mappings_can_be_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__CLIENT_OPTIONS__FETCH.MIN.BYTES", "2")
+    monkeypatch.setenv("RERANK_WORKER_RECALL__HEADERS", '{"x-token": "t"}')
+    settings = load_settings()
+    assert settings.kafka.client_options == {"fetch.min.bytes": "2"}
+    assert settings.recall.headers["x-token"].get_secret_value() == "t"
+
+
+@pytest.mark.parametrize("name", ["RERANK_WORKER_KAFKA__GRUOP_ID", "RERANK_WORKER_KAFKA_GROUP_ID"])
+def test_a_misspelt_variable_is_refused_with_what_was_meant(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    assert refusal().endswith(f"{name} in the environment is no setting; did you mean RERANK_WORKER_KAFKA__GROUP_ID?")
+
+
+def test_a_misspelt_name_in_dotenv_is_refused(dotenv: Write) -> None:
+    dotenv("RERANK_WORKER_MODLES=offline")
+    assert "RERANK_WORKER_MODLES in .env is no setting; did you mean RERANK_WORKER_MODELS?" in refusal()
+
+
+def test_a_config_file_named_in_dotenv_is_refused_since_nobody_reads_it_there(dotenv: Write) -> None:
+    dotenv(f"{CONFIG_FILE_VARIABLE}=worker.yaml")
+    assert "from the environment only" in refusal()
+
+
+@pytest.mark.parametrize("text", ["kafak: {group_id: x}", "kafka: {gruop_id: x}"])
+def test_a_misspelt_name_in_yaml_is_refused(yaml_file: Write, text: str) -> None:
+    yaml_file(text)
+    assert "is no setting; did you mean kafka" in refusal()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RERANK_WORKER_SERVICE_HOST",
+        "RERANK_WORKER_SERVICE_PORT_METRICS",
+        "RERANK_WORKER_PORT",
+        "RERANK_WORKER_PORT_9464_TCP_ADDR",
+        "RERANK_WORKER_METRICS_PORT_9464_TCP",
+        "RERANK_WORKER_TESTS_REQUIRE_BROKER",
+    ],
+)
+def test_variables_of_kubernetes_and_of_the_tests_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:9464")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kafka:\n  group_id: [", "line"),
+        ("- kafka", "mapping of sections"),
+        ("kafka: {partitions: none}", "kafka.partitions (RERANK_WORKER_KAFKA__PARTITIONS)"),
+    ],
+)
+def test_a_config_file_that_is_wrong_says_where(yaml_file: Write, text: str, said: str) -> None:
+    yaml_file(text)
+    message = refusal()
+    assert said in message
+    assert "\n" not in message
+
+
+def test_an_empty_config_file_sets_nothing(yaml_file: Write) -> None:
+    yaml_file("# nothing yet\n")
+    assert load_settings().kafka.partitions == 12
+
+
+def test_a_config_file_that_is_missing_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_FILE_VARIABLE, "nowhere.yaml")
+    assert "nowhere.yaml can't be read" in refusal()
+
+
+def test_every_wrong_value_is_named_at_once_and_none_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__PARTITIONS", "hunter2")
+    monkeypatch.setenv("RERANK_WORKER_RERANK__TOP_N", "0")
+    message = refusal()
+    assert "kafka.partitions" in message
+    assert "rerank.top_n" in message
+    assert "hunter2" not in message
+
+
+def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_KAFKA", "localhost:9092")
+    assert "JSON object" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("sections", "named", "advice"),
+    [
+        ({"answer": {"base_url": "http://localhost/v1"}}, "answer.base_url", "answer.model"),
+        ({"answer": {"base_url": "localhost/v1", "model": "m"}}, "answer.base_url", "http://"),
+        ({"answer": {"model": "m"}}, "answer.model", "set the endpoint"),
+        ({"kafka": {"security_protocol": "sasl_ssl"}}, "kafka.sasl_mechanism, kafka.sasl_username", "set them"),
+        ({"kafka": {"sasl_password": "p"}}, "kafka.sasl_password", "sasl_ssl"),
+        ({"kafka": {"ssl_ca_location": "ca.pem"}}, "kafka.ssl_ca_location", "sasl_ssl"),
+        ({"kafka": {"security_protocol": "ssl", "ssl_ca_location": "ca.pem"}}, "kafka.ssl_ca_location", "no ca.pem"),
+        ({"kafka": {"answer_topic": "rag.queries"}}, "answer_topic", "would read its own"),
+        ({"kafka": {"query_topic": "what is this?"}}, "kafka.query_topic", "characters"),
+        ({"kafka": {"bootstrap_servers": " "}}, "kafka.bootstrap_servers", "host:port"),
+        ({"kafka": {"replication_factor": 0}}, "kafka.replication_factor", "-1"),
+        ({"kafka": {"revoke_timeout_s": 61}}, "kafka.revoke_timeout_s", "at most 60"),
+        ({"kafka": {"session_timeout_s": 301}}, "kafka.session_timeout_s", "at most"),
+        ({"kafka": {"poll_timeout_s": 400}}, "kafka.poll_timeout_s", "kafka.max_poll_interval_s"),
+        ({"kafka": {"poll_batch": 300}}, "kafka.poll_batch", "kafka.max_in_flight"),
+        ({"kafka": {"max_in_flight_pairs": 19}}, "kafka.max_in_flight_pairs", "(20)"),
+        ({"recall": {"mode": "embedded", "headers": {"x-token": "t"}}}, "recall.headers", "recall.mode server"),
+        ({"recall": {"mode": "embedded", "path": __file__}}, "recall.path", "folder"),
+        ({"rerank": {"device": "cpu", "dtype": "float16"}}, "rerank.dtype", "float32"),
+        ({"rerank": {"dtype": "int8"}}, "rerank.dtype", "rerank.backend openvino or onnx"),
+        ({"rerank": {"backend": "onnx", "device": "cuda:1"}}, "rerank.device is cuda:1", "auto or cpu"),
+        ({"rerank": {"backend": "onnx", "dtype": "bfloat16"}}, "rerank.dtype is bfloat16", "float32 or int8"),
+        ({"rerank": {"backend": "openvino", "device": "cpu", "dtype": "float16"}}, "backend openvino", "or int8"),
+        ({"rerank": {"top_n": 21}}, "rerank.top_n", "recall.top_k (20)"),
+        ({"rerank": {"remote_api_key": "k"}}, "rerank.remote_api_key", "set the endpoint"),
+        ({"rerank": {"remote_url": "api.cohere.com", "model": "m"}}, "rerank.remote_url", "https://"),
+        ({"rerank": {"remote_url": "https://api.cohere.com/v2/rerank"}}, "rerank.model", "as the endpoint knows it"),
+        ({"rerank": {"batch_tokens": 100}}, "rerank.batch_tokens", "(512)"),
+        ({"rerank": {"batch_tokens": 600, "batch_pairs": 601}}, "rerank.batch_pairs", "(600)"),
+        ({"rerank": {"max_windows": 4}}, "rerank.max_windows", "set max or mean"),
+        (
+            {"rerank": {"remote_url": "https://api.cohere.com/v2/rerank", "model": "m", "long_documents": "max"}},
+            "rerank.long_documents",
+            "leave it out",
+        ),
+    ],
+)
+def test_an_impossible_combination_is_refused_with_what_to_do(
+    sections: dict[str, dict[str, Any]], named: str, advice: str
+) -> None:
+    message = impossible(**sections)
+    assert named in message
+    assert advice in message
+    assert "\n" not in message, "one problem is one line"
+
+
+@pytest.mark.parametrize("option", sorted(CLIENT_OPTIONS_REFUSED))
+def test_what_the_delivery_guarantee_rests_on_cannot_be_passed_through(option: str) -> None:
+    assert f"kafka.client_options has {option}: " in impossible(kafka={"client_options": {option: "x"}})
+
+
+@pytest.mark.parametrize("build", [consumer_config, producer_config])
+def test_an_option_that_would_be_overridden_is_refused_rather_than_ignored(
+    build: Callable[[KafkaSettings], dict[str, Any]],
+) -> None:
+    names = build(KafkaSettings()).keys() - {"logger"}
+    passed = build(KafkaSettings(client_options=dict.fromkeys(names, "from the user")))
+    assert {name for name in names if passed[name] != "from the user"} <= CLIENT_OPTIONS_REFUSED.keys()
+
+
+def test_a_mechanism_without_credentials_comes_through_client_options() -> None:
+    check_settings(
+        Settings.model_validate(
+            {"kafka": {"security_protocol": "sasl_ssl", "client_options": {"sasl.mechanisms": "OAUTHBEARER"}}}
+        )
+    )
+
+
+def test_every_impossible_combination_is_named_at_once() -> None:
+    message = impossible(
+        answer={"model": "m"}, rerank={"top_n": 50}, kafka={"client_options": {"acks": 0, "retries": 0}}
+    )
+    assert len(message.splitlines()) == 5, "a title and four problems"
+
+
+def test_what_is_shown_hides_every_secret() -> None:
+    settings = Settings.model_validate(
+        {
+            "kafka": {
+                "sasl_password": "hunter2",
+                "client_options": {"ssl.key.password": "hunter2", "ssl.key.pem": "hunter2", "fetch.min.bytes": 1},
+            },
+            "recall": {"headers": {"authorization": "Bearer hunter2"}},
+            "answer": {"api_key": "hunter2", "base_url": "https://user:hunter2@llm.example:8443/v1"},
+            "rerank": {"remote_api_key": "hunter2", "remote_url": "https://user:hunter2@rerank.example/v2/rerank"},
+        }
+    )
+    shown = redacted(settings)
+    assert "hunter2" not in str(shown)
+    assert shown["kafka"]["client_options"]["fetch.min.bytes"] == 1
+    assert shown["answer"]["base_url"] == "https://**********@llm.example:8443/v1"

@@ -1,0 +1,56 @@
+"""Cutting documents into chunks that the embedding model reads to their end."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+from tokenizers import Tokenizer
+
+from worker.documents.document import Document
+from worker.domain import Metadata
+
+MAX_CHUNK_TOKENS = 256
+"""Chunks of models that would read more: a passage that answers one question, and fits a cross-encoder's pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What is embedded and stored: a document, or a part of one."""
+
+    id: str
+    """The document's id for its first chunk, `id#2` and so on for the others: a short document keeps its own id."""
+    text: str
+    metadata: Metadata
+    content_hash: str
+    """Of text, metadata and source: equal means nothing to do."""
+
+
+class Chunker:
+    """Cuts at the largest boundary that fits: headings and blocks in Markdown, else paragraphs, sentences, words."""
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        """``tokenizer`` measures; it must not truncate. ``max_tokens`` is what the model reads of a text."""
+        capacity = min(max_tokens, MAX_CHUNK_TOKENS)
+        self._splitters: dict[str, TextSplitter | MarkdownSplitter] = {
+            "text": TextSplitter.from_huggingface_tokenizer(tokenizer, capacity),
+            "markdown": MarkdownSplitter.from_huggingface_tokenizer(tokenizer, capacity),
+        }
+
+    def chunks(self, document: Document) -> list[Chunk]:
+        """Return the document's chunks in order, without blank ones; the same document gives the same chunks."""
+        texts = self._splitters[document.format].chunks(document.text)
+        parts = [text for text in texts if not text.isspace()]
+        return [_chunk(document, number, text, len(parts)) for number, text in enumerate(parts, start=1)]
+
+
+def _chunk(document: Document, number: int, text: str, parts: int) -> Chunk:
+    position: Metadata = {"chunk": number} if parts > 1 else {}
+    metadata = {**document.metadata, **position}
+    identity = json.dumps([text, metadata, document.source], sort_keys=True, ensure_ascii=True)
+    return Chunk(
+        id=document.id if number == 1 else f"{document.id}#{number}",
+        text=text,
+        metadata=metadata,
+        content_hash=hashlib.sha256(identity.encode()).hexdigest()[:32],
+    )

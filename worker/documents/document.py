@@ -1,0 +1,34 @@
+"""What readers give and the index takes."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from worker.domain import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text to index, as its author delimited it."""
+
+    id: str
+    text: str
+    source: str
+    """What was read to find it, as the user named it. Ingesting a source again removes what it no longer holds."""
+    origin: str
+    """Where exactly, for people: `corpus.jsonl:17`."""
+    metadata: Metadata = field(default_factory=dict)
+    """What candidates and contexts carry, and filters can ask for."""
+    format: Literal["text", "markdown"] = "text"
+    """How to cut it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that cannot become a document."""
+
+    source: str
+    origin: str
+    reason: str
+
+
+Record = Document | Rejected

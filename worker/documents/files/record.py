@@ -1,0 +1,63 @@
+"""One record of a JSONL or CSV file, checked."""
+
+import json
+import math
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+
+from worker.documents.document import Document, Record, Rejected
+
+
+class FileRecord(BaseModel):
+    """What a record may hold; other fields are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    text: StrictStr = Field(validation_alias=AliasChoices("text", "content"))
+    id: StrictStr | StrictInt | None = None
+    title: StrictStr | None = None
+    metadata: dict[str, Any] | None = None
+
+    def document(self, *, source: str, origin: str) -> Document:
+        """Make it a document; ``origin`` stands in for a missing id. Raises ValueError for metadata no store takes."""
+        metadata: dict[str, str | int | float | bool] = {"source": source}
+        if self.title:
+            metadata["title"] = self.title
+        for key, value in (self.metadata or {}).items():
+            if value is not None:
+                metadata[key] = _scalar(key, value)
+        identifier = origin if self.id in {None, ""} else str(self.id)
+        return Document(id=identifier, text=self.text, source=source, origin=origin, metadata=metadata)
+
+
+def from_json(line: str, *, source: str, origin: str) -> Record:
+    """Read one JSON object."""
+    try:
+        return FileRecord.model_validate_json(line).document(source=source, origin=origin)
+    except ValueError as error:
+        return Rejected(source, origin, _in_words(error))
+
+
+def from_fields(fields: dict[str, Any], *, source: str, origin: str) -> Record:
+    """Read what a table's row says."""
+    try:
+        return FileRecord.model_validate(fields).document(source=source, origin=origin)
+    except ValueError as error:
+        return Rejected(source, origin, _in_words(error))
+
+
+def _scalar(key: str, value: Any) -> str | int | float | bool:
+    """Make lists and objects JSON text: filters and answers carry scalars alone."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"metadata.{key}: more than 64 bits, make it a string")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"metadata.{key}: not a finite number")
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value, ensure_ascii=False)
+
+
+def _in_words(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    parts = [(".".join(map(str, detail["loc"])), detail["msg"]) for detail in error.errors(include_url=False)]
+    return "; ".join(f"{where}: {message}" if where else message for where, message in parts)

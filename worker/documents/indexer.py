@@ -1,0 +1,167 @@
+"""Bringing a collection up to date with documents: only what changed is embedded and written."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import structlog
+from chromadb.api import ClientAPI
+
+from worker.documents.chunker import Chunk, Chunker
+from worker.documents.document import Record, Rejected
+from worker.documents.report import IngestReport, Progress
+from worker.errors import FatalError, WorkerError
+from worker.recall.base import Embedder
+from worker.recall.chroma_collections import PRIVATE_PREFIX, make_collection
+from worker.recall.chroma_connection import ChromaConnection
+
+HASH_KEY = f"{PRIVATE_PREFIX}hash"
+SOURCE_KEY = f"{PRIVATE_PREFIX}source"
+
+COMMIT_CHUNKS = 128
+"""Chunks embedded and written at once: what an interrupted run has to do again."""
+
+CALL_TIMEOUT_S = 60.0
+"""One call to the store with its retries; longer than a search's, since writes build the vector index."""
+
+Result = TypeVar("Result")
+
+logger = structlog.get_logger()
+
+
+class Indexer:
+    """One ingestion into one collection. Blocking; for one thread and one run."""
+
+    def __init__(self, connection: ChromaConnection, embedder: Embedder, *, collection: str, top_k: int) -> None:
+        """Make the collection if there is none, tuned for queries that want ``top_k`` candidates.
+
+        Raises FatalError if there is one built with another model, TransientError if the store can't be reached.
+        """
+        self._connection = connection
+        self._embedder = embedder
+        self._name = collection
+        self._collection = self._call(lambda client: make_collection(client, collection, embedder, top_k=top_k))
+        self._batch_limit = min(COMMIT_CHUNKS, self._call(lambda client: client.get_max_batch_size()))
+        self._report = IngestReport()
+        self._origins: dict[str, str] = {}
+        """Where each chunk id of this run comes from: some 200 bytes a chunk, which finds the doubled and the gone."""
+        self._sources: set[str] = set()
+        self._incomplete: set[str] = set()
+        """Sources with rejected records: nothing of theirs is deleted, for it may be a rejected record's."""
+
+    def index(
+        self, records: Iterable[Record], chunker: Chunker, *, skip_rejected: bool, progress: Progress
+    ) -> IngestReport:
+        """Index every document, then delete what the sources read no longer hold.
+
+        A source that gives no record at all is left alone: a file emptied by accident empties no collection.
+
+        Whatever ends it early, the batches told to ``progress`` stay, and the next run does only the rest. Raises
+        FatalError at the first rejected record unless ``skip_rejected``, or when the store refuses a batch;
+        TransientError if the store can't be reached.
+        """
+        begun_s = time.monotonic()
+        pending: list[tuple[Chunk, str]] = []
+
+        def commit() -> None:
+            batch, pending[:] = pending[: self._batch_limit], pending[self._batch_limit :]
+            self._commit(batch)
+            self._report = replace(self._report, seconds=time.monotonic() - begun_s)
+            progress(self._report)
+
+        for record in records:
+            pending.extend((chunk, record.source) for chunk in self._admit(record, chunker, skip=skip_rejected))
+            while len(pending) >= self._batch_limit:
+                commit()
+        if pending:
+            commit()
+        self._delete_vanished()
+        self._report = replace(self._report, seconds=time.monotonic() - begun_s)
+        progress(self._report)
+        return self._report
+
+    def _admit(self, record: Record, chunker: Chunker, *, skip: bool) -> list[Chunk]:
+        """Return the chunks to index; none of an empty document or a rejected record."""
+        self._sources.add(record.source)
+        if isinstance(record, Rejected):
+            self._reject(record, skip=skip)
+            return []
+        chunks = chunker.chunks(record)
+        doubled = next((chunk.id for chunk in chunks if chunk.id in self._origins), None)
+        if doubled is not None:
+            reason = f"the id {doubled!r} is already that of {self._origins[doubled]}"
+            self._reject(Rejected(record.source, record.origin, reason), skip=skip)
+            return []
+        self._origins.update((chunk.id, record.origin) for chunk in chunks)
+        report = self._report
+        self._report = replace(report, documents=report.documents + 1, empty=report.empty + (not chunks))
+        return chunks
+
+    def _reject(self, record: Rejected, *, skip: bool) -> None:
+        if not skip:
+            raise FatalError(
+                f"{record.origin}: {record.reason}. Mend it, or leave such records out with --skip-invalid; "
+                "what is indexed by now will not be done again."
+            )
+        logger.warning("record skipped", origin=record.origin, reason=record.reason)
+        self._incomplete.add(record.source)
+        self._report = replace(self._report, rejected=self._report.rejected + 1)
+
+    def _commit(self, batch: list[tuple[Chunk, str]]) -> None:
+        """Embed and write what the collection does not hold just so."""
+        known = self._known([chunk.id for chunk, _ in batch])
+        changed = [entry for entry in batch if known.get(entry[0].id, {}).get(HASH_KEY) != entry[0].content_hash]
+        if changed:
+            embeddings = self._embedder.embed_documents([chunk.text for chunk, _ in changed])
+            self._call(
+                lambda _: self._collection.upsert(
+                    ids=[chunk.id for chunk, _ in changed],
+                    embeddings=embeddings,
+                    documents=[chunk.text for chunk, _ in changed],
+                    metadatas=[_stored(chunk, source, known.get(chunk.id, {})) for chunk, source in changed],
+                )
+            )
+        updated = sum(chunk.id in known for chunk, _ in changed)
+        report = self._report
+        self._report = replace(
+            report,
+            added=report.added + len(changed) - updated,
+            updated=report.updated + updated,
+            skipped=report.skipped + len(batch) - len(changed),
+        )
+
+    def _known(self, ids: list[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the metadata of those of the ids that the collection holds."""
+        found = self._call(lambda _: self._collection.get(ids=ids, include=["metadatas"]))
+        metadatas = found["metadatas"] or []
+        return {identifier: metadata or {} for identifier, metadata in zip(found["ids"], metadatas, strict=True)}
+
+    def _delete_vanished(self) -> None:
+        for source in sorted(self._sources - self._incomplete):
+            vanished = [identifier for identifier in self._stored_ids(source) if identifier not in self._origins]
+            for start in range(0, len(vanished), self._batch_limit):
+                self._delete(vanished[start : start + self._batch_limit])
+
+    def _stored_ids(self, source: str) -> list[str]:
+        return self._call(lambda _: self._collection.get(where={SOURCE_KEY: source}, include=[]))["ids"]
+
+    def _delete(self, ids: list[str]) -> None:
+        self._call(lambda _: self._collection.delete(ids=ids))
+        self._report = replace(self._report, deleted=self._report.deleted + len(ids))
+
+    def _call(self, operation: Callable[[ClientAPI], Result]) -> Result:
+        try:
+            return self._connection.run(operation, deadline=time.monotonic() + CALL_TIMEOUT_S)
+        except WorkerError:
+            raise
+        except Exception as error:
+            raise FatalError(
+                f"Ingesting into collection {self._name!r} failed, {self._connection.address} says: {error}"
+            ) from error
+
+
+def _stored(chunk: Chunk, source: str, before: Mapping[str, Any]) -> dict[str, str | int | float | bool | None]:
+    # Chroma's upsert merges metadata: what is not said to be None stays.
+    cleared = dict.fromkeys(before, None)
+    return {**cleared, **chunk.metadata, HASH_KEY: chunk.content_hash, SOURCE_KEY: source}

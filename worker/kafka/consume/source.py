@@ -1,0 +1,319 @@
+"""The consumer: one thread that owns the native client and never stops polling.
+
+The loop speaks to the thread through a queue of commands that is served between two polls; the thread speaks to the
+loop through the ``SourceListener``. A slow query therefore can't cost the assignment, and a commit can never run
+beside a rebalance callback: both happen on this thread, in turn.
+"""
+
+import asyncio
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from worker.errors import FatalError
+from worker.kafka.codes import CONSUMER_FATAL
+from worker.kafka.config import consumer_config
+from worker.kafka.consume.commits import COMMIT_PATIENCE_S, Committer, Partition
+from worker.kafka.consume.listener import Hold, SourceListener
+from worker.kafka.consume.offsets import CompletedPrefix
+from worker.kafka.consume.records import Record, from_message
+from worker.kafka.consume.stalled_fetch import FetchWatch
+from worker.settings import KafkaSettings
+
+logger = structlog.get_logger()
+
+# Leaving the group takes one round trip; beyond this the broker is gone and its session timeout will do it.
+CLOSE_TIMEOUT_S = 15.0
+
+# One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
+# that is busy for longer than this gets the next batch all the same: polling must go on.
+HANDOVER_TIMEOUT_S = 10.0
+
+
+class Source:
+    """Consumes the query topic. Built and used on the loop's thread; ``start`` and ``close`` once each."""
+
+    def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
+        self._kafka = kafka
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        # Bounded by its use: one commit and the last one are outstanding at most.
+        self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=4)
+        self._stopping = threading.Event()
+        self._group_metadata: object | None = None
+        self._hold = Hold()
+        self._owned: set[Partition] = set()
+        self._paused: set[Partition] = set()
+        self._resume_all = False
+        self._brokers_down = False
+        self._last_poll_s = time.monotonic()
+        self._left: set[Partition] = set()
+        self._fetching = FetchWatch()
+        self._committer = Committer(
+            on_committed=lambda prefix, position: self._tell(prefix.mark_committed, position),
+            on_ended=lambda: self._tell(self._commit_ended),
+            on_fatal=lambda error: self._tell(listener.on_fatal, error),
+        )
+        self._commit_begun_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
+
+    def start(self) -> None:
+        """Join the consumer group; returns at once."""
+        self._thread.start()
+
+    def hold(self, hold: Hold) -> None:
+        """Fetch nothing of these partitions from the next poll on, and all the others again; polling goes on."""
+        self._hold = hold
+
+    @property
+    def group_metadata(self) -> object | None:
+        """Where this member stood in the group at the last poll, for a transaction's offsets; None before the first.
+
+        The broker refuses offsets that come with an older one. Any thread may read it.
+        """
+        return self._group_metadata
+
+    def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Commit the completed prefixes between two polls; returns at once, without effect while one is under way.
+
+        A prefix whose assignment has ended by then is left out. A broker that refuses for good is told to the
+        listener; one that is busy or away is asked again with the next call.
+        """
+        now_s = time.monotonic()
+        if self._commit_begun_s is None or now_s - self._commit_begun_s > COMMIT_PATIENCE_S:
+            self._commit_begun_s = now_s
+            self._commands.put_nowait(lambda consumer: self._committer.begin(consumer, prefixes))
+
+    async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
+        """Commit as ``commit`` does, and return when the broker has answered or ``COMMIT_PATIENCE_S`` have passed.
+
+        Polling stops meanwhile: for the end of a drain only. FatalError if the broker refuses for good.
+        """
+        done: Future[None] = Future()
+
+        def command(consumer: Consumer) -> None:
+            try:
+                self._committer.finish(consumer, prefixes, COMMIT_PATIENCE_S)
+            except FatalError as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._commands.put_nowait(command)
+        answered = asyncio.wrap_future(done)
+        await asyncio.wait({answered}, timeout=COMMIT_PATIENCE_S)
+        if answered.done():
+            await answered
+        else:
+            logger.warning("the last commit was not answered; its queries will be answered again")
+
+    def _commit_ended(self) -> None:
+        self._commit_begun_s = None
+
+    async def close(self) -> None:
+        """Leave the group (its partitions are revoked first) and join the thread."""
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join, self._kafka.revoke_timeout_s + CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            logger.error("kafka consumer did not close in time")
+
+    @property
+    def brokers_down(self) -> bool:
+        """Whether librdkafka has lost every broker and none has answered since."""
+        return self._brokers_down
+
+    def poll_age_s(self) -> float:
+        """Seconds since the last poll began: the thread's heartbeat. Any thread may call it.
+
+        A revoke that keeps to its time counts as polling: probes must not kill a worker for a rebalance.
+        """
+        return max(0.0, time.monotonic() - self._last_poll_s)
+
+    def _run(self) -> None:
+        try:
+            consumer = Consumer(
+                consumer_config(self._kafka)
+                | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
+            )
+            consumer.subscribe(
+                [self._kafka.query_topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            try:
+                while not self._stopping.is_set():
+                    self._serve_commands(consumer)
+                    self._assign_anew(consumer)
+                    self._obey_hold(consumer)
+                    self._remember_group(consumer)
+                    self._poll(consumer)
+                self._serve_commands(consumer)
+            finally:
+                self._committer.close()
+                consumer.close()
+        except FatalError as error:
+            self._tell(self._listener.on_fatal, error)
+        except KafkaException as error:
+            self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer failed: {error.args[0].str()}"))
+        except Exception as error:
+            logger.exception("internal error")
+            self._tell(self._listener.on_fatal, FatalError(f"the consumer's thread broke: {error!r}"))
+
+    def _serve_commands(self, consumer: Consumer) -> None:
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            command(consumer)
+
+    def _poll(self, consumer: Consumer) -> None:
+        self._last_poll_s = time.monotonic()
+        # consume(n, t) waits for n messages or all of t; poll() returns with the first one, the rest is then there.
+        first = consumer.poll(self._kafka.poll_timeout_s)
+        if first is None:
+            return
+        messages = [first]
+        if self._kafka.poll_batch > 1:
+            self._left.clear()
+            rest = consumer.consume(self._kafka.poll_batch - 1, timeout=0)
+            # A rebalance served by consume() may have taken the partition of the message poll() had returned.
+            messages = rest if (first.topic(), first.partition()) in self._left else [first, *rest]
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(from_message(message))
+            else:
+                self._on_error(error)
+        if records:
+            self._hand_over(records)
+
+    def _hand_over(self, records: Sequence[Record]) -> None:
+        self._brokers_down = False
+        taken = threading.Event()
+
+        def take() -> None:
+            try:
+                self._listener.on_records(records)
+            finally:
+                taken.set()
+
+        self._tell(take)
+        if not taken.wait(HANDOVER_TIMEOUT_S):
+            logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
+
+    def _remember_group(self, consumer: Consumer) -> None:
+        # On this thread, for consumer_group_metadata() hangs beside a poll() on another; it takes under a millisecond.
+        # Before each poll, for KIP-848 may raise the member's epoch without a callback.
+        if self._kafka.delivery_guarantee == "exactly_once":
+            self._group_metadata = consumer.consumer_group_metadata()
+
+    def _obey_hold(self, consumer: Consumer) -> None:
+        hold = self._hold
+        wanted = {partition for partition in self._owned if hold.covers(partition)}
+        if pause := wanted - self._paused:
+            consumer.pause(_topic_partitions(pause))
+        # Now and then all of them: a resume that met a change of the assignment may be lost (librdkafka#5591), and one
+        # of a partition that is not paused does nothing.
+        resumed = self._owned if self._resume_all else self._paused
+        if resume := resumed - wanted:
+            consumer.resume(_topic_partitions(resume))
+        self._paused = wanted
+        self._resume_all = False
+
+    def _assign_anew(self, consumer: Consumer) -> None:
+        # Between two polls, not where the statistics are told: no rebalance is under way here.
+        stuck = self._fetching.take_stuck() & self._owned
+        if not stuck:
+            return
+        logger.warning("partitions were assigned and not fetched: assigned to the client anew", partitions=stuck)
+        partitions = _topic_partitions(stuck)
+        # Nothing of them was received, so their committed offsets are still where to begin.
+        consumer.incremental_unassign(partitions)
+        consumer.incremental_assign(partitions)
+        self._paused -= stuck
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        keys = _keys(partitions)
+        self._tell(self._listener.on_assigned, keys)
+        if not partitions:
+            return
+        consumer.incremental_assign(partitions)
+        self._owned.update(keys)
+        self._obey_hold(consumer)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Give what is in flight its bounded time, commit, then let go.
+
+        Meanwhile nothing is fetched of any partition, and no other commit is made; what is in flight of the others is
+        worked on and published. Returning at once and unassigning later would not help: librdkafka allows it, but hands
+        out no record of the partitions that stay until it is done.
+        """
+        if not partitions:
+            return
+        keys = _keys(partitions)
+        self._left.update(keys)
+        self._last_poll_s = time.monotonic() + self._kafka.revoke_timeout_s
+        finished = asyncio.run_coroutine_threadsafe(self._listener.on_revoked(keys), self._loop)
+        try:
+            prefixes = finished.result(self._kafka.revoke_timeout_s)
+            self._committer.part(consumer, prefixes)
+            for prefix in prefixes.values():
+                prefix.end()
+        except TimeoutError:
+            finished.cancel()
+            logger.warning("in-flight queries of revoked partitions did not end in time", partitions=keys)
+        except FatalError as error:
+            self._tell(self._listener.on_fatal, error)
+        self._let_go(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            return
+        keys = _keys(partitions)
+        self._left.update(keys)
+        self._tell(self._listener.on_lost, keys)
+        self._let_go(consumer, partitions)
+
+    def _let_go(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._owned.difference_update(_keys(partitions))
+        # librdkafka forgets the pause with the assignment: a partition that comes back is fetched.
+        self._paused.difference_update(_keys(partitions))
+        consumer.incremental_unassign(partitions)
+
+    def _on_statistics(self, document: str) -> None:
+        statistics: dict[str, object] = json.loads(document)
+        self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
+        self._fetching.observe(statistics, self._owned)
+        self._resume_all = True
+        self._tell(self._listener.on_statistics, statistics)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in CONSUMER_FATAL or error.fatal():
+            self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer: {error.name()}: {error.str()}"))
+            return
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self._brokers_down = True
+        # librdkafka retries everything else by itself.
+        logger.warning("kafka consumer error", code=error.name(), reason=error.str())
+
+    def _tell(self, method: Callable[..., object], *args: object) -> None:
+        self._loop.call_soon_threadsafe(method, *args)
+
+
+def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic, number in partitions]
+
+
+def _keys(partitions: Sequence[TopicPartition]) -> list[Partition]:
+    return [(partition.topic, partition.partition) for partition in partitions]
+
+
+def _any_broker_up(statistics: Mapping[str, object]) -> bool:
+    brokers = statistics.get("brokers")
+    return isinstance(brokers, dict) and any(broker.get("state") == "UP" for broker in brokers.values())

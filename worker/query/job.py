@@ -1,0 +1,154 @@
+"""One query event, from its bytes to its outcome: decode → pipeline → answer or dead letter.
+
+``Delivery`` polls before this, publishes and commits after it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+
+from schemas import wire
+from schemas.events import DeadLetterInfo, Models, QueryEvent
+from worker.errors import FatalError, PoisonError, TransientError
+from worker.kafka.consume.records import Record
+from worker.kafka.deliver.outcome import Publication
+from worker.query.mapping import answer_event, query_from
+from worker.query.pipeline import Pipeline
+from worker.query.poison_guard import PoisonGuard
+from worker.settings import Settings
+from worker.telemetry.metrics import Metrics
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every job needs; makes the jobs."""
+
+    settings: Settings
+    pipeline: Pipeline
+    metrics: Metrics
+    models: Models
+    poison_guard: PoisonGuard
+    unix_time_s: Callable[[], float] = time.time
+
+    def job(self, record: Record) -> "QueryJob":
+        """Decode a record into a job; a record that can't be decoded becomes a job that dead-letters it."""
+        return QueryJob(self, record)
+
+
+class QueryJob:
+    """The work of one query event: ends with an answer, with a dead letter, or cancelled and left uncommitted."""
+
+    def __init__(self, service: Service, record: Record) -> None:
+        self._service = service
+        self._record = record
+        self._begun_at_s = service.unix_time_s()
+        self._asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
+        self._decoded = _decode(record.value)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs this query may put in flight; see ``Job``."""
+        if isinstance(self._decoded, PoisonError):
+            return 0
+        return self._decoded.top_k or self._service.settings.recall.top_k
+
+    async def run(self) -> Publication:
+        """Return the answer or the dead letter; see ``Job``."""
+        with structlog.contextvars.bound_contextvars(**self._log_fields):
+            try:
+                answer = await self._answer(self._decoded)
+            except PoisonError as error:
+                self._service.poison_guard.count(poison=True)
+                return self._dead_letter("poison", error.reason, str(error))
+            except TransientError as error:
+                return self._dead_letter("transient", "retries_exhausted", str(error))
+            except FatalError:
+                raise
+            except Exception as error:
+                # A bug that one event brings out must not stop the others, nor restart the process for ever: the
+                # event is set aside as poison, with its stack in the log.
+                logger.exception("internal error")
+                self._service.poison_guard.count(poison=True)
+                return self._dead_letter("poison", "internal_error", repr(error))
+            self._service.poison_guard.count(poison=False)
+            return answer
+
+    @property
+    def _log_fields(self) -> dict[str, Any]:
+        position = self._record.position
+        return {
+            "topic": position.topic,
+            "partition": position.partition,
+            "offset": position.offset,
+            "query_id": None if isinstance(self._decoded, PoisonError) else self._decoded.id,
+        }
+
+    async def _answer(self, event: QueryEvent | PoisonError) -> Publication:
+        if isinstance(event, PoisonError):
+            raise event
+        service = self._service
+        query = query_from(event, asked_at_s=self._asked_at_s, settings=service.settings)
+        outcome = await service.pipeline.run(query)
+        answer = answer_event(
+            event,
+            query,
+            outcome,
+            models=service.models,
+            worker_id=service.settings.worker_id,
+            begun_at_s=self._begun_at_s,
+            now_s=service.unix_time_s(),
+        )
+        made_s = time.monotonic()
+
+        def acknowledged() -> None:
+            service.metrics.observe_answer(
+                answer, publish_s=time.monotonic() - made_s, end_to_end_s=service.unix_time_s() - self._asked_at_s
+            )
+            logger.info("answered", status=answer.status, total_ms=answer.timings_ms.total, **self._log_fields)
+
+        return Publication(
+            service.settings.kafka.answer_topic,
+            key=self._record.key,
+            value=wire.encode_answer(answer),
+            headers=wire.passthrough_headers(self._record.headers),
+            on_acknowledged=acknowledged,
+            if_refused=lambda error: self._dead_letter("poison", error.reason, str(error)),
+        )
+
+    def _dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
+        position = self._record.position
+        info = DeadLetterInfo(
+            error_kind=kind,
+            error_class=reason,
+            error_message=message,
+            source_topic=position.topic,
+            source_partition=position.partition,
+            source_offset=position.offset,
+            source_timestamp=datetime.fromtimestamp(self._asked_at_s, UTC),
+            attempts=1 + wire.attempts(self._record.headers),
+        )
+
+        def acknowledged() -> None:
+            self._service.metrics.observe_dead_letter(reason)
+            logger.warning("dead-lettered", kind=kind, reason=reason, message=message, **self._log_fields)
+
+        return Publication(
+            self._service.settings.kafka.dead_letter_topic,
+            key=self._record.key,
+            value=self._record.value,
+            headers=wire.dead_letter_headers(info, self._record.headers),
+            on_acknowledged=acknowledged,
+        )
+
+
+def _decode(value: bytes | None) -> QueryEvent | PoisonError:
+    try:
+        return wire.decode_query(value)
+    except wire.WireError as error:
+        return PoisonError(error.reason, str(error))

@@ -1,0 +1,104 @@
+"""Between the public events and what the stages work on."""
+
+from datetime import UTC, datetime
+
+from schemas.events import (
+    Answer,
+    AnswerEvent,
+    AnswerStatus,
+    CandidateInfo,
+    ContextInfo,
+    Degradation,
+    Models,
+    QueryEvent,
+    Timings,
+    Usage,
+)
+from worker.domain import Context, GeneratedAnswer, Query
+from worker.query.pipeline import Outcome
+from worker.settings import Settings
+
+
+def query_from(event: QueryEvent, *, asked_at_s: float, settings: Settings) -> Query:
+    """Fill an event's gaps from the settings. ``asked_at_s``: its Kafka timestamp, Unix seconds."""
+    top_k = event.top_k or settings.recall.top_k
+    return Query(
+        id=event.id,
+        text=event.text,
+        collection=event.collection or settings.recall.collection,
+        top_k=top_k,
+        top_n=event.top_n or settings.rerank.top_n,
+        # Chroma rejects an empty filter; a producer that sends one means "no filter".
+        where=event.where or None,
+        min_score=settings.rerank.min_score if event.min_score is None else event.min_score,
+        generate=event.generate,
+        include_candidates=event.include_candidates,
+        asked_at_s=asked_at_s,
+        deadline_s=None if event.deadline_ms is None else asked_at_s + event.deadline_ms / 1000,
+    )
+
+
+def answer_event(
+    event: QueryEvent,
+    query: Query,
+    outcome: Outcome,
+    *,
+    models: Models,
+    worker_id: str,
+    begun_at_s: float,
+    now_s: float,
+) -> AnswerEvent:
+    """Describe an outcome as the public event. Times are Unix seconds."""
+    return AnswerEvent(
+        query_id=event.id,
+        query_text=event.text,
+        status=AnswerStatus(outcome.status),
+        contexts=[ContextInfo.model_validate(_described(context)) for context in outcome.contexts],
+        candidates=_candidates(outcome) if query.include_candidates else None,
+        answer=None if outcome.answer is None else _answer(outcome.answer),
+        degradations=[Degradation(stage=stage, reason=reason) for stage, reason in outcome.failures.items()],
+        timings_ms=Timings(
+            queue=_ms(begun_at_s - query.asked_at_s),
+            recall=_ms(outcome.seconds.get("recall", 0)),
+            rerank=_ms(outcome.seconds.get("rerank", 0)),
+            answer=_ms(outcome.seconds.get("answer", 0)),
+            total=_ms(now_s - query.asked_at_s),
+        ),
+        models=models.model_copy(update={"answer": outcome.answer.model if outcome.answer else None}),
+        worker=worker_id,
+        answered_at=datetime.fromtimestamp(now_s, UTC),
+        metadata=event.metadata,
+    )
+
+
+def _candidates(outcome: Outcome) -> list[CandidateInfo]:
+    in_recall_order = sorted(outcome.ranking, key=lambda context: context.candidate.recall_rank)
+    return [CandidateInfo.model_validate(_described(context)) for context in in_recall_order]
+
+
+def _described(context: Context) -> dict[str, object]:
+    candidate = context.candidate
+    return {
+        "document_id": candidate.document_id,
+        "text": candidate.text,
+        "metadata": dict(candidate.metadata),
+        "recall_rank": candidate.recall_rank,
+        "distance": candidate.distance,
+        "rerank_rank": context.rerank_rank,
+        "rerank_score": context.rerank_score,
+        "rerank_logit": context.logit,
+        "rerank_windows": context.windows,
+        "truncated": context.truncated,
+    }
+
+
+def _answer(answer: GeneratedAnswer) -> Answer:
+    usage = answer.usage and Usage(
+        prompt_tokens=answer.usage.prompt_tokens, completion_tokens=answer.usage.completion_tokens
+    )
+    return Answer(text=answer.text, citations=list(answer.citations), model=answer.model, usage=usage)
+
+
+def _ms(seconds: float) -> float:
+    # Clocks of producer and worker differ: a query can't have been asked after it was read.
+    return round(max(0.0, seconds) * 1000, 3)

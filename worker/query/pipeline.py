@@ -1,0 +1,143 @@
+"""The way of one query: recall → rerank → answer. The stages in order, each timed, and nothing else."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from worker.answer.base import Answerer
+from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from worker.errors import ExpiredError, TransientError
+from worker.recall.base import Recall
+from worker.rerank.scorer import Reranker
+from worker.settings import Settings
+
+Stage = Literal["recall", "rerank", "answer"]
+Status = Literal["ok", "degraded", "no_context", "expired"]
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one query, filled in stage by stage."""
+
+    status: Status = "ok"
+    ranking: Sequence[Context] = ()
+    """Every candidate, best first."""
+    contexts: Sequence[Context] = ()
+    """The head of the ranking that was kept."""
+    answer: GeneratedAnswer | None = None
+    failures: dict[Stage, str] = field(default_factory=dict)
+    """Stages that failed and were done without, and why."""
+    seconds: dict[Stage, float] = field(default_factory=dict)
+    """Time spent per stage, waiting for batches included."""
+
+    def ended(self, status: Status) -> "Outcome":
+        """Set how the query ended and return the outcome."""
+        self.status = status
+        return self
+
+
+class Pipeline:
+    """Runs queries concurrently: one call per query, all on the loop's thread; batching happens inside the stages."""
+
+    def __init__(
+        self,
+        recall: Recall,
+        reranker: Reranker,
+        answerer: Answerer,
+        settings: Settings,
+        *,
+        unix_time_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._recall = recall
+        self._reranker = reranker
+        self._answerer = answerer
+        self._settings = settings
+        self._unix_time_s = unix_time_s
+
+    async def run(self, query: Query) -> Outcome:
+        """Take one query through the stages.
+
+        Raises PoisonError (this query can never be answered), TransientError (a stage gave up and may not be done
+        without) or FatalError.
+        """
+        outcome = Outcome()
+        try:
+            return await self._through(query, outcome)
+        except ExpiredError:
+            return outcome.ended("expired")
+        except TransientError:
+            # What a stage could not do in time need not be done any more.
+            if self._expired(query):
+                return outcome.ended("expired")
+            raise
+
+    async def _through(self, query: Query, outcome: Outcome) -> Outcome:
+        if self._expired(query):
+            return outcome.ended("expired")
+        candidates = await _timed(outcome, "recall", self._recall.recall(query))
+        if not candidates:
+            return outcome.ended("no_context")
+
+        outcome.ranking = in_recall_order(candidates)
+        if self._expired(query):
+            return outcome.ended("expired")
+        outcome.ranking = await self._rerank(query, candidates, outcome)
+        outcome.contexts = keep(outcome.ranking, query)
+        if not outcome.contexts:
+            return outcome.ended("no_context")
+
+        if self._expired(query):
+            return outcome.ended("expired")
+        outcome.answer = await self._answer(query, outcome)
+        return outcome.ended("degraded" if outcome.failures else "ok")
+
+    def _expired(self, query: Query) -> bool:
+        return query.deadline_s is not None and self._unix_time_s() >= query.deadline_s
+
+    async def _rerank(self, query: Query, candidates: Sequence[Candidate], outcome: Outcome) -> Sequence[Context]:
+        try:
+            return await _timed(outcome, "rerank", self._reranker.rerank(query, candidates))
+        except ExpiredError:
+            raise
+        except TransientError as error:
+            if self._settings.rerank.on_failure == "dead_letter":
+                raise
+            outcome.failures["rerank"] = str(error)
+            return in_recall_order(candidates)
+
+    async def _answer(self, query: Query, outcome: Outcome) -> GeneratedAnswer | None:
+        # Without scores there is no telling whether the contexts are good enough for a model that invents.
+        unchecked = "rerank" in outcome.failures and query.min_score is not None
+        if not query.generate or unchecked:
+            return None
+        try:
+            return await _timed(outcome, "answer", self._answerer.answer(query, outcome.contexts))
+        except ExpiredError:
+            raise
+        except TransientError as error:
+            if self._settings.answer.on_failure == "dead_letter":
+                raise
+            outcome.failures["answer"] = str(error)
+            return None
+
+
+def keep(ranking: Sequence[Context], query: Query) -> Sequence[Context]:
+    """Return the best ``top_n`` contexts that reach ``min_score``; unscored ones are kept, for nobody judged them."""
+    floor = query.min_score
+    good = [c for c in ranking if floor is None or c.rerank_score is None or c.rerank_score >= floor]
+    return good[: query.top_n]
+
+
+def in_recall_order(candidates: Sequence[Candidate]) -> Sequence[Context]:
+    """Return the candidates as they were recalled, unscored: a score nobody computed is never invented."""
+    return [Context(candidate, rank, rerank_score=None, logit=None) for rank, candidate in enumerate(candidates, 1)]
+
+
+async def _timed(outcome: Outcome, stage: Stage, call: Awaitable[Result]) -> Result:
+    start_s = time.monotonic()
+    try:
+        return await call
+    finally:
+        outcome.seconds[stage] = time.monotonic() - start_s

@@ -1,0 +1,182 @@
+"""A batch of queries against Chroma: embedded together, one call per collection and filter."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from chromadb.api import ClientAPI
+from chromadb.api.types import QueryResult
+from chromadb.errors import InvalidArgumentError, NotFoundError
+
+from worker.domain import Candidate, Metadata, Query
+from worker.errors import FatalError, PoisonError, TransientError, WorkerError
+from worker.recall.base import Embedder, Vectors
+from worker.recall.chroma_collections import (
+    PRIVATE_PREFIX,
+    IncompatibleCollectionError,
+    OpenCollection,
+    open_collection,
+)
+from worker.recall.chroma_connection import ChromaConnection
+from worker.settings import RecallSettings
+
+logger = structlog.get_logger()
+
+Found = Sequence[Candidate] | WorkerError
+
+
+class ChromaSearch:
+    """Recall for whole batches. Blocking; call it from one thread at a time."""
+
+    def __init__(self, settings: RecallSettings, embedder: Embedder) -> None:
+        self._settings = settings
+        self._embedder = embedder
+        self._connection = ChromaConnection(settings)
+        self._collections: dict[str, OpenCollection] = {}
+
+    def check(self) -> None:
+        """Reach the store and search the default collection once: the first search of a cold one is slow.
+
+        A default collection that does not exist yet is only warned about: it is looked for again with every query
+        that wants it. Raises TransientError (not reachable within `timeout_s`) or FatalError (not usable).
+        """
+        probe = Query(id="warm-up", text="warm-up", collection=self._settings.collection, top_k=1, top_n=1)
+        match self.search([probe])[0]:
+            case PoisonError(reason="unknown_collection"):
+                logger.warning(
+                    "default collection does not exist yet: fill it with `rerank-worker ingest`",
+                    collection=self._settings.collection,
+                    chroma=self._connection.address,
+                )
+            case WorkerError() as error:
+                raise error
+
+    def search(self, queries: Sequence[Query]) -> list[Found]:
+        """Return each query's candidates, or the error that is its own; a bad filter fails no neighbour.
+
+        Once they are embedded, all calls together end within `timeout_s`. Raises TransientError if the queries could
+        not be embedded.
+        """
+        try:
+            vectors = self._embedder.embed_queries([query.text for query in queries])
+        except Exception as error:
+            raise TransientError(f"{self._embedder.model_name!r} failed to embed the queries: {error}") from error
+        deadline = time.monotonic() + self._settings.timeout_s
+        found: dict[int, Found] = {}
+        for members in _grouped(queries):
+            found.update(zip(members, self._search_group(queries, members, vectors, deadline), strict=True))
+        return [found[position] for position in range(len(queries))]
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._collections.clear()
+        self._connection.close()
+
+    def _search_group(
+        self, queries: Sequence[Query], members: Sequence[int], vectors: Vectors, deadline: float
+    ) -> Sequence[Found]:
+        """Search for the queries at the positions ``members``, which share collection and filter."""
+        group = [queries[position] for position in members]
+        try:
+            collection, result = self._connection.run(
+                lambda client: self._query(client, group, vectors[list(members)]), deadline=deadline
+            )
+            return [_candidates(collection, result, row, query.top_k) for row, query in enumerate(group)]
+        except Exception as error:  # noqa: BLE001 - the stage's boundary: it leaves as one of the three kinds
+            return [self._as_worker_error(error, query) for query in group]
+
+    def _query(self, client: ClientAPI, group: Sequence[Query], vectors: Vectors) -> tuple[OpenCollection, QueryResult]:
+        name = group[0].collection
+        known = self._collections.pop(name, None)
+        try:
+            collection = known or self._open(client, name)
+            result = _ask(collection, group, vectors)
+        except (NotFoundError, InvalidArgumentError):
+            if known is None:
+                raise
+            # Perhaps deleted and made anew since: what is remembered of it, its model too, may be wrong.
+            collection = self._open(client, name)
+            result = _ask(collection, group, vectors)
+        self._collections[name] = collection
+        return collection, result
+
+    def _open(self, client: ClientAPI, name: str) -> OpenCollection:
+        return open_collection(client, name, self._embedder, top_k=self._settings.top_k)
+
+    def _as_worker_error(self, error: Exception, query: Query) -> WorkerError:
+        name = query.collection
+        match error:
+            case WorkerError():
+                return error
+            case IncompatibleCollectionError() if name == self._settings.collection:
+                return FatalError(str(error))
+            case IncompatibleCollectionError():
+                # The query chose it: one bad event must not end the process.
+                return PoisonError("incompatible_collection", str(error))
+            case NotFoundError():
+                return PoisonError(
+                    "unknown_collection",
+                    f"There is no collection {name!r} in Chroma at {self._connection.address}: "
+                    f"fill it with `rerank-worker ingest --collection {name}`, or ask for another.",
+                )
+            case ValueError() | TypeError() | InvalidArgumentError() if query.where:
+                return PoisonError("invalid_filter", f"Chroma rejects the filter {_filter_key(query.where)}: {error}")
+        return TransientError(f"Searching collection {name!r} failed: {type(error).__name__}: {error}")
+
+
+def _grouped(queries: Sequence[Query]) -> Iterable[list[int]]:
+    """Positions of queries that one call can serve.
+
+    A call fetches the largest ``top_k`` of its queries for each of them, so those of very different size are kept
+    apart: nobody pays for more than twice what it asked for.
+    """
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    for position, query in enumerate(queries):
+        key = (query.collection, _filter_key(query.where), query.top_k.bit_length())
+        groups.setdefault(key, []).append(position)
+    return groups.values()
+
+
+def _filter_key(where: Mapping[str, Any] | None) -> str:
+    return json.dumps(where, sort_keys=True, default=str) if where else ""
+
+
+def _ask(collection: OpenCollection, group: Sequence[Query], vectors: Vectors) -> QueryResult:
+    where = group[0].where
+    return collection.handle.query(
+        query_embeddings=vectors,
+        n_results=max(query.top_k for query in group),
+        where=dict(where) if where else None,
+        include=["documents", "metadatas", "distances"],
+    )
+
+
+def _candidates(collection: OpenCollection, result: QueryResult, row: int, top_k: int) -> list[Candidate]:
+    """Turn one query's row into candidates; a document without text gives nothing to rerank and is left out."""
+    documents, metadatas, distances = result["documents"], result["metadatas"], result["distances"]
+    if documents is None or metadatas is None or distances is None:
+        raise TransientError("Chroma left out what it was asked for: documents, metadatas and distances.")
+    hits = zip(result["ids"][row], documents[row], metadatas[row], distances[row], strict=True)
+    with_text = [hit for hit in hits if hit[1] and not hit[1].isspace()]
+    return [
+        Candidate(
+            document_id=document_id,
+            text=text,
+            recall_rank=rank,
+            distance=float(distance),
+            similarity=collection.similarity(float(distance)),
+            metadata=_public(metadata or {}),
+        )
+        for rank, (document_id, text, metadata, distance) in enumerate(with_text[:top_k], start=1)
+    ]
+
+
+def _public(metadata: Mapping[str, Any]) -> Metadata:
+    """Keep what an answer event can carry: scalars, without the index's own bookkeeping."""
+    return {
+        key: value
+        for key, value in metadata.items()
+        if isinstance(value, str | int | float | bool) and not key.startswith(PRIVATE_PREFIX)
+    }
