@@ -18,8 +18,7 @@ from worker.answer.extractive import ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
 from worker.answer.outlast import OutlastingAnswerer
 from worker.answer.stored import StoredAnswerer
-from worker.batching.compute import computing_thread
-from worker.batching.executor import OneThread
+from worker.batching.executor import OneThread, computing_thread
 from worker.errors import FatalError, TransientError
 from worker.kafka.admin import topics
 from worker.kafka.deliver.delivery import Delivery
