@@ -8,8 +8,7 @@ import pytest
 
 from worker.batching.executor import OneThread, computing_thread
 from worker.recall import embedder as module
-from worker.recall.base import Vectors
-from worker.recall.embedder import ComputingEmbedder
+from worker.recall.embedder import ComputingEmbedder, Vectors
 
 
 class FakeEmbedder:
