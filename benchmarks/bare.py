@@ -13,7 +13,8 @@ from worker.models.resolve import resolve
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder
 from worker.rerank.load import load_scorer
-from worker.rerank.scorer import Batches, EncodedPair, Scorer
+from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.scorer import Batches, Scorer
 from worker.settings import RecallSettings, RerankSettings, Settings
 
 TOP_K = 20

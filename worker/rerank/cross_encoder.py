@@ -8,9 +8,9 @@ from transformers import AutoConfig, AutoTokenizer
 from worker.errors import FatalError
 from worker.rerank.backends.load import load_exporting
 from worker.rerank.backends.torch_padded import load_torch_backend
-from worker.rerank.pairs.tokenizer import PairTokenizer
+from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
 from worker.rerank.ranking import finite
-from worker.rerank.scorer import Backend, Batches, EncodedPair
+from worker.rerank.scorer import Backend, Batches
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
 from worker.telemetry.logs import hide_loading_bars
 

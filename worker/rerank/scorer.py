@@ -5,23 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from worker.domain import Candidate, Context, Query
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPair:
-    """A query and a document, or one window of it, tokenised: what a scorer is given."""
-
-    input_ids: Sequence[int]
-    token_type_ids: Sequence[int]
-    document: int = 0
-    """Which of the documents that were encoded together, from 0."""
-    truncated: bool | None = None
-    """Words of the document are in none of its pairs; None if that is not known."""
-
-    @property
-    def tokens(self) -> int:
-        """Length in tokens, special tokens included: the unit of cost."""
-        return len(self.input_ids)
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 
 @dataclass(frozen=True, slots=True)

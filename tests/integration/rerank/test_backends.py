@@ -16,7 +16,7 @@ from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
 from worker.rerank.backends.int8 import require_fast_int8
 from worker.rerank.cross_encoder import CrossEncoderScorer
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.settings import RerankSettings, Settings
 
 pytestmark = pytest.mark.slow

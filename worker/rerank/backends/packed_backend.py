@@ -8,7 +8,7 @@ from torch import nn
 
 from worker.rerank.backends.device import CPU, inference, moved, suited
 from worker.rerank.backends.packed_cpu import PackedEncoder
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 
 class PackedBackend:

@@ -10,7 +10,8 @@ from worker.rerank.backends.device import inference, moved, prepare, suited
 from worker.rerank.backends.packed_backend import PackedBackend
 from worker.rerank.backends.packed_cpu import can_pack
 from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.scorer import Backend, EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.scorer import Backend
 from worker.settings import RerankSettings
 
 
