@@ -12,9 +12,9 @@ from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder
-from worker.rerank.load import load_scorer
+from worker.rerank.backends.device import Batches
 from worker.rerank.pairs.tokenizer import EncodedPair
-from worker.rerank.scorer import Batches, Scorer
+from worker.rerank.scorer import Scorer, load_scorer
 from worker.settings import RecallSettings, RerankSettings, Settings
 
 TOP_K = 20

@@ -31,9 +31,8 @@ from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
 from worker.recall.outlast import OutlastingRecall
 from worker.recall.stage import BatchedRecall
-from worker.rerank.load import load_scorer
 from worker.rerank.remote import RemoteReranker
-from worker.rerank.scorer import Reranker
+from worker.rerank.scorer import Reranker, load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.resilience.outage import Patience
 from worker.settings import Settings
