@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from worker.batching.executor import OneThread
 from worker.errors import FatalError
+from worker.models.hub import hide_loading_bars
 from worker.recall.base import Embedder, Vectors
-from worker.telemetry.logs import hide_loading_bars
 
 QUERY_CACHE_ENTRIES = 4_096
 """6 MB at 384 dimensions: questions repeat, and a hit costs no forward pass."""

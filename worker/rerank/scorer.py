@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError
+from worker.models.hub import hide_loading_bars
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel
 from worker.rerank.backends.device import Batches
@@ -16,7 +17,6 @@ from worker.rerank.late_interaction import LateInteractionScorer
 from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
-from worker.telemetry.logs import hide_loading_bars
 
 
 class Scorer(Protocol):
