@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.events import QueryEvent
-from worker.documents.files.run import ingest
+from worker.documents.files.ingest import ingest
 from worker.documents.samples.corpus import documents, questions
 from worker.domain import Candidate, Query
 from worker.models.packages import CROSS_ENCODER_NAME
