@@ -18,8 +18,8 @@ from worker.kafka.deliver.delivery import Delivery
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.query.poison_guard import PoisonGuard
-from worker.rerank.backends.device import GPU_BATCH_TOKENS
-from worker.rerank.scorer import Batches, EncodedPair
+from worker.rerank.backends.device import GPU_BATCH_TOKENS, Batches
+from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs

@@ -21,8 +21,8 @@ from worker.query.poison_guard import PoisonGuard
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
 from worker.recall.stage import BatchedRecall
-from worker.rerank.load import load_scorer
 from worker.rerank.remote import RemoteReranker
+from worker.rerank.scorer import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings
 from worker.telemetry.health import Health

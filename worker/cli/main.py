@@ -95,7 +95,7 @@ def ingest(
     if bool(paths) == bool(sample):
         raise typer.BadParameter("give paths or --sample, one of the two")
     settings = load_settings()
-    from worker.documents.files.command import ingest_with_progress
+    from worker.documents.files.ingest import ingest_with_progress
 
     ingest_with_progress(
         settings, out, paths=paths or [], sample=sample, collection=collection, skip_rejected=skip_invalid
