@@ -58,6 +58,7 @@ schemas: $(STAMP) ## Regenerate the JSON Schemas of the contract
 	@$(BIN)/python -m schemas.export
 
 docs: schemas ## Regenerate the JSON Schemas and the reference pages
+	@$(BIN)/python -m schemas.reference
 	@$(BIN)/python -m worker.settings.reference
 	@$(BIN)/python -m worker.telemetry.reference
 

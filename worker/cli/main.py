@@ -61,7 +61,7 @@ def _prepare(context: typer.Context) -> None:
 
 @app.command()
 def run() -> None:
-    """Consume query events until SIGTERM, then drain. Settings: see `config` and docs/settings.md."""
+    """Consume query events until SIGTERM, then drain. Settings: see `config` and docs/reference/settings.md."""
     from worker.settings.load import load_settings
 
     settings = load_settings()

@@ -1,6 +1,5 @@
 """The reference page of every setting: ``python -m worker.settings.reference`` writes it, ``--check`` compares."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -8,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas import generated
 from worker.settings import ENV_PREFIX, Settings
 from worker.settings.rules import CLIENT_OPTIONS_REFUSED
 
-PAGE = Path("docs/settings.md")
+PAGE = Path("docs/reference/settings.md")
 
 _INTRODUCTION = """\
 # Settings
@@ -41,8 +41,6 @@ _CLIENT_OPTIONS = """
 
 All others of [librdkafka](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md) are passed on.
 
-| option | instead |
-| --- | --- |
 """
 
 
@@ -73,21 +71,13 @@ def describe_settings() -> dict[str, list[SettingRow]]:
 
 def page() -> str:
     """Return the reference page."""
-    return "\n".join([_INTRODUCTION, *_tables()]) + _CLIENT_OPTIONS + _refused_options()
+    refused = ((f"`{option}`", advice) for option, advice in CLIENT_OPTIONS_REFUSED.items())
+    return "\n".join([_INTRODUCTION, *_tables()]) + _CLIENT_OPTIONS + generated.table(["option", "instead"], refused)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check the page; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m worker.settings.reference", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of date")
-    if parser.parse_args(arguments).check:
-        fresh = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        if not fresh:
-            sys.stderr.write(f"{PAGE} is out of date; run: python -m worker.settings.reference\n")
-        return 0 if fresh else 1
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
+    return generated.write_or_check("worker.settings.reference", {PAGE: page()}, arguments)
 
 
 def _tables() -> Iterator[str]:
@@ -95,15 +85,10 @@ def _tables() -> Iterator[str]:
         yield f"## {section or 'The worker'}\n"
         if section:
             yield f"{Settings.model_fields[section].annotation.__doc__}\n"
-        yield "| variable | YAML | type | default | meaning |\n| --- | --- | --- | --- | --- |"
-        for row in rows:
-            cells = (f"`{row.variable}`", f"`{row.path}`", row.type, row.default, row.meaning)
-            yield f"| {' | '.join(cells)} |"
-        yield ""
-
-
-def _refused_options() -> str:
-    return "".join(f"| `{option}` | {advice} |\n" for option, advice in CLIENT_OPTIONS_REFUSED.items())
+        yield generated.table(
+            ["variable", "YAML", "type", "default", "meaning"],
+            ((f"`{row.variable}`", f"`{row.path}`", row.type, row.default, row.meaning) for row in rows),
+        )
 
 
 def _row(path: tuple[str, ...], described: Mapping[str, Any]) -> SettingRow:
@@ -112,7 +97,7 @@ def _row(path: tuple[str, ...], described: Mapping[str, Any]) -> SettingRow:
         path=".".join(path),
         type=_type(described),
         default=_default(described),
-        meaning=described["description"].replace("\n", " "),
+        meaning=described["description"],
     )
 
 
@@ -123,9 +108,7 @@ def _type(described: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in form["enum"])
     name = {"password": "secret", "path": "path"}.get(form.get("format", ""))
     name = name or {"object": "mapping", "string": "text"}.get(form["type"], form["type"])
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
-    bounds = [f"{sign} {form[key]:,}" for key, sign in signs.items() if key in form]
-    return " ".join([name, ", ".join(bounds)]).strip()
+    return f"{name} {generated.bounds(form)}".strip()
 
 
 def _default(described: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Every metric, declared once: name, type, unit, labels, help. ``docs/metrics.md`` is generated from here."""
+"""Every metric, declared once: name, type, unit, labels, help. ``docs/reference/metrics.md`` is generated from here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
