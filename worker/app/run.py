@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from worker.answer.extractive import ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
 from worker.answer.outlast import OutlastingAnswerer
 from worker.answer.stored import StoredAnswerer
+from worker.batching.batcher import BatchReport
 from worker.batching.compute import computing_thread
 from worker.batching.executor import OneThread
 from worker.errors import FatalError, TransientError
@@ -86,7 +88,7 @@ async def _build(settings: Settings, metrics: Metrics, health: Health, parts: As
     recall = BatchedRecall(
         ChromaSearch(settings.recall, ComputingEmbedder(embedder, computing)),
         settings.recall,
-        on_batch=lambda report: metrics.observe_batch("recall", report),
+        on_batch=_batch_observer(metrics, "recall"),
     )
     parts.push_async_callback(recall.close)
     await recall.start()
@@ -133,7 +135,7 @@ async def _new_reranking(
         scorer,
         rerank,
         prior_weight=prior_weight,
-        on_batch=lambda report: metrics.observe_batch("rerank", report),
+        on_batch=_batch_observer(metrics, "rerank"),
         computing=computing,
     )
     parts.push_async_callback(local.close)
@@ -156,6 +158,20 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     return StoredAnswerer(
         outlasting, store, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
     )
+
+
+def _batch_observer(metrics: Metrics, batcher: str) -> Callable[[BatchReport], None]:
+    def observe(report: BatchReport) -> None:
+        metrics.observe_batch(
+            batcher,
+            items=report.items,
+            cost=report.cost,
+            padded_cost=report.padded_cost,
+            seconds=report.seconds,
+            wait_s=report.wait_s,
+        )
+
+    return observe
 
 
 def _new_metrics() -> Metrics:
