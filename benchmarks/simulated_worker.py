@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -80,7 +81,7 @@ async def run(settings: Settings, hold_s: float) -> None:
         SimulatedAccelerator(hold_s),
         settings.rerank,
         prior_weight=0,
-        on_batch=lambda report: metrics.observe_batch("rerank", report),
+        on_batch=lambda report: metrics.observe_batch("rerank", **asdict(report)),
     )
     pipeline = Pipeline(FixedRecall(), reranker, NoAnswerer(), settings)
     models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)

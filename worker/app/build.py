@@ -1,6 +1,7 @@
 """From the settings to the parts of a worker: the one place that knows every class."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
+from worker.batching.batcher import BatchReport
 from worker.batching.executor import OneThread, computing_thread
 from worker.domain import Answerer, Reranker
 from worker.errors import FatalError
@@ -45,7 +47,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     recall = BatchedRecall(
         ChromaSearch(settings.recall, ComputingEmbedder(embedder, computing)),
         settings.recall,
-        on_batch=lambda report: metrics.observe_batch("recall", report),
+        on_batch=_batch_observer(metrics, "recall"),
     )
     parts.push_async_callback(recall.close)
     await recall.start()
@@ -91,7 +93,7 @@ async def _new_reranking(
         scorer,
         rerank,
         prior_weight=prior_weight,
-        on_batch=lambda report: metrics.observe_batch("rerank", report),
+        on_batch=_batch_observer(metrics, "rerank"),
         computing=computing,
     )
     parts.push_async_callback(local.close)
@@ -113,3 +115,17 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     return CachedAnswerer(
         llm, cache, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
     )
+
+
+def _batch_observer(metrics: Metrics, batcher: str) -> Callable[[BatchReport], None]:
+    def observe(report: BatchReport) -> None:
+        metrics.observe_batch(
+            batcher,
+            items=report.items,
+            cost=report.cost,
+            padded_cost=report.padded_cost,
+            seconds=report.seconds,
+            wait_s=report.wait_s,
+        )
+
+    return observe

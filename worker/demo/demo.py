@@ -16,9 +16,9 @@ import httpx
 from rich.console import Console
 
 from schemas.events import QueryEvent
-from worker.cli.render import latency_table, print_answer
+from worker.cli.render import print_answer
 from worker.client import QueryClient
-from worker.demo.latencies import stage_quantiles
+from worker.demo.latencies import latency_table, stage_quantiles
 from worker.demo.setup import own_variables, settings_with
 from worker.documents.samples.corpus import Question, questions
 from worker.errors import FatalError, WorkerError
