@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import pytest
@@ -16,6 +17,7 @@ from worker.kafka.config import common_config
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
@@ -107,7 +109,10 @@ class Bench:
         kafka = KafkaSettings.model_validate(self.kafka.model_dump() | changes)
         gates = {value: asyncio.Event() for value in gated}
         delivery = Delivery(
-            kafka, lambda record: EchoJob(kafka, record, gates), Metrics(CollectorRegistry()), worker_id
+            kafka,
+            lambda record: EchoJob(kafka, record, gates),
+            partial(new_guarantee, kafka, worker_id),
+            Metrics(CollectorRegistry()),
         )
         stop = asyncio.Event()
         run = asyncio.create_task(delivery.run(stop))

@@ -20,10 +20,6 @@ from worker.kafka.deliver.guarantee import Guarantee
 from worker.kafka.deliver.in_flight import Intake, Ticket
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.deliver.partition import Assignment
-from worker.kafka.publish.at_least_once import AtLeastOnce
-from worker.kafka.publish.exactly_once import ExactlyOnce
-from worker.kafka.publish.producer import Sink
-from worker.kafka.publish.transactional_producer import TransactionalProducer
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.progress import PartitionProgress
@@ -44,13 +40,6 @@ class Job(Protocol):
         ...
 
 
-def new_guarantee(kafka: KafkaSettings, source: Source, worker_id: str) -> Guarantee:
-    """Return the delivery guarantee the settings ask for."""
-    if kafka.delivery_guarantee == "exactly_once":
-        return ExactlyOnce(kafka, source, TransactionalProducer(kafka, f"{kafka.group_id}-{worker_id}"))
-    return AtLeastOnce(kafka, source, Sink(kafka))
-
-
 class Delivery:
     """Consumes the query topic until stopped. Listens to the ``Source`` it owns."""
 
@@ -58,20 +47,19 @@ class Delivery:
         self,
         kafka: KafkaSettings,
         new_job: Callable[[Record], Job],
+        new_guarantee: Callable[[Source], Guarantee],
         metrics: Metrics,
-        worker_id: str,
         *,
-        on_turn: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], None] = lambda: None,
         new_source: Callable[[KafkaSettings, SourceListener], Source] = Source,
-        new_guarantee: Callable[[KafkaSettings, Source, str], Guarantee] = new_guarantee,
     ) -> None:
         self._kafka = kafka
         self._new_job = new_job
         self._metrics = metrics
-        self._on_turn = on_turn
+        self._on_tick = on_tick
         self._loop = asyncio.get_running_loop()
         self._source = new_source(kafka, self)
-        self._guarantee = new_guarantee(kafka, self._source, worker_id)
+        self._guarantee = new_guarantee(self._source)
         self._assigned: dict[Partition, Assignment] = {}
         self._intake = Intake(kafka)
         self._progress: Sequence[PartitionProgress] = ()
@@ -91,7 +79,7 @@ class Delivery:
             while not stopped.done() and not self._fatal.done():
                 ends: set[asyncio.Future[Any]] = {stopped, self._fatal}
                 await asyncio.wait(ends, timeout=self._kafka.commit_interval_s, return_when=asyncio.FIRST_COMPLETED)
-                self._turn()
+                self._tick()
                 self._guarantee.commit(self._assigned)
             if self._fatal.done():
                 await self._fatal
@@ -178,11 +166,11 @@ class Delivery:
 
     @property
     def progress(self) -> Sequence[PartitionProgress]:
-        """How far each partition has come, as of the last turn; any thread may read it."""
+        """How far each partition has come, as of the last tick; any thread may read it."""
         return self._progress
 
-    def _turn(self) -> None:
-        self._on_turn()
+    def _tick(self) -> None:
+        self._on_tick()
         self._apply_backpressure()
         paused = "draining" if self._draining else self._intake.why_closed
         self._progress = tuple(assigned.progress(paused) for assigned in self._assigned.values())
@@ -233,7 +221,7 @@ class Delivery:
         deadline_s = self._loop.time() + self._kafka.drain_timeout_s
         unfinished = tasks
         while unfinished and (left_s := deadline_s - self._loop.time()) > 0:
-            self._turn()
+            self._tick()
             _, unfinished = await asyncio.wait(unfinished, timeout=min(left_s, self._kafka.commit_interval_s))
         await self._guarantee.finish(self._assigned)
         logger.info("drained", unfinished=len(unfinished))

@@ -155,10 +155,9 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
     delivery = Delivery(
         settings,
         new_job,
+        lambda source: AtLeastOnce(settings, source, sink),  # type: ignore[arg-type]  # stands in for Sink
         Metrics(CollectorRegistry()),
-        "worker",
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
-        new_guarantee=lambda kafka, source, _: AtLeastOnce(kafka, source, sink),  # type: ignore[arg-type]  # for Sink
     )
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))

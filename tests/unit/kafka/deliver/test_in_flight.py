@@ -99,10 +99,9 @@ class World:
         self.delivery = Delivery(
             kafka,
             self.new_job,
+            lambda source: AtLeastOnce(kafka, source, self.sink),  # type: ignore[arg-type]  # stands in for Sink
             Metrics(CollectorRegistry()),
-            "worker",
             new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
-            new_guarantee=lambda kafka, source, _: AtLeastOnce(kafka, source, self.sink),  # type: ignore[arg-type]  # for Sink
         )
 
     def new_job(self, record: Record) -> FakeJob:
