@@ -11,10 +11,9 @@ from typing import Any, Protocol
 import structlog
 
 from worker.errors import FatalError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.listener import FINISH_SHARE, Hold, SourceListener
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position, Record
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.pauses import PauseSet
+from worker.kafka.consume.records import FINISH_SHARE, Record, SourceListener
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.guarantee import Guarantee
 from worker.kafka.deliver.in_flight import Intake, Ticket
@@ -207,7 +206,7 @@ class Delivery:
         held = frozenset(key for key, assigned in self._assigned.items() if assigned.why_paused is not None)
         everything = self._draining or self._intake.why_closed is not None
         # The whole state each time, not its changes: nothing can stay paused because a change was missed.
-        self._source.hold(Hold(everything, held))
+        self._source.pause(PauseSet(everything, held))
         self._metrics.in_flight_queries.set(self._intake.queries)
         self._metrics.in_flight_pairs.set(self._intake.pairs)
         self._metrics.paused_partitions.set(len(self._assigned) if everything else len(held))

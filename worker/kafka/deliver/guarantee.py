@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.deliver.partition import Assignment
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import structlog
 
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position, Record
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.records import Record
 from worker.kafka.deliver.in_flight import Valve
 from worker.kafka.deliver.ordering import Ordering, PublishOrder
 from worker.telemetry.progress import PartitionProgress

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from worker.errors import PoisonError, TransientError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.deliver.partition import Assignment

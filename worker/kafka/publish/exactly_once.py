@@ -17,10 +17,8 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from worker.batching.executor import OneThread
 from worker.errors import FatalError, PoisonError, TransientError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.listener import TRANSACTION_SHARE
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.records import TRANSACTION_SHARE
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.deliver.partition import Assignment

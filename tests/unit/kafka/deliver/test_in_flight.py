@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from worker.errors import TransientError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.listener import Hold, SourceListener
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position, Record
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.pauses import PauseSet
+from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
@@ -32,12 +31,12 @@ class FakeSource:
     """Remembers what it is to hold."""
 
     def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
-        self.held = Hold()
+        self.held = PauseSet()
 
     def start(self) -> None: ...
 
-    def hold(self, hold: Hold) -> None:
-        self.held = hold
+    def pause(self, to_pause: PauseSet) -> None:
+        self.held = to_pause
 
     def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None: ...
 
@@ -154,7 +153,7 @@ async def test_nothing_stays_paused(happenings: list[tuple[str, int]], ordering:
     source = world.delivery.source
     assert isinstance(source, FakeSource)
     async with asyncio.timeout(10):
-        while not world.idle or source.held != Hold():
+        while not world.idle or source.held != PauseSet():
             await asyncio.sleep(0.001)
     assert world.delivery.why_stopped is None
     stop.set()
