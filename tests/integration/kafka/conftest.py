@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client import CollectorRegistry
 
+from worker.errors import PoisonError
 from worker.kafka.config import common_config
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.delivery import Delivery
@@ -41,19 +42,20 @@ class EchoJob:
             await gate.wait()
         if value.startswith(b"poison"):
             return self.dead_letter()
-        return Publication(
-            self.kafka.answer_topic,
-            self.record.key,
-            value,
-            (),
-            on_acknowledged=lambda: None,
-            if_refused=lambda _: self.dead_letter(),
-        )
+        return Echo(self.kafka.answer_topic, self.record.key, value, (), self)
 
     def dead_letter(self) -> Publication:
-        return Publication(
-            self.kafka.dead_letter_topic, self.record.key, self.record.value, (), on_acknowledged=lambda: None
-        )
+        return Publication(self.kafka.dead_letter_topic, self.record.key, self.record.value, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Echo(Publication):
+    """An answer that is dead-lettered where its topic does not take it."""
+
+    job: EchoJob
+
+    def refused(self, error: PoisonError) -> Publication:
+        return self.job.dead_letter()
 
 
 @dataclass

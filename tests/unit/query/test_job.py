@@ -65,7 +65,7 @@ async def outcome_of(
         unix_time_s,
     )
     publication = await service.job(consumed).run()
-    publication.on_acknowledged()
+    publication.acknowledged()
     return publication
 
 

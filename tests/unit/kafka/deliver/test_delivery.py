@@ -15,6 +15,7 @@ from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
+from worker.kafka.publish.guarantees import publish_policy
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -79,8 +80,9 @@ class FakeSink:
         self.closed = True
 
 
-def dead_letter(error: PoisonError | None = None) -> Publication:
-    return Publication("dlq", None, b"dead", (), on_acknowledged=lambda: None)
+class Answer(Publication):
+    def refused(self, error: PoisonError) -> Publication:
+        return Publication("dlq", None, b"dead", ())
 
 
 @dataclass
@@ -102,7 +104,7 @@ class FakeJob:
             raise
         if self.error:
             raise self.error
-        return Publication("answers", None, b"answer", (), on_acknowledged=lambda: None, if_refused=dead_letter)
+        return Answer("answers", None, b"answer", ())
 
     def finish(self, error: Exception | None = None) -> None:
         self.error = error
@@ -154,7 +156,7 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
     delivery = Delivery(
         settings,
         new_job,
-        lambda source: AtLeastOnce(settings, source, sink),  # type: ignore[arg-type]  # stands in for Sink
+        lambda source: AtLeastOnce(source, sink, publish_policy(settings)),  # type: ignore[arg-type]  # a fake producer
         Metrics(CollectorRegistry()),
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
     )

@@ -14,6 +14,7 @@ from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
+from worker.kafka.publish.guarantees import publish_policy
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -70,7 +71,7 @@ class FakeJob:
 
     async def run(self) -> Publication:
         await self.end.wait()
-        return Publication("answers", None, b"", (), on_acknowledged=lambda: None)
+        return Publication("answers", None, b"", ())
 
 
 steps = st.lists(
@@ -98,7 +99,7 @@ class World:
         self.delivery = Delivery(
             kafka,
             self.new_job,
-            lambda source: AtLeastOnce(kafka, source, self.sink),  # type: ignore[arg-type]  # stands in for Sink
+            lambda source: AtLeastOnce(source, self.sink, publish_policy(kafka)),  # type: ignore[arg-type]  # a fake producer
             Metrics(CollectorRegistry()),
             new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
         )
@@ -130,7 +131,7 @@ class World:
 
     @property
     def idle(self) -> bool:
-        return not any(assigned.tasks for assigned in self.delivery._assigned.values())
+        return not any(assigned.tasks for assigned in self.delivery._in_flight.assigned.values())
 
 
 @given(steps, st.sampled_from(["none", "key", "partition"]))
