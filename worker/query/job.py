@@ -105,6 +105,7 @@ class QueryJob:
             begun_at_s=self._begun_at_s,
             now_s=service.unix_time_s(),
         )
+        made_s = time.monotonic()
         return _Answer(
             service.settings.kafka.answer_topic,
             key=self._record.key,
@@ -112,7 +113,7 @@ class QueryJob:
             headers=wire.passthrough_headers(self._record.headers),
             job=self,
             event=answer,
-            made_s=time.monotonic(),
+            made_s=made_s,
         )
 
     def dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
