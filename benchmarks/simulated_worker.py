@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.query.poison_guard import PoisonGuard
@@ -86,7 +88,8 @@ async def run(settings: Settings, hold_s: float) -> None:
     pipeline = Pipeline(FixedRecall(), reranker, NoAnswerer(), settings)
     models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
     service = Service(settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200))
-    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
+    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
     with http.serve(settings.telemetry, metrics.registry, health):
         logger.info("joining", unix_s=time.time())
         await delivery.run(asyncio.Event())

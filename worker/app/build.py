@@ -16,6 +16,7 @@ from worker.domain import Answerer, Reranker
 from worker.errors import FatalError
 from worker.kafka.admin import topics
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.models import resolve as models
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
@@ -59,7 +60,8 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
-    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
+    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s

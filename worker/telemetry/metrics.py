@@ -71,7 +71,7 @@ class Metrics:
         self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this process owns.")
         self.paused_partitions = self._gauge("paused_partitions", "Owned partitions that backpressure has paused.")
-        self.watermark_age_seconds = self._gauge(
+        self.oldest_in_flight_age_seconds = self._gauge(
             "watermark_age_seconds", "How long the oldest unfinished query event has been in work; 0 if there is none."
         )
         self.stopped_partitions = self._gauge(
