@@ -18,9 +18,8 @@ from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
-from worker.query.job import Service
+from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
-from worker.query.poison_guard import PoisonGuard
 from worker.rerank.backends.device import GPU_BATCH_TOKENS, Batches
 from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker

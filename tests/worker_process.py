@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +64,17 @@ class WorkerProcess:
 
 
 def start_worker_process(
-    kafka: KafkaSettings, recall: RecallSettings, log_path: Path, **environment: str
+    kafka: KafkaSettings,
+    recall: RecallSettings,
+    log_path: Path,
+    *,
+    command: Sequence[str] = ("-m", "worker.cli.main", "run"),
+    **environment: str,
 ) -> WorkerProcess:
-    """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait."""
+    """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
+
+    ``command``: what Python runs.
+    """
     port = free_port()
     settings = {
         "MODELS": "offline",
@@ -86,7 +95,7 @@ def start_worker_process(
     }
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli.main", "run"],
+            [sys.executable, *command],
             env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}},
             stdout=log,
             stderr=subprocess.STDOUT,

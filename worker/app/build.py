@@ -18,9 +18,8 @@ from worker.kafka.admin import topics
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.models import resolve as models
-from worker.query.job import Service
+from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
-from worker.query.poison_guard import PoisonGuard
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
 from worker.recall.stage import BatchedRecall

@@ -10,8 +10,7 @@ from worker.batching.queue import Limits
 from worker.domain import Candidate, Query
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.recall.chroma_search import ChromaSearch
-from worker.resilience.deadline import on_loop_clock
-from worker.resilience.retry import OutageRetry
+from worker.resilience.retry import OutageRetry, on_loop_clock
 from worker.settings import RecallSettings
 
 

@@ -13,7 +13,7 @@ from worker.rerank.backends.device import out_of_memory
 from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.ranking import document_scores, ranked
 from worker.rerank.scorer import Scorer
-from worker.resilience.deadline import expiring, on_loop_clock
+from worker.resilience.retry import expiring, on_loop_clock
 from worker.settings import RerankSettings
 
 CLOSE_TIMEOUT_S = 30.0

@@ -1,6 +1,7 @@
 """The one retry policy: which failures are tried again, how long between two tries, and when it ends.
 
-``RetryPolicy`` is the rule and its loop; ``OutageRetry`` lets queries wait with it for a dependency that is away.
+``RetryPolicy`` is the rule and its loop; ``OutageRetry`` lets queries wait with it for a dependency that is away; a
+query's deadline ends every wait (``on_loop_clock``, ``expiring``).
 
 Plain code instead of a library: what succeeds at once must cost nothing, and tenacity, on which stamina rests, takes
 63 µs a call (docs/decisions/0018-own-retry-policy.md).
@@ -10,7 +11,8 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -152,3 +154,25 @@ class OutageRetry:
                 reason=str(error),
                 patience_s=self._patience_s,
             )
+
+
+def on_loop_clock(query: Query, *, unix_now_s: float) -> float | None:
+    """Return the query's deadline on the running loop's clock; None if it has none.
+
+    What is left is measured once: should the calendar's clock jump later, the wait does not.
+    """
+    if query.deadline_s is None:
+        return None
+    return asyncio.get_running_loop().time() + query.deadline_s - unix_now_s
+
+
+@asynccontextmanager
+async def expiring(deadline_s: float | None, stage: str) -> AsyncIterator[None]:
+    """Cancel what is inside at a deadline of the loop's clock and raise ExpiredError; None: never."""
+    try:
+        async with asyncio.timeout_at(deadline_s) as waiting:
+            yield
+    except TimeoutError as error:
+        if not waiting.expired():
+            raise
+        raise ExpiredError(f"the deadline passed in {stage}") from error

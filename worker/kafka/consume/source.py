@@ -52,6 +52,7 @@ class Source:
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
         self._stalled = StalledFetchDetector()
+        self._statistics_came = False
         self._committer = Committer(
             on_committed=lambda prefix, position: self._tell(prefix.mark_committed, position),
             on_ended=lambda: self._tell(self._commit_ended),
@@ -149,8 +150,10 @@ class Source:
             try:
                 while not self._stopping.is_set():
                     self._serve_commands(consumer)
-                    self._paused.forget(self._stalled.reassign_stalled(consumer, self._rebalance.owned))
-                    self._apply_pauses(consumer)
+                    if self._statistics_came:
+                        self._act_on_statistics(consumer)
+                    if self._to_pause != self._paused.applied:
+                        self._apply_pauses(consumer)
                     self._remember_group(consumer)
                     self._poll(consumer)
                 self._serve_commands(consumer)
@@ -222,8 +225,14 @@ class Source:
         statistics: dict[str, object] = json.loads(document)
         self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
         self._stalled.observe(statistics, self._rebalance.owned)
-        self._paused.resume_all_again()
+        self._statistics_came = True
         self._tell(self._listener.on_statistics, statistics)
+
+    def _act_on_statistics(self, consumer: Consumer) -> None:
+        self._statistics_came = False
+        self._paused.forget(self._stalled.reassign_stalled(consumer, self._rebalance.owned))
+        self._paused.resume_all_again()
+        self._apply_pauses(consumer)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in CONSUMER_FATAL or error.fatal():

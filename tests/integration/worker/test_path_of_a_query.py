@@ -1,0 +1,87 @@
+"""One query through a real worker: which files its way from the poll to the commit leads through.
+
+docs/architecture.md lists them for readers; here the list is held against what really runs.
+"""
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from schemas.events import QueryEvent
+from tests.worker_process import WorkerProcess
+from worker.client import QueryClient
+from worker.local.process import await_condition
+from worker.settings import KafkaSettings, RecallSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
+MOST_FILES = 24
+ENOUGH = 8
+
+# What is read beside the path, never called on it: types alone.
+TYPES = {"domain.py", "errors.py"}
+# What watches the path: metrics, health and the builder's hooks into them.
+WATCHING = ("telemetry/", "app/")
+
+
+def listed(heading: str) -> list[str]:
+    """The files of one of the lists in docs/architecture.md."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    section = re.search(rf"^#+ {heading}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section, heading
+    return re.findall(r"^- .*?\]\(\.\./worker/([\w/]+\.py)\)", section[1], re.MULTILINE)
+
+
+def test_a_query_passes_through_the_files_that_the_architecture_lists_and_no_others(
+    kafka_settings: Callable[..., KafkaSettings],
+    collection: RecallSettings,
+    start_worker: Callable[..., WorkerProcess],
+    tmp_path: Path,
+) -> None:
+    kafka, told = kafka_settings(partitions=1), tmp_path / "files"
+    worker = start_worker(
+        kafka,
+        collection,
+        command=("-m", "tests.traced_worker", str(told)),
+        # The cross-encoder, not what stands in for it; quoted answers, as by default.
+        # What the client tells of itself from time to time is not on the path of a query.
+        KAFKA__CLIENT_OPTIONS=json.dumps({"statistics.interval.ms": 3_600_000}),
+        RERANK__MODEL="rerank-worker/offline-cross-encoder-v2",
+    )
+    worker.await_ready()
+    with QueryClient(kafka) as client:
+        # The first one opens the collection and warms the caches, which later ones find done.
+        ask(client, "first")
+        await_committed(worker, 1)
+        worker.process.send_signal(signal.SIGUSR1)
+        ask(client, "second")
+        await_committed(worker, 2)
+        worker.process.send_signal(signal.SIGUSR2)
+    assert await_condition(told.exists, timeout_s=60), worker.describe()
+    assert worker.stop() == 0
+
+    passed = {file for file in told.read_text().splitlines() if not file.startswith(WATCHING)}
+    print(f"one query passes through {len(passed)} files of worker/: {', '.join(sorted(passed))}")
+    path = listed("All of them")
+    assert passed - set(path) == set()
+    assert set(path) - passed <= TYPES
+    assert len(path) <= MOST_FILES
+    enough = listed("The eight that are enough")
+    assert len(enough) == ENOUGH
+    assert set(enough) <= set(path)
+
+
+def ask(client: QueryClient, name: str) -> None:
+    event = QueryEvent(id=name, text=f"What permissions does Debezium need on MySQL? ({name})")
+    assert client.ask(event, timeout_s=300).contexts
+
+
+def await_committed(worker: WorkerProcess, count: int) -> None:
+    assert await_condition(lambda: f'"committed_offset": {count}' in worker.describe(), timeout_s=120), (
+        worker.describe()
+    )
