@@ -24,7 +24,7 @@ from benchmarks.picture import knobs_svg
 from benchmarks.summary import spread
 from benchmarks.workload import Asked, Workload, articles
 from worker.batching.batcher import BatchReport
-from worker.batching.compute import computing_thread
+from worker.batching.executor import computing_thread
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel, resolve
 from worker.rerank.backends.device import CPU_BATCH_TOKENS

@@ -9,9 +9,9 @@ import numpy as np
 
 from worker.documents.samples.corpus import documents
 from worker.models.resolve import DEFAULT_EMBEDDING
-from worker.recall.base import Vectors
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.embedder import Vectors
 from worker.settings import RecallSettings
 
 DIMENSION = 384

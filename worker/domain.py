@@ -1,8 +1,12 @@
-"""What travels between the stages: plain frozen data, no behaviour, no third-party types."""
+"""What travels between the stages, and what each stage promises: plain frozen data and protocols, nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+"""What a call takes many of, and what it returns: the names of every generic function here."""
 
 Metadata = Mapping[str, str | int | float | bool]
 
@@ -75,3 +79,42 @@ class GeneratedAnswer:
     """Document ids of the contexts the text cites, in order of first citation, without repeats."""
     model: str
     usage: Usage | None = None
+
+
+class Recall(Protocol):
+    """The recall stage: finds a query's candidates in the vector store."""
+
+    async def recall(self, query: Query) -> Sequence[Candidate]:
+        """Return at most ``query.top_k`` candidates, nearest first; empty if the collection has none.
+
+        Raises PoisonError (``unknown_collection``; ``invalid_filter``; ``incompatible_collection``: the query names
+        one built with another model), TransientError (the store cannot be reached or timed out) or FatalError
+        (the worker's own default collection was built with another model, or the store refuses the credentials).
+        Cancelling the call takes the query out of a batch that has not started.
+        """
+        ...
+
+
+class Reranker(Protocol):
+    """The rerank stage: orders a query's candidates by a cross-encoder's judgement."""
+
+    async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
+        """Return every candidate as a Context, best first, ties in recall order.
+
+        Keeping the best ``top_n`` above ``min_score`` is the pipeline's step, not this one's: the whole
+        ranking is what a user asks to see when an answer surprises. Raises TransientError or FatalError.
+        """
+        ...
+
+
+class Answerer(Protocol):
+    """The answer stage: answers a query from its contexts, and from nothing else."""
+
+    @property
+    def model_name(self) -> str:
+        """The name answers carry."""
+        ...
+
+    async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
+        """Answer from ``contexts`` (never empty). Raises TransientError after its own retries, or FatalError."""
+        ...

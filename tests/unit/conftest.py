@@ -11,7 +11,7 @@ from chromadb.api import ClientAPI
 from chromadb.config import Settings as ChromaSettings
 
 from tests.fakes.endpoint import FakeEndpoint, fake_endpoint
-from worker.recall.base import Vectors
+from worker.recall.embedder import Vectors
 from worker.settings import RecallSettings
 
 
@@ -42,7 +42,7 @@ def embedder() -> FakeHashEmbedder:
 
 @pytest.fixture
 def recall_settings(tmp_path: Path) -> RecallSettings:
-    return RecallSettings(mode="embedded", path=tmp_path / "chroma", collection="documents", top_k=5)
+    return RecallSettings(mode="embedded", path=tmp_path / "chroma", collection="documents", top_k=5, patience_s=0)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from worker.domain import Candidate, Context, GeneratedAnswer, Query
-from worker.rerank.scorer import Reranker
+from worker.domain import Candidate, Context, GeneratedAnswer, Query, Reranker
 
 # More would cost as many pairs as the reranking itself.
 MAX_SENTENCES_SCORED = 24

@@ -8,8 +8,8 @@ from openai.types.chat import ChatCompletion
 from worker.answer.prompt import SYSTEM_PROMPT, read_citations, user_prompt
 from worker.domain import Context, GeneratedAnswer, Query, Usage
 from worker.errors import TransientError
-from worker.resilience.circuit import Circuit
-from worker.resilience.endpoint import Endpoint, failure
+from worker.resilience.endpoint import Circuit, Endpoint, failure
+from worker.resilience.retry import OutageRetry
 from worker.settings import AnswerSettings
 
 MAX_REASON_CHARS = 200
@@ -36,6 +36,7 @@ class LlmAnswerer:
             max_retries=0,
             timeout=settings.timeout_s,
         )
+        self._outage = OutageRetry("LLM", patience_s=settings.patience_s)
         name = f"the LLM {model}"
         self._endpoint = Endpoint(
             name,
@@ -51,12 +52,12 @@ class LlmAnswerer:
         return self._model
 
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        """Ask the LLM; see ``Answerer`` and ``Endpoint.call``.
+        """Ask the LLM; see ``Answerer`` and ``Endpoint.call``. One that is away is waited for, with patience.
 
         RefusedError if the endpoint takes no request like this one: a wrong key or model shows as degraded answers
         with its text.
         """
-        completion = await self._endpoint.call(lambda: self._ask(query, contexts))
+        completion = await self._outage.call(query, lambda: self._endpoint.call(lambda: self._ask(query, contexts)))
         text, citations = read_citations(_text(completion), contexts)
         return GeneratedAnswer(text, citations, self._model, _usage(completion))
 

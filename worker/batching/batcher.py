@@ -13,19 +13,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic
 
 import structlog
 
-from worker.batching.bisect import Isolated, run_isolating
+from worker.batching.bisect import BatchOutcome, bisect_failing
 from worker.batching.executor import OneThread
-from worker.batching.queue import Job, JobQueue, Limits, Place
+from worker.batching.queue import ItemRef, Job, JobQueue, Limits
+from worker.domain import Item, Result
 from worker.errors import ExpiredError
 
 logger = structlog.get_logger()
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class ClosedError(RuntimeError):
@@ -66,7 +64,7 @@ class MicroBatcher(Generic[Item, Result]):
         out_of_memory: Callable[[Exception], bool] = lambda _: False,
         thread: OneThread | None = None,
     ) -> None:
-        self._run = run
+        self._run = _one_result_per_item(run)
         self._name = name
         self._cost = cost
         self._on_batch = on_batch
@@ -124,7 +122,7 @@ class MicroBatcher(Generic[Item, Result]):
             batch = await self._next_batch()
             items = [job.items[index] for job, index in batch]
             waited_s = self._loop.time() - min(job.arrived_s for job, _ in batch)
-            ran, seconds = await self._thread.run(partial(self._timed, items))
+            ran, seconds = await self._thread.run(partial(self._run_batch, items))
             for (job, index), result in zip(batch, ran.results, strict=True):
                 if isinstance(result, Exception):
                     job.settle(result)
@@ -138,7 +136,7 @@ class MicroBatcher(Generic[Item, Result]):
             self._heed(ran, costs)
             self._on_batch(BatchReport(len(batch), sum(costs), self._queue.cost_of(costs), seconds, waited_s))
 
-    async def _next_batch(self) -> list[Place[Item, Result]]:
+    async def _next_batch(self) -> list[ItemRef[Item, Result]]:
         while True:
             self._arrived.clear()
             # The timers of deadlines that have just passed may come after this in the same turn of the loop.
@@ -158,12 +156,15 @@ class MicroBatcher(Generic[Item, Result]):
         job.settle(ExpiredError(f"the deadline passed in {self._name}, with {len(job.waiting)} items in the queue"))
         self._queue.remove(job)
 
-    def _timed(self, items: Sequence[Item]) -> tuple[Isolated[Result], float]:
+    def _run_batch(self, items: Sequence[Item]) -> tuple[BatchOutcome[Result], float]:
         begun_s = time.monotonic()
-        ran: Isolated[Result] = run_isolating(self._run, items, out_of_memory=self._out_of_memory)
+        try:
+            ran = BatchOutcome(self._run(items))
+        except Exception as error:  # noqa: BLE001 - handed to the callers, item by item
+            ran = bisect_failing(self._run, items, error, out_of_memory=self._out_of_memory)
         return ran, time.monotonic() - begun_s
 
-    def _heed(self, ran: Isolated[Result], costs: Sequence[int]) -> None:
+    def _heed(self, ran: BatchOutcome[Result], costs: Sequence[int]) -> None:
         """Lower the budget to what fitted, if together the items were too many for the memory."""
         too_much = min((self._cost_of(costs, part) for part in ran.did_not_fit), default=0)
         fitted = [cost for part in ran.fitted if (cost := self._cost_of(costs, part)) < too_much]
@@ -178,3 +179,15 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _cost_of(self, costs: Sequence[int], part: range) -> int:
         return self._queue.cost_of(costs[part.start : part.stop])
+
+
+def _one_result_per_item(
+    run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+) -> Callable[[Sequence[Item]], Sequence[Result | Exception]]:
+    def checked(items: Sequence[Item]) -> Sequence[Result | Exception]:
+        results = run(items)
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(items)} items gave {len(results)} results")
+        return results
+
+    return checked

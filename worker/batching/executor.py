@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from queue import SimpleQueue
-from typing import TypeVar
 
-Result = TypeVar("Result")
+from worker.domain import Result
+
+COMPUTE_CLOSE_TIMEOUT_S = 30.0
+"""For the forward pass under way when the worker ends; one that hangs is left behind."""
 
 
 class OneThread:
@@ -64,3 +67,20 @@ def _settle(future: "Future[Result]", call: Callable[[], Result]) -> None:
         future.set_result(call())
     except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the future
         future.set_exception(error)
+
+
+@asynccontextmanager
+async def computing_thread() -> AsyncIterator[OneThread]:
+    """Own the one thread on which this process's models are loaded and compute.
+
+    An OpenMP team belongs to the thread that starts it. Where the teams of a process have more threads than there are
+    cores, GNU's runtime, which torch uses on Linux, lets a team's threads sleep between two operations instead of
+    spinning (libgomp, ``gomp_managed_threads`` in team.c). On two cores a scorer that was loaded on one thread and run
+    on another slept some 500 times a forward pass instead of never, and was 1 to 8 % slower on a quiet machine, up to
+    20 % on a busy one. A thread that has ended takes its team along.
+    """
+    thread = OneThread("compute")
+    try:
+        yield thread
+    finally:
+        await thread.aclose(COMPUTE_CLOSE_TIMEOUT_S)

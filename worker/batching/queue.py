@@ -1,14 +1,15 @@
 """The jobs of a micro-batcher that wait, and which of their items share the next batch."""
 
 import asyncio
+import math
 from bisect import insort
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Generic, TypeVar
+from typing import Generic
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from worker.domain import Item, Result
 
 # How far beyond one batch's items to look for some of like cost: more pads less, and lets the oldest company wait.
 LOOK_AHEAD = 8
@@ -32,14 +33,19 @@ class Job(Generic[Item, Result]):
 
     items: Sequence[Item]
     costs: Sequence[int]
-    turn: int
-    """Work that had been served when it came, plus its own."""
+    virtual_finish: int
+    """Work that had been served when it came, plus its own: the order of fair queueing (Demers et al., 1989)."""
     arrived_s: float
     deadline_s: float | None
     done: "asyncio.Future[list[Result]]"
     waiting: list[int] = field(default_factory=list)
     """Indices of items not yet in a batch."""
     results: dict[int, Result] = field(default_factory=dict)
+
+    @property
+    def urgency(self) -> tuple[float, int]:
+        """Its place in a line by deadline, the nearest first."""
+        return (math.inf if self.deadline_s is None else self.deadline_s, self.virtual_finish)
 
     def settle(self, outcome: "list[Result] | Exception") -> None:
         """Wake the caller with its results or an error; only the first outcome counts."""
@@ -51,17 +57,18 @@ class Job(Generic[Item, Result]):
             self.done.set_result(outcome)
 
 
-Place = tuple[Job[Item, Result], int]
+ItemRef = tuple[Job[Item, Result], int]
 """A job, and the index of one of its items."""
 
 
 class JobQueue(Generic[Item, Result]):
     """Jobs with items that wait. Belongs to one thread.
 
-    They are served by turn: a smaller job overtakes a larger one only until as much work as the larger one brings has
-    been done since it came, so that it neither starves the small ones nor is starved by them. A deadline buys this
-    much: every other batch may be led by the job whose deadline is nearest, whatever its turn. The batches between
-    stay with the turns, so who has no deadline, or a late one, waits at most twice as long for it.
+    They are served by turn, which is the order of their virtual finish: a smaller job overtakes a larger one only until
+    as much work as the larger one brings has been done since it came, so that it neither starves the small ones nor is
+    starved by them. A deadline buys this much: every other batch may be led by the job whose deadline is nearest,
+    whatever its turn. The batches between stay with the turns, so who has no deadline, or a late one, waits at most
+    twice as long for it.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -71,7 +78,7 @@ class JobQueue(Generic[Item, Result]):
         self._max_wait_s = limits.max_wait_s
         self._padded = limits.padded
         self._jobs: list[Job[Item, Result]] = []
-        """By turn."""
+        """By virtual finish: the order in which their turns come."""
         self._last_jumped = False
         """The last batch was led by a job whose turn it was not."""
 
@@ -81,7 +88,7 @@ class JobQueue(Generic[Item, Result]):
     def add(self, job: Job[Item, Result]) -> None:
         """Queue a job with all its items."""
         job.waiting = list(range(len(job.items)))
-        insort(self._jobs, job, key=lambda waiting: waiting.turn)
+        insort(self._jobs, job, key=lambda waiting: waiting.virtual_finish)
 
     def remove(self, job: Job[Item, Result]) -> None:
         """Take what waits of a job out of the queue."""
@@ -104,16 +111,16 @@ class JobQueue(Generic[Item, Result]):
             return arrived_s
         return arrived_s + self._max_wait_s
 
-    def window(self) -> list[Place[Item, Result]]:
+    def window(self) -> list[ItemRef[Item, Result]]:
         """Return the items that may share the next batch, in the order their jobs are served."""
-        window: list[Place[Item, Result]] = []
+        window: list[ItemRef[Item, Result]] = []
         for job in self._in_order():
             window += [(job, index) for index in job.waiting[: LOOK_AHEAD * self._max_items - len(window)]]
             if len(window) >= LOOK_AHEAD * self._max_items:
                 break
         return window
 
-    def fills_a_batch(self, window: list[Place[Item, Result]]) -> bool:
+    def fills_a_batch(self, window: list[ItemRef[Item, Result]]) -> bool:
         """Return whether more items could not make the next batch larger."""
         return len(window) >= self._max_items or sum(job.costs[index] for job, index in window) >= self.max_cost
 
@@ -121,7 +128,7 @@ class JobQueue(Generic[Item, Result]):
         """Return what a batch of items of these costs takes, padding included."""
         return len(costs) * max(costs) if self._padded else sum(costs)
 
-    def take(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
+    def take(self, window: list[ItemRef[Item, Result]]) -> list[ItemRef[Item, Result]]:
         """Take the first item of the window and as many others as the budgets hold.
 
         With padding those nearest to it in cost, without in the order of the jobs, so that a job is done sooner. The
@@ -129,20 +136,22 @@ class JobQueue(Generic[Item, Result]):
         """
         self._last_jumped = window[0][0] is not self._jobs[0]
         batch = self._alike(window) if self._padded else self._in_turn(window)
-        for job in {id(job): job for job, _ in batch}.values():
-            taken = {index for owner, index in batch if owner is job}
-            job.waiting = [index for index in job.waiting if index not in taken]
+        taken: defaultdict[Job[Item, Result], set[int]] = defaultdict(set)
+        for job, index in batch:
+            taken[job].add(index)
+        for job, indices in taken.items():
+            job.waiting = [index for index in job.waiting if index not in indices]
             if not job.waiting:
                 self._jobs.remove(job)
         return batch
 
-    def _in_turn(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
+    def _in_turn(self, window: list[ItemRef[Item, Result]]) -> list[ItemRef[Item, Result]]:
         costs = accumulate(job.costs[index] for job, index in window)
         fitting = sum(1 for cost in costs if cost <= self.max_cost)
         return window[: max(1, min(fitting, self._max_items))]
 
-    def _alike(self, window: list[Place[Item, Result]]) -> list[Place[Item, Result]]:
-        by_cost = sorted(window, key=lambda place: place[0].costs[place[1]])
+    def _alike(self, window: list[ItemRef[Item, Result]]) -> list[ItemRef[Item, Result]]:
+        by_cost = sorted(window, key=lambda item: item[0].costs[item[1]])
         costs = [job.costs[index] for job, index in by_cost]
 
         def fits(low: int, high: int) -> bool:
@@ -166,5 +175,5 @@ class JobQueue(Generic[Item, Result]):
         return [urgent, *(job for job in self._jobs if job is not urgent)]
 
     def _most_urgent(self) -> Job[Item, Result] | None:
-        deadlines = [(job.deadline_s, job.turn, job) for job in self._jobs if job.deadline_s is not None]
-        return min(deadlines, key=lambda each: each[:2], default=(None, None, None))[2]
+        first = min(self._jobs, key=lambda job: job.urgency, default=None)
+        return None if first is None or first.deadline_s is None else first

@@ -12,9 +12,9 @@ from worker.documents.chunker import Chunk, Chunker
 from worker.documents.document import Record, Rejected
 from worker.documents.report import IngestReport, Progress
 from worker.errors import FatalError, WorkerError
-from worker.recall.base import Embedder
 from worker.recall.chroma_collections import PRIVATE_PREFIX, make_collection
 from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.embedder import Embedder
 
 HASH_KEY = f"{PRIVATE_PREFIX}hash"
 SOURCE_KEY = f"{PRIVATE_PREFIX}source"

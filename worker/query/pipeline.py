@@ -3,18 +3,14 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
-from worker.answer.base import Answerer
-from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from worker.domain import Answerer, Candidate, Context, GeneratedAnswer, Query, Recall, Reranker, Result
 from worker.errors import ExpiredError, TransientError
-from worker.recall.base import Recall
-from worker.rerank.scorer import Reranker
 from worker.settings import Settings
 
 Stage = Literal["recall", "rerank", "answer"]
 Status = Literal["ok", "degraded", "no_context", "expired"]
-Result = TypeVar("Result")
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.errors import NotFoundError
 
-from worker.recall.base import Embedder
+from worker.recall.embedder import Embedder
 
 MODEL_KEY = "embedding_model"
 DIMENSION_KEY = "embedding_dimension"
@@ -51,16 +51,6 @@ class OpenCollection:
     handle: Collection
     space: Space | None
     """None if cosine similarity cannot be told from its distances."""
-
-    def similarity(self, distance: float) -> float | None:
-        """Cosine similarity of a distance. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
-        match self.space:
-            case "cosine" | "ip":
-                return 1.0 - distance
-            case "l2":
-                return 1.0 - distance / 2.0
-            case _:
-                return None
 
 
 def open_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: int) -> OpenCollection:

@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, cast
 
 import chromadb
 import httpx
@@ -12,17 +13,11 @@ from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import AuthorizationError, ChromaAuthError, InternalError, RateLimitError
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    wait_exponential_jitter,
-)
 
+from worker.domain import Result
 from worker.errors import FatalError, TransientError, WorkerError
+from worker.resilience.retry import RetryPolicy
 from worker.settings import RecallSettings
-
-Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
@@ -38,6 +33,7 @@ class ChromaConnection:
         self._settings = settings
         self._headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._client: Client | None = None
+        self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, attempts=settings.attempts)
 
     @property
     def address(self) -> str:
@@ -53,20 +49,11 @@ class ChromaConnection:
         interrupted, only not tried again. Raises TransientError when the tries or the time are used up, FatalError if
         the store refuses the credentials; what Chroma says about the operation itself passes through unchanged.
         """
-
-        def used_up(state: RetryCallState) -> bool:
-            tries = state.attempt_number >= self._settings.attempts
-            return tries or time.monotonic() + state.upcoming_sleep >= deadline
-
-        retrying = Retrying(
-            stop=used_up,
-            wait=wait_exponential_jitter(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S),
-            retry=retry_if_exception_type(TransientError),
-            before_sleep=_log_retry,
-            reraise=True,
+        return self._policy.run_blocking(
+            partial(self._try_once, operation, deadline),
+            left_s=lambda: deadline - time.monotonic(),
+            on_retry=_log_retry,
         )
-        result: Result = retrying(self._try_once, operation, deadline)
-        return result
 
     def close(self) -> None:
         """Let the connection go; the next ``run`` opens another."""
@@ -151,8 +138,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _log_retry(state: RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    logger.warning(
-        "chroma retry", attempt=state.attempt_number, pause_s=round(state.upcoming_sleep, 3), error=str(error)
-    )
+def _log_retry(error: Exception, failures: int, pause_s: float) -> None:
+    logger.warning("chroma retry", attempt=failures, pause_s=round(pause_s, 3), error=str(error))

@@ -12,14 +12,15 @@ from chromadb.errors import InvalidArgumentError, NotFoundError
 
 from worker.domain import Candidate, Metadata, Query
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
-from worker.recall.base import Embedder, Vectors
 from worker.recall.chroma_collections import (
     PRIVATE_PREFIX,
     IncompatibleCollectionError,
     OpenCollection,
+    Space,
     open_collection,
 )
 from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.embedder import Embedder, Vectors
 from worker.settings import RecallSettings
 
 logger = structlog.get_logger()
@@ -166,11 +167,22 @@ def _candidates(collection: OpenCollection, result: QueryResult, row: int, top_k
             text=text,
             recall_rank=rank,
             distance=float(distance),
-            similarity=collection.similarity(float(distance)),
+            similarity=cosine_similarity(collection.space, float(distance)),
             metadata=_public(metadata or {}),
         )
         for rank, (document_id, text, metadata, distance) in enumerate(with_text[:top_k], start=1)
     ]
+
+
+def cosine_similarity(space: Space | None, distance: float) -> float | None:
+    """Return the similarity of a distance. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
+    match space:
+        case "cosine" | "ip":
+            return 1.0 - distance
+        case "l2":
+            return 1.0 - distance / 2.0
+        case _:
+            return None
 
 
 def _public(metadata: Mapping[str, Any]) -> Metadata:

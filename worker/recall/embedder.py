@@ -1,19 +1,20 @@
-"""The embedding model, by sentence-transformers."""
+"""What embeds: the seam, the model by sentence-transformers, and the same model on the thread that loaded it."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer
+from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from worker.batching.executor import OneThread
 from worker.errors import FatalError
-from worker.recall.base import Embedder, Vectors
 from worker.telemetry.logs import hide_loading_bars
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 QUERY_CACHE_ENTRIES = 4_096
 """6 MB at 384 dimensions: questions repeat, and a hit costs no forward pass."""
@@ -25,11 +26,41 @@ DOCUMENT_BATCH = 32
 """Documents per forward pass; sentence-transformers sorts them by length first."""
 
 
+Vectors = NDArray[np.float32]
+"""One L2-normalised embedding per row."""
+
+
+class Embedder(Protocol):
+    """An embedding model on one device. Blocking, and not thread-safe: call it from one thread at a time."""
+
+    @property
+    def model_name(self) -> str:
+        """The name collections and answers carry."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in one embedding."""
+        ...
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Embed questions in one forward pass, one row each, in order."""
+        ...
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Embed passages, one row each, in order; some models prepare them differently from questions."""
+        ...
+
+
 class SentenceEmbedder:
     """An ``Embedder`` from a sentence-transformers folder or hub name."""
 
     def __init__(self, path: str | Path, model_name: str) -> None:
         """Load the model onto CUDA if there is one, else the CPU. Blocks for seconds; raises FatalError."""
+        # Here, not above: who needs the seam alone need not wait seconds for torch.
+        import torch  # noqa: PLC0415
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
         hide_loading_bars()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -40,7 +71,7 @@ class SentenceEmbedder:
                 "See `rerank-worker models`, or set RERANK_WORKER_RECALL__EMBEDDING_MODEL."
             ) from error
         self._model_name = model_name
-        self._cache: OrderedDict[str, Vectors] = OrderedDict()
+        self._cache: LRUCache[str, Vectors] = LRUCache(QUERY_CACHE_ENTRIES)
         self._dimension = int(self.embed_queries(["warm-up"]).shape[1])
 
     @property
@@ -59,8 +90,10 @@ class SentenceEmbedder:
         special = int(self._model.tokenizer.num_special_tokens_to_add())
         return int(self._model.max_seq_length or self._model.tokenizer.model_max_length) - special
 
-    def new_tokenizer(self) -> Tokenizer:
+    def new_tokenizer(self) -> "Tokenizer":
         """Return a copy of the model's tokenizer that neither truncates nor pads: for measuring texts."""
+        from tokenizers import Tokenizer  # noqa: PLC0415 - as above
+
         tokenizer = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -68,14 +101,14 @@ class SentenceEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Embed questions in one forward pass; those asked lately cost nothing."""
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._cache]
         vectors = {text: self._cache[text] for text in texts if text in self._cache}
+        unknown = [text for text in dict.fromkeys(texts) if text not in vectors]
         if unknown:
             encoded = self._model.encode_query(
                 unknown, batch_size=len(unknown), normalize_embeddings=True, show_progress_bar=False
             )
             vectors.update(zip(unknown, np.asarray(encoded, dtype=np.float32), strict=True))
-        self._remember(vectors)
+        self._cache.update(vectors)
         return np.stack([vectors[text] for text in texts])
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
@@ -84,13 +117,6 @@ class SentenceEmbedder:
             list(texts), batch_size=DOCUMENT_BATCH, normalize_embeddings=True, show_progress_bar=False
         )
         return np.asarray(encoded, dtype=np.float32)
-
-    def _remember(self, vectors: dict[str, Vectors]) -> None:
-        for text, vector in vectors.items():
-            self._cache[text] = vector
-            self._cache.move_to_end(text)
-        while len(self._cache) > QUERY_CACHE_ENTRIES:
-            self._cache.popitem(last=False)
 
 
 class ComputingEmbedder:

@@ -1,8 +1,9 @@
-"""The recall stage: concurrent queries embedded and searched together."""
+"""The recall stage: concurrent queries embedded and searched together, and an outage of the store outlasted."""
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
 from worker.batching.queue import Limits
@@ -10,6 +11,7 @@ from worker.domain import Candidate, Query
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.recall.chroma_search import ChromaSearch
 from worker.resilience.deadline import on_loop_clock
+from worker.resilience.retry import OutageRetry
 from worker.settings import RecallSettings
 
 
@@ -29,6 +31,7 @@ class BatchedRecall:
         self._on_batch = on_batch
         self._unix_time_s = unix_time_s
         self._batches_ended = 0
+        self._outage = OutageRetry("vector store", patience_s=settings.patience_s, unix_time_s=unix_time_s)
         # A search ends itself after `timeout_s`; twice that without the end of any batch is a thread that hangs.
         self._patience_s = 2 * settings.timeout_s
         self._batcher: MicroBatcher[Query, Sequence[Candidate]] = MicroBatcher(
@@ -44,11 +47,14 @@ class BatchedRecall:
         await asyncio.to_thread(self._search.check)
 
     async def recall(self, query: Query) -> Sequence[Candidate]:
-        """Return the query's candidates; see ``Recall``.
+        """Return the query's candidates; see ``Recall``. A store that is away is waited for: see ``OutageRetry``.
 
         Waiting behind other batches takes as long as it takes, but for the query's deadline (ExpiredError);
         TransientError if none of them ends any more.
         """
+        return await self._outage.call(query, partial(self._recall_once, query))
+
+    async def _recall_once(self, query: Query) -> Sequence[Candidate]:
         deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         submitted = asyncio.ensure_future(self._batcher.submit([query], deadline_s=deadline_s))
         try:

@@ -12,9 +12,8 @@ from pydantic import BaseModel, ValidationError
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, RefusedError, TransientError
 from worker.rerank.ranking import Judgement, ranked
-from worker.resilience.circuit import Circuit
 from worker.resilience.deadline import expiring, on_loop_clock
-from worker.resilience.endpoint import Endpoint, failure
+from worker.resilience.endpoint import Circuit, Endpoint, failure
 from worker.settings import RerankSettings
 
 CIRCUIT_FAILURES = 5

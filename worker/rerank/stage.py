@@ -33,7 +33,7 @@ class MicroBatchedReranker:
         computing: OneThread | None = None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
-        """Score on ``computing``, the thread that loaded the scorer and stays its owner's (``batching.compute``).
+        """Score on ``computing``, the thread that loaded the scorer and stays its owner's (``computing_thread``).
 
         Without one the batches get a thread of their own.
         """

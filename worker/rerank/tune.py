@@ -14,8 +14,7 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from worker.batching.compute import computing_thread
-from worker.batching.executor import OneThread
+from worker.batching.executor import OneThread, computing_thread
 from worker.domain import Candidate, Query
 from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel

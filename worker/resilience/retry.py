@@ -1,5 +1,7 @@
 """The one retry policy: which failures are tried again, how long between two tries, and when it ends.
 
+``RetryPolicy`` is the rule and its loop; ``OutageRetry`` lets queries wait with it for a dependency that is away.
+
 Plain code instead of a library: what succeeds at once must cost nothing, and tenacity, on which stamina rests, takes
 63 µs a call (docs/decisions/0018-own-retry-policy.md).
 """
@@ -10,11 +12,17 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
+import structlog
+
+from worker.domain import Query, Result
 from worker.errors import ExpiredError, RefusedError, TransientError
 
-Result = TypeVar("Result")
+logger = structlog.get_logger()
+
+OUTAGE_FIRST_PAUSE_S = 0.5
+# The waits of all queries in flight spread over this, so that what comes back meets a few calls and no storm.
+OUTAGE_LONGEST_PAUSE_S = 15.0
 
 OnRetry = Callable[[Exception, int, float], None]
 """Told before each pause: the failure, how many there were by now, and the pause in seconds."""
@@ -97,3 +105,50 @@ class RetryPolicy:
                     raise
                 on_retry(error, failures, pause_s)
             time.sleep(pause_s)
+
+
+class OutageRetry:
+    """Queries wait for a dependency that is away, instead of going to the dead letters one after the other.
+
+    Built and used on the loop's thread. Queries that wait stay in flight: at the high-water mark their partitions
+    pause, so memory stays bounded.
+    """
+
+    def __init__(self, dependency: str, *, patience_s: float, unix_time_s: Callable[[], float] = time.time) -> None:
+        """Wait for at most ``patience_s`` a query; 0: not at all."""
+        self._dependency = dependency
+        self._patience_s = patience_s
+        self._unix_time_s = unix_time_s
+        self._policy = RetryPolicy(OUTAGE_FIRST_PAUSE_S, OUTAGE_LONGEST_PAUSE_S, last_try_at_the_end=True)
+        self._away_since_s: float | None = None
+
+    async def call(self, query: Query, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what ``call`` returns, however often it must be made.
+
+        Raises its TransientError after ``patience_s``, once the query's deadline has passed, or at once if it is a
+        RefusedError or an ExpiredError; any other error as it comes.
+        """
+        begun_s = time.monotonic()
+
+        def left_s() -> float:
+            patience_s = self._patience_s - (time.monotonic() - begun_s)
+            # Whoever asked learns at the deadline, not a pause later, that it is too late.
+            return min(patience_s, math.inf if query.deadline_s is None else query.deadline_s - self._unix_time_s())
+
+        result = await self._policy.run(call, left_s=left_s, on_retry=self._note_outage)
+        if self._away_since_s is not None:
+            seconds = time.monotonic() - self._away_since_s
+            logger.info("a dependency is back", dependency=self._dependency, seconds=seconds)
+            self._away_since_s = None
+        return result
+
+    def _note_outage(self, error: Exception, _failures: int, _pause_s: float) -> None:
+        # Once an outage, not once a query and try.
+        if self._away_since_s is None:
+            self._away_since_s = time.monotonic()
+            logger.warning(
+                "waiting for a dependency",
+                dependency=self._dependency,
+                reason=str(error),
+                patience_s=self._patience_s,
+            )

@@ -12,10 +12,10 @@ from chromadb.api import ClientAPI
 
 from worker.domain import Query
 from worker.errors import PoisonError, TransientError
-from worker.recall.base import Vectors
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import Vectors
 from worker.settings import RecallSettings
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,7 @@ import pytest
 
 from tests.unit.answer.conftest import CONTEXTS, QUERY
 from worker.answer import cache as store_module
-from worker.answer.cache import AnswerStore
-from worker.answer.stored import StoredAnswerer
+from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.domain import Context, GeneratedAnswer, Query, Usage
 from worker.errors import FatalError, TransientError
 from worker.settings import AnswerSettings
@@ -37,9 +36,9 @@ class CountingAnswerer:
 
 
 @asynccontextmanager
-async def opened(path: Path, **changes: object) -> AsyncIterator[AnswerStore]:
+async def opened(path: Path, **changes: object) -> AsyncIterator[AnswerCache]:
     options = {"ttl_s": 60.0, "max_answers": 1_000, **changes}
-    store = AnswerStore(path, **options)
+    store = AnswerCache(path, **options)
     try:
         yield store
     finally:
@@ -49,9 +48,9 @@ async def opened(path: Path, **changes: object) -> AsyncIterator[AnswerStore]:
 @asynccontextmanager
 async def answering(
     path: Path, inner: CountingAnswerer, lookups: list[str], **settings: object
-) -> AsyncIterator[StoredAnswerer]:
+) -> AsyncIterator[CachedAnswerer]:
     async with opened(path) as store:
-        yield StoredAnswerer(inner, store, AnswerSettings.model_validate(settings), on_lookup=lookups.append)
+        yield CachedAnswerer(inner, store, AnswerSettings.model_validate(settings), on_lookup=lookups.append)
 
 
 async def test_a_query_delivered_again_after_a_restart_is_not_paid_for(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ async def test_a_store_of_another_layout_is_set_aside(tmp_path: Path) -> None:
 async def test_a_place_that_takes_no_file_is_told_at_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FatalError, match=r"answer\.store_path"):
-        AnswerStore(tmp_path / "file" / "answers", ttl_s=1.0, max_answers=1)
+        AnswerCache(tmp_path / "file" / "answers", ttl_s=1.0, max_answers=1)
 
 
 async def test_a_store_that_fails_costs_an_llm_call_and_no_query(tmp_path: Path) -> None:

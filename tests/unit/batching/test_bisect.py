@@ -1,12 +1,12 @@
 """A call that fails is made again with fewer items until those that break it are alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching.bisect import MAX_RERUNS, Isolated, run_isolating
+from worker.batching.bisect import MAX_RERUNS, BatchOutcome, bisect_failing
 
 
 @dataclass
@@ -28,8 +28,11 @@ class FakeCall:
         return [2 * item for item in items]
 
 
-def ran(call: FakeCall, items: Sequence[int]) -> Isolated[int]:
-    return run_isolating(call, items, out_of_memory=lambda error: isinstance(error, MemoryError))
+def ran(call: Callable[[Sequence[int]], list[int]], items: Sequence[int]) -> BatchOutcome[int]:
+    try:
+        return BatchOutcome(call(items), [range(len(items))])
+    except (ValueError, MemoryError) as error:
+        return bisect_failing(call, items, error, out_of_memory=lambda error: isinstance(error, MemoryError))
 
 
 def test_a_function_that_fails_for_all_is_not_called_for_each() -> None:
@@ -61,7 +64,7 @@ def test_parts_with_an_item_too_large_for_the_memory_by_itself_teach_nothing() -
             raise MemoryError
         return list(items)
 
-    outcome = run_isolating(call, range(8), out_of_memory=lambda error: isinstance(error, MemoryError))
+    outcome = ran(call, range(8))
     assert [item for item, result in enumerate(outcome.results) if isinstance(result, MemoryError)] == [5]
     assert outcome.did_not_fit == []
 

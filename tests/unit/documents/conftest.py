@@ -10,8 +10,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document
 from worker.documents.indexer import Indexer
-from worker.recall.base import Embedder
 from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.embedder import Embedder
 from worker.settings import RecallSettings
 
 

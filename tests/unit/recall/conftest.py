@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from worker.domain import Query
-from worker.recall.base import Embedder
 from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import Embedder
 from worker.settings import RecallSettings
 
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from worker.errors import FatalError, TransientError
-from worker.recall.base import Embedder
 from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import Embedder
 from worker.settings import RecallSettings
 
 

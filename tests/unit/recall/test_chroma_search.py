@@ -7,9 +7,9 @@ from chromadb.api.models.Collection import Collection
 
 from worker.domain import Query
 from worker.errors import FatalError, PoisonError
-from worker.recall.base import Embedder
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import Embedder
 
 MakeQuery = Callable[..., Query]
 TEXTS = [f"passage {number}" for number in range(12)]

@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
-from worker.batching.compute import computing_thread
-from worker.batching.executor import OneThread
+from worker.batching.executor import OneThread, computing_thread
 from worker.recall import embedder as module
-from worker.recall.base import Vectors
-from worker.recall.embedder import ComputingEmbedder
+from worker.recall.embedder import ComputingEmbedder, Vectors
 
 
 class FakeEmbedder:

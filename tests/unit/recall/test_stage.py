@@ -9,9 +9,9 @@ from chromadb.api import ClientAPI
 from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
-from worker.recall.base import Embedder
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import Embedder
 from worker.recall.stage import BatchedRecall
 from worker.settings import RecallSettings
 

@@ -13,7 +13,7 @@ from tests.fakes.endpoint import FakeEndpoint
 from worker.domain import Candidate, Context, Query
 from worker.errors import ExpiredError, FatalError, RefusedError, TransientError
 from worker.rerank.remote import RemoteReranker
-from worker.resilience.circuit import CircuitOpenError
+from worker.resilience.endpoint import CircuitOpenError
 from worker.settings import RerankSettings
 
 QUERY = Query("q", "Why?", "docs", top_k=20, top_n=3)

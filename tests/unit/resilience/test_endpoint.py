@@ -10,11 +10,10 @@ import pytest
 from tests.fakes.endpoint import FakeEndpoint
 from tests.unit.answer.conftest import CONTEXTS, QUERY, completion
 from worker.answer.llm import LlmAnswerer
-from worker.answer.outlast import OutlastingAnswerer
 from worker.errors import RefusedError, TransientError
-from worker.resilience import outage as patience
-from worker.resilience.circuit import CircuitOpenError
-from worker.resilience.outage import Patience
+from worker.resilience import endpoint as module
+from worker.resilience import retry
+from worker.resilience.endpoint import CircuitOpenError
 from worker.settings import AnswerSettings
 
 FAILURES = 5
@@ -63,7 +62,7 @@ async def test_one_request_at_a_time_tries_whether_it_is_back(
     endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 0.0
-    monkeypatch.setattr("circuitbreaker.monotonic", lambda: now_s)
+    monkeypatch.setattr(module, "monotonic", lambda: now_s)
     endpoint.reply(503, "down", Retry_After="0")
     told: list[bool] = []
     async with answering(endpoint, told, attempts=1) as llm:
@@ -121,14 +120,13 @@ async def test_a_refusal_is_no_failure_of_the_llm(endpoint: FakeEndpoint) -> Non
 async def test_queries_with_patience_wait_until_it_is_back(
     endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_RETRY_S", 0.5)
+    monkeypatch.setattr(retry, "OUTAGE_LONGEST_PAUSE_S", 0.5)
     for _ in range(FAILURES + CONCURRENCY):
         endpoint.reply(503, "down", Retry_After="0")
     endpoint.reply(200, completion("Fine [1]."))
     told: list[bool] = []
-    async with answering(endpoint, told, circuit_retry_s=0.1) as llm:
-        patient = OutlastingAnswerer(llm, Patience("LLM", patience_s=60))
-        answers = await asyncio.gather(*[patient.answer(QUERY, CONTEXTS) for _ in range(30)])
+    async with answering(endpoint, told, circuit_retry_s=0.1, patience_s=60) as llm:
+        answers = await asyncio.gather(*[llm.answer(QUERY, CONTEXTS) for _ in range(30)])
     assert {answer.text for answer in answers} == {"Fine [1]."}
     assert told[0] is True
     assert told[-1] is False

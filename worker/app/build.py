@@ -1,0 +1,115 @@
+"""From the settings to the parts of a worker: the one place that knows every class."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from schemas.events import Models
+from worker.answer.cache import AnswerCache, CachedAnswerer
+from worker.answer.extractive import ExtractiveAnswerer
+from worker.answer.llm import LlmAnswerer
+from worker.batching.executor import OneThread, computing_thread
+from worker.domain import Answerer, Reranker
+from worker.errors import FatalError
+from worker.kafka.admin import topics
+from worker.kafka.deliver.delivery import Delivery
+from worker.models import resolve as models
+from worker.query.job import Service
+from worker.query.pipeline import Pipeline
+from worker.query.poison_guard import PoisonGuard
+from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
+from worker.recall.stage import BatchedRecall
+from worker.rerank.load import load_scorer
+from worker.rerank.remote import RemoteReranker
+from worker.rerank.stage import MicroBatchedReranker
+from worker.settings import Settings
+from worker.telemetry.health import Health
+from worker.telemetry.metrics import Metrics
+
+
+async def build_delivery(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
+    """Build what consumes; ``parts`` takes it down again, last built first. What fails fast comes first."""
+    health.starting = "looking for the Kafka topics"
+    await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
+
+    health.starting = "loading the models"
+    embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
+    computing = await parts.enter_async_context(computing_thread())
+    # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
+    reranking = await _new_reranking(settings, metrics, computing, parts)
+    embedder = await computing.run(partial(SentenceEmbedder, embedding.path, embedding.name))
+
+    health.starting = "reaching the vector store"
+    recall = BatchedRecall(
+        ChromaSearch(settings.recall, ComputingEmbedder(embedder, computing)),
+        settings.recall,
+        on_batch=lambda report: metrics.observe_batch("recall", report),
+    )
+    parts.push_async_callback(recall.close)
+    await recall.start()
+
+    answerer = _new_answerer(settings, metrics, reranking, parts)
+
+    used = Models(embedding=embedding.name, cross_encoder=reranking.model, prior_weight=reranking.prior_weight)
+    metrics.models.info({"embedding": embedding.name, "cross_encoder": reranking.model, "answer": answerer.model_name})
+    pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
+    guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
+    service = Service(settings, pipeline, metrics, used, guard)
+    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
+    health.joined = lambda: delivery.joined
+    health.brokers_down = lambda: delivery.source.brokers_down
+    health.poll_age_s = delivery.source.poll_age_s
+    health.stopped = lambda: delivery.why_stopped
+    health.progress = lambda: delivery.progress
+    return delivery
+
+
+@dataclass(frozen=True)
+class _Reranking:
+    """A reranker and what answers say of it."""
+
+    reranker: Reranker
+    model: str
+    prior_weight: float
+
+
+async def _new_reranking(
+    settings: Settings, metrics: Metrics, computing: OneThread, parts: AsyncExitStack
+) -> _Reranking:
+    rerank = settings.rerank
+    if rerank.remote_url is not None:
+        remote = RemoteReranker(rerank, rerank.remote_url)
+        parts.push_async_callback(remote.close)
+        await remote.check()
+        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
+    cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
+    scorer = await computing.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
+    prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
+    local = MicroBatchedReranker(
+        scorer,
+        rerank,
+        prior_weight=prior_weight,
+        on_batch=lambda report: metrics.observe_batch("rerank", report),
+        computing=computing,
+    )
+    parts.push_async_callback(local.close)
+    return _Reranking(local, cross_encoder.name, prior_weight)
+
+
+def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, parts: AsyncExitStack) -> Answerer:
+    answer = settings.answer
+    if answer.base_url is None:
+        return ExtractiveAnswerer(reranking.reranker, cross_encoder=reranking.model, sentences=answer.sentences)
+    if answer.model is None:
+        raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
+    llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)
+    parts.push_async_callback(llm.close)
+    if answer.store_path is None:
+        return llm
+    cache = AnswerCache(answer.store_path, ttl_s=answer.store_ttl_s, max_answers=answer.store_max_answers)
+    parts.push_async_callback(cache.close)
+    return CachedAnswerer(
+        llm, cache, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
+    )
