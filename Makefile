@@ -58,8 +58,10 @@ schemas: $(STAMP) ## Regenerate the JSON Schemas of the contract
 	@$(BIN)/python -m schemas.export
 
 docs: schemas ## Regenerate the JSON Schemas and the reference pages
+	@$(BIN)/python -m schemas.reference
 	@$(BIN)/python -m worker.settings.reference
 	@$(BIN)/python -m worker.telemetry.reference
+	@$(BIN)/python -m worker.cli.reference
 
 lock: $(STAMP) ## Resolve the dependencies anew into constraints.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \

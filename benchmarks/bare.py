@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.events import QueryEvent
-from worker.documents.files.run import ingest
+from worker.documents.files.ingest import ingest
 from worker.documents.samples.corpus import documents, questions
 from worker.domain import Candidate, Query
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder
-from worker.rerank.load import load_scorer
-from worker.rerank.scorer import Batches, EncodedPair, Scorer
+from worker.rerank.backends.device import Batches
+from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.scorer import Scorer, load_scorer
 from worker.settings import RecallSettings, RerankSettings, Settings
 
 TOP_K = 20

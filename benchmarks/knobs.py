@@ -28,7 +28,7 @@ from worker.batching.executor import computing_thread
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel, resolve
 from worker.rerank.backends.device import CPU_BATCH_TOKENS
-from worker.rerank.load import load_scorer
+from worker.rerank.scorer import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings, Settings
 

@@ -20,10 +20,9 @@ from worker.batching.executor import OneThread
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.backends.device import CPU, CPU_BATCH_TOKENS, inference, prepare
-from worker.rerank.backends.packed_backend import PackedBackend
+from worker.rerank.backends.packed_cpu import PackedBackend
 from worker.rerank.backends.torch_padded import PaddedBackend
-from worker.rerank.pairs.tokenizer import PairTokenizer
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
 from worker.settings import RerankSettings, Settings
 
 MIX = "medium"

@@ -8,6 +8,8 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -15,11 +17,12 @@ from prometheus_client import CollectorRegistry
 from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.query.poison_guard import PoisonGuard
-from worker.rerank.backends.device import GPU_BATCH_TOKENS
-from worker.rerank.scorer import Batches, EncodedPair
+from worker.rerank.backends.device import GPU_BATCH_TOKENS, Batches
+from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs
@@ -80,12 +83,13 @@ async def run(settings: Settings, hold_s: float) -> None:
         SimulatedAccelerator(hold_s),
         settings.rerank,
         prior_weight=0,
-        on_batch=lambda report: metrics.observe_batch("rerank", report),
+        on_batch=lambda report: metrics.observe_batch("rerank", **asdict(report)),
     )
     pipeline = Pipeline(FixedRecall(), reranker, NoAnswerer(), settings)
     models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
     service = Service(settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200))
-    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
+    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
     with http.serve(settings.telemetry, metrics.registry, health):
         logger.info("joining", unix_s=time.time())
         await delivery.run(asyncio.Event())

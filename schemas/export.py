@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from schemas import generated
 from schemas.events import SCHEMA_VERSION, AnswerEvent, DeadLetterInfo, QueryEvent
 from schemas.wire import DEAD_LETTER_HEADERS
 
@@ -43,14 +44,12 @@ def schemas() -> dict[str, JsonSchema]:
 
 def stale(folder: Path = FOLDER) -> list[str]:
     """Return the names of files that are not what the models say."""
-    return [name for name, schema in schemas().items() if _read(folder / name) != _text(schema)]
+    return [path.name for path in generated.stale(_files(folder))]
 
 
 def write(folder: Path = FOLDER) -> None:
     """Write every schema."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, schema in schemas().items():
-        (folder / name).write_text(_text(schema), encoding="utf-8")
+    generated.write(_files(folder))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,10 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     action.add_argument("--release", action="store_true", help="also record the contract as released")
     options = parser.parse_args(arguments)
     if options.check:
-        wrong = stale()
-        if wrong:
-            sys.stderr.write(f"out of date: {', '.join(wrong)}; run: python -m schemas.export\n")
-        return 1 if wrong else 0
+        return generated.report("schemas.export", stale())
     write()
     if options.release:
         write(RELEASED)
@@ -97,12 +93,10 @@ def _identity(name: str) -> JsonSchema:
     }
 
 
-def _text(schema: JsonSchema) -> str:
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
+def _files(folder: Path) -> generated.Files:
+    return {
+        folder / name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in schemas().items()
+    }
 
 
 if __name__ == "__main__":

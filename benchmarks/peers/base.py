@@ -26,7 +26,7 @@ class Setting:
     threads: int
     max_length: int
     computing: OneThread
-    """Where all that compute in this process load and run, one after the other: see ``worker.batching.compute``."""
+    """Where all that compute in this process load and run, one after the other: see ``computing_thread``."""
     cache: Path
     """Where what is built for a contender may be kept, outside the repository."""
 

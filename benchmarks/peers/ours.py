@@ -9,8 +9,7 @@ from worker.batching.batcher import BatchReport
 from worker.batching.executor import OneThread
 from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel
-from worker.rerank.load import load_scorer
-from worker.rerank.scorer import Scorer
+from worker.rerank.scorer import Scorer, load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 

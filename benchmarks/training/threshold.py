@@ -16,7 +16,7 @@ from benchmarks.training.data import UNLICENSED
 from worker.models.packages import LATE_INTERACTION_NAME
 from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
-from worker.rerank.load import load_scorer
+from worker.rerank.scorer import load_scorer
 from worker.settings import RerankSettings, Settings
 
 ANSWERABLE_REFUSED = 0.05

@@ -19,7 +19,7 @@ from tests.faults.supervisor import Supervisor
 from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
-from worker.documents.files.run import ingest
+from worker.documents.files.ingest import ingest
 from worker.kafka.admin.topics import ensure
 from worker.local.chroma import local_chroma
 from worker.local.process import free_port

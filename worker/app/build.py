@@ -1,6 +1,7 @@
 """From the settings to the parts of a worker: the one place that knows every class."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +10,13 @@ from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
+from worker.batching.batcher import BatchReport
 from worker.batching.executor import OneThread, computing_thread
 from worker.domain import Answerer, Reranker
 from worker.errors import FatalError
 from worker.kafka.admin import topics
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.models import resolve as models
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
@@ -21,8 +24,8 @@ from worker.query.poison_guard import PoisonGuard
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
 from worker.recall.stage import BatchedRecall
-from worker.rerank.load import load_scorer
 from worker.rerank.remote import RemoteReranker
+from worker.rerank.scorer import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings
 from worker.telemetry.health import Health
@@ -45,7 +48,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     recall = BatchedRecall(
         ChromaSearch(settings.recall, ComputingEmbedder(embedder, computing)),
         settings.recall,
-        on_batch=lambda report: metrics.observe_batch("recall", report),
+        on_batch=_batch_observer(metrics, "recall"),
     )
     parts.push_async_callback(recall.close)
     await recall.start()
@@ -57,7 +60,8 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
-    delivery = Delivery(settings.kafka, service.job, metrics, settings.worker_id, on_turn=health.beat)
+    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s
@@ -91,7 +95,7 @@ async def _new_reranking(
         scorer,
         rerank,
         prior_weight=prior_weight,
-        on_batch=lambda report: metrics.observe_batch("rerank", report),
+        on_batch=_batch_observer(metrics, "rerank"),
         computing=computing,
     )
     parts.push_async_callback(local.close)
@@ -113,3 +117,17 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     return CachedAnswerer(
         llm, cache, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
     )
+
+
+def _batch_observer(metrics: Metrics, batcher: str) -> Callable[[BatchReport], None]:
+    def observe(report: BatchReport) -> None:
+        metrics.observe_batch(
+            batcher,
+            items=report.items,
+            cost=report.cost,
+            padded_cost=report.padded_cost,
+            seconds=report.seconds,
+            wait_s=report.wait_s,
+        )
+
+    return observe

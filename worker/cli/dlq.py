@@ -8,17 +8,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.cli.terminal import out
 from worker.errors import FatalError
 
 if TYPE_CHECKING:
     from worker.kafka.admin.dead_letters import DeadLetter, Wanted
 
 app = typer.Typer(help="Dead letters: list them, show one, send their events round again.", no_args_is_help=True)
-out = Console()
 
 
 class Kind(StrEnum):

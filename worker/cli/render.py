@@ -1,6 +1,6 @@
-"""What the demo and `ask` print of an answer event."""
+"""An answer event on a terminal: what `ask`, `tail` and the demo print of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -41,15 +41,13 @@ def move(recall_rank: int, rerank_rank: int) -> Text:
     return Text(f"{path}=", style="dim")
 
 
-def latency_table(quantiles: Mapping[str, tuple[float, float]]) -> RenderableType:
-    """Return a table of p50 and p95 per stage, given in seconds."""
-    table = Table(title="Latency per stage, from the worker's own /metrics", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("stage", min_width=16)
-    table.add_column("p50", justify="right", min_width=12)
-    table.add_column("p95", justify="right", min_width=12)
-    for stage, (p50_s, p95_s) in quantiles.items():
-        table.add_row(stage, _duration(p50_s), _duration(p95_s))
-    return Group(table, Text(" Estimated within histogram buckets, as Prometheus does: coarse for few events.", "dim"))
+def duration(seconds: float) -> str:
+    """Return a time in a unit that reads well: `4.2 ms`, `510 ms`, `2.50 s`."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    milliseconds = seconds * 1000
+    # Whole milliseconds would make nothing of a fast stage.
+    return f"{milliseconds:.1f} ms" if 0 < milliseconds < 10 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - as said
 
 
 def _ranking(answer: AnswerEvent) -> Table:
@@ -124,12 +122,4 @@ def _citations(answer: Answer, contexts: Sequence[ContextInfo]) -> list[Text]:
 
 def _timings(answer: AnswerEvent) -> Text:
     stages = answer.timings_ms.model_dump()
-    return Text(" · ".join(f"{stage} {_duration(ms / 1000)}" for stage, ms in stages.items()), style="dim")
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    milliseconds = seconds * 1000
-    # Whole milliseconds would make nothing of a fast stage.
-    return f"{milliseconds:.1f} ms" if 0 < milliseconds < 10 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - as said
+    return Text(" · ".join(f"{stage} {duration(ms / 1000)}" for stage, ms in stages.items()), style="dim")

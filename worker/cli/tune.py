@@ -3,17 +3,15 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from worker.cli.terminal import err, out
 
 if TYPE_CHECKING:
     from worker.rerank.tune import Load, Refusal, Trial
 
 QUERIES = 8
 CANDIDATES = 20
-
-out = Console()
-err = Console(stderr=True)
 
 
 def tune(

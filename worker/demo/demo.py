@@ -16,9 +16,9 @@ import httpx
 from rich.console import Console
 
 from schemas.events import QueryEvent
-from worker.cli.render import latency_table, print_answer
+from worker.cli.render import print_answer
 from worker.client import QueryClient
-from worker.demo.latencies import stage_quantiles
+from worker.demo.latencies import latency_table, stage_quantiles
 from worker.demo.setup import own_variables, settings_with
 from worker.documents.samples.corpus import Question, questions
 from worker.errors import FatalError, WorkerError
@@ -86,11 +86,11 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
 
 
 def _import_models() -> None:
-    import worker.documents.files.command  # noqa: F401, PLC0415 - only to have it imported; see the caller
+    import worker.documents.files.ingest  # noqa: F401, PLC0415 - only to have it imported; see the caller
 
 
 def _index(settings: Settings, console: Console) -> None:
-    from worker.documents.files.command import ingest_with_progress  # noqa: PLC0415 - it imports torch
+    from worker.documents.files.ingest import ingest_with_progress  # noqa: PLC0415 - it imports torch
 
     ingest_with_progress(settings, console, paths=[], sample="demo", collection=None, skip_rejected=False)
 

@@ -1,4 +1,4 @@
-"""What readers give and the index takes."""
+"""What readers give and the index takes. Short, and apart from both: neither knows the other."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,4 +31,5 @@ class Rejected:
     reason: str
 
 
-Record = Document | Rejected
+ParsedRecord = Document | Rejected
+"""What became of one record of a file or a sample."""

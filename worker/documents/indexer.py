@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
 from chromadb.api import ClientAPI
 
 from worker.documents.chunker import Chunk, Chunker
-from worker.documents.document import Record, Rejected
-from worker.documents.report import IngestReport, Progress
+from worker.documents.document import ParsedRecord, Rejected
 from worker.errors import FatalError, WorkerError
 from worker.recall.chroma_collections import PRIVATE_PREFIX, make_collection
 from worker.recall.chroma_connection import ChromaConnection
@@ -28,6 +27,29 @@ CALL_TIMEOUT_S = 60.0
 Result = TypeVar("Result")
 
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What was done, in chunks where nothing else is said."""
+
+    documents: int = 0
+    """Documents read, empty ones included."""
+    empty: int = 0
+    """Documents without any text: left out."""
+    rejected: int = 0
+    """Records that are no documents: left out."""
+    added: int = 0
+    updated: int = 0
+    skipped: int = 0
+    """Found unchanged: neither embedded nor written."""
+    deleted: int = 0
+    """No longer in their source."""
+    seconds: float = 0.0
+
+
+OnProgress = Callable[[IngestReport], None]
+"""Told of the running report after every batch that is safely in the collection, on the ingesting thread."""
 
 
 class Indexer:
@@ -51,7 +73,7 @@ class Indexer:
         """Sources with rejected records: nothing of theirs is deleted, for it may be a rejected record's."""
 
     def index(
-        self, records: Iterable[Record], chunker: Chunker, *, skip_rejected: bool, progress: Progress
+        self, records: Iterable[ParsedRecord], chunker: Chunker, *, skip_rejected: bool, progress: OnProgress
     ) -> IngestReport:
         """Index every document, then delete what the sources read no longer hold.
 
@@ -81,7 +103,7 @@ class Indexer:
         progress(self._report)
         return self._report
 
-    def _admit(self, record: Record, chunker: Chunker, *, skip: bool) -> list[Chunk]:
+    def _admit(self, record: ParsedRecord, chunker: Chunker, *, skip: bool) -> list[Chunk]:
         """Return the chunks to index; none of an empty document or a rejected record."""
         self._sources.add(record.source)
         if isinstance(record, Rejected):

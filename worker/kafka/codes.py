@@ -3,6 +3,8 @@
 
 from confluent_kafka import KafkaError
 
+from worker.errors import FatalError, PoisonError, TransientError, WorkerError
+
 _NOT_ALLOWED = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -86,3 +88,13 @@ LEADER_MOVING = frozenset(
     }
 )
 """The partition is between two leaders, or new: it has one in a moment."""
+
+
+def publish_failure(error: KafkaError, topic: str) -> WorkerError:
+    """Return what must be done about a record the broker did not take."""
+    text = f"Kafka did not take a record for topic {topic}: {error.name()}: {error.str()}"
+    if error.code() in REFUSED:
+        return PoisonError(REFUSED[error.code()], text)
+    if error.fatal() or error.code() in PRODUCER_FATAL:
+        return FatalError(text)
+    return TransientError(text)

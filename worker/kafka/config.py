@@ -12,6 +12,9 @@ logger = logging.getLogger("librdkafka")
 
 Config = dict[str, Any]
 
+# Asking for a topic is one round trip; a broker that is away is asked again with the next try.
+METADATA_TIMEOUT_S = 5.0
+
 
 def common_config(kafka: KafkaSettings) -> Config:
     """Return how to reach the broker: shared by consumer, producer and admin client."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import structlog
 
 from schemas import wire
-from schemas.events import DeadLetterInfo, Models, QueryEvent
+from schemas.events import AnswerEvent, DeadLetterInfo, Models, QueryEvent
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.outcome import Publication
@@ -45,10 +45,10 @@ class QueryJob:
     """The work of one query event: ends with an answer, with a dead letter, or cancelled and left uncommitted."""
 
     def __init__(self, service: Service, record: Record) -> None:
-        self._service = service
+        self.service = service
         self._record = record
         self._begun_at_s = service.unix_time_s()
-        self._asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
+        self.asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
         self._decoded = _decode(record.value)
 
     @property
@@ -56,31 +56,32 @@ class QueryJob:
         """Pairs this query may put in flight; see ``Job``."""
         if isinstance(self._decoded, PoisonError):
             return 0
-        return self._decoded.top_k or self._service.settings.recall.top_k
+        return self._decoded.top_k or self.service.settings.recall.top_k
 
     async def run(self) -> Publication:
         """Return the answer or the dead letter; see ``Job``."""
-        with structlog.contextvars.bound_contextvars(**self._log_fields):
+        with structlog.contextvars.bound_contextvars(**self.log_fields):
             try:
                 answer = await self._answer(self._decoded)
             except PoisonError as error:
-                self._service.poison_guard.count(poison=True)
-                return self._dead_letter("poison", error.reason, str(error))
+                self.service.poison_guard.count(poison=True)
+                return self.dead_letter("poison", error.reason, str(error))
             except TransientError as error:
-                return self._dead_letter("transient", "retries_exhausted", str(error))
+                return self.dead_letter("transient", "retries_exhausted", str(error))
             except FatalError:
                 raise
             except Exception as error:
                 # A bug that one event brings out must not stop the others, nor restart the process for ever: the
                 # event is set aside as poison, with its stack in the log.
                 logger.exception("internal error")
-                self._service.poison_guard.count(poison=True)
-                return self._dead_letter("poison", "internal_error", repr(error))
-            self._service.poison_guard.count(poison=False)
+                self.service.poison_guard.count(poison=True)
+                return self.dead_letter("poison", "internal_error", repr(error))
+            self.service.poison_guard.count(poison=False)
             return answer
 
     @property
-    def _log_fields(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
+        """What every log line about this query says of it."""
         position = self._record.position
         return {
             "topic": position.topic,
@@ -92,8 +93,8 @@ class QueryJob:
     async def _answer(self, event: QueryEvent | PoisonError) -> Publication:
         if isinstance(event, PoisonError):
             raise event
-        service = self._service
-        query = query_from(event, asked_at_s=self._asked_at_s, settings=service.settings)
+        service = self.service
+        query = query_from(event, asked_at_s=self.asked_at_s, settings=service.settings)
         outcome = await service.pipeline.run(query)
         answer = answer_event(
             event,
@@ -105,23 +106,18 @@ class QueryJob:
             now_s=service.unix_time_s(),
         )
         made_s = time.monotonic()
-
-        def acknowledged() -> None:
-            service.metrics.observe_answer(
-                answer, publish_s=time.monotonic() - made_s, end_to_end_s=service.unix_time_s() - self._asked_at_s
-            )
-            logger.info("answered", status=answer.status, total_ms=answer.timings_ms.total, **self._log_fields)
-
-        return Publication(
+        return _Answer(
             service.settings.kafka.answer_topic,
             key=self._record.key,
             value=wire.encode_answer(answer),
             headers=wire.passthrough_headers(self._record.headers),
-            on_acknowledged=acknowledged,
-            if_refused=lambda error: self._dead_letter("poison", error.reason, str(error)),
+            job=self,
+            event=answer,
+            made_s=made_s,
         )
 
-    def _dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
+    def dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
+        """Return the record to be set aside, with why."""
         position = self._record.position
         info = DeadLetterInfo(
             error_kind=kind,
@@ -130,20 +126,54 @@ class QueryJob:
             source_topic=position.topic,
             source_partition=position.partition,
             source_offset=position.offset,
-            source_timestamp=datetime.fromtimestamp(self._asked_at_s, UTC),
+            source_timestamp=datetime.fromtimestamp(self.asked_at_s, UTC),
             attempts=1 + wire.attempts(self._record.headers),
         )
-
-        def acknowledged() -> None:
-            self._service.metrics.observe_dead_letter(reason)
-            logger.warning("dead-lettered", kind=kind, reason=reason, message=message, **self._log_fields)
-
-        return Publication(
-            self._service.settings.kafka.dead_letter_topic,
+        return _DeadLetter(
+            self.service.settings.kafka.dead_letter_topic,
             key=self._record.key,
             value=self._record.value,
             headers=wire.dead_letter_headers(info, self._record.headers),
-            on_acknowledged=acknowledged,
+            job=self,
+            info=info,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer(Publication):
+    job: QueryJob
+    event: AnswerEvent
+    made_s: float
+    """On the monotonic clock."""
+
+    def acknowledged(self) -> None:
+        service = self.job.service
+        service.metrics.observe_answer(
+            self.event,
+            publish_s=time.monotonic() - self.made_s,
+            end_to_end_s=service.unix_time_s() - self.job.asked_at_s,
+        )
+        event = self.event
+        logger.info("answered", status=event.status, total_ms=event.timings_ms.total, **self.job.log_fields)
+
+    def refused(self, error: PoisonError) -> Publication:
+        return self.job.dead_letter("poison", error.reason, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _DeadLetter(Publication):
+    job: QueryJob
+    info: DeadLetterInfo
+
+    def acknowledged(self) -> None:
+        info = self.info
+        self.job.service.metrics.observe_dead_letter(info.error_class)
+        logger.warning(
+            "dead-lettered",
+            kind=info.error_kind,
+            reason=info.error_class,
+            message=info.error_message,
+            **self.job.log_fields,
         )
 
 

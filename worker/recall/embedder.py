@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from worker.batching.executor import OneThread
 from worker.errors import FatalError
-from worker.telemetry.logs import hide_loading_bars
+from worker.models.hub import hide_loading_bars
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -15,13 +15,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer
 
 from worker.errors import FatalError
-from worker.rerank.backends.device import inference, moved, prepare, suited
+from worker.models.hub import hide_loading_bars
+from worker.rerank.backends.device import Batches, inference, moved, prepare, suited
 from worker.rerank.backends.packed_cpu import PackedEncoder, can_pack
-from worker.rerank.pairs.tokenizer import PairTokenizer, mask, padded
+from worker.rerank.pairs.batch import mask, padded
+from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
 from worker.rerank.ranking import finite
-from worker.rerank.scorer import Batches, EncodedPair
 from worker.settings import RerankSettings
-from worker.telemetry.logs import hide_loading_bars
 
 SPECIAL_TOKENS = 2
 

@@ -1,15 +1,18 @@
-"""From scores to a ranking."""
+"""From the logits of pairs to the score of each document, and to the ranking of a query's candidates."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
 
 from worker.domain import Candidate, Context
 from worker.errors import TransientError
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class DocumentScore:
     """A document's score, and what of it was read; None where that is not known."""
 
     logit: float
@@ -17,25 +20,37 @@ class Judgement:
     truncated: bool | None = None
 
 
-def ranked(
-    candidates: Sequence[Candidate], judgements: Sequence[Judgement], *, prior_weight: float
-) -> Sequence[Context]:
-    """Return the candidates by ``logit + prior_weight * similarity``, best first, ties in recall order."""
-    scores = [
-        # A collection whose space hides the cosine has no prior to give; all its candidates lack it alike.
-        judgement.logit + prior_weight * (candidate.similarity or 0.0)
-        for candidate, judgement in zip(candidates, judgements, strict=True)
-    ]
-    judged = zip(candidates, judgements, scores, strict=True)
-    best_first = sorted(judged, key=lambda each: (-each[2], each[0].recall_rank))
-    return [
-        Context(candidate, rank, score, judgement.logit, judgement.windows, judgement.truncated)
-        for rank, (candidate, judgement, score) in enumerate(best_first, 1)
-    ]
-
-
 def finite(scores: Sequence[float], model_name: str) -> list[float]:
     """Return the scores; TransientError where one is no number: it would rank by chance."""
     if not all(map(math.isfinite, scores)):
         raise TransientError(f"{model_name} gave a score that is not a number")
     return list(scores)
+
+
+def document_scores(pairs: Sequence[EncodedPair], logits: Sequence[float], *, mean: bool) -> list[DocumentScore]:
+    """Return one score per document, in order: the best logit of its windows, or their mean."""
+    scores = []
+    by_document = groupby(zip(pairs, logits, strict=True), key=lambda scored: scored[0].document)
+    for _, scored in by_document:
+        group = list(scored)
+        of_windows = [logit for _, logit in group]
+        logit = fmean(of_windows) if mean else max(of_windows)
+        scores.append(DocumentScore(logit, len(group), group[0][0].truncated))
+    return scores
+
+
+def ranked(
+    candidates: Sequence[Candidate], scores: Sequence[DocumentScore], *, prior_weight: float
+) -> Sequence[Context]:
+    """Return the candidates by ``logit + prior_weight * similarity``, best first, ties in recall order."""
+    rerank_scores = [
+        # A collection whose space hides the cosine has no prior to give; all its candidates lack it alike.
+        score.logit + prior_weight * (candidate.similarity or 0.0)
+        for candidate, score in zip(candidates, scores, strict=True)
+    ]
+    scored = zip(candidates, scores, rerank_scores, strict=True)
+    best_first = sorted(scored, key=lambda each: (-each[2], each[0].recall_rank))
+    return [
+        Context(candidate, rank, rerank_score, score.logit, score.windows, score.truncated)
+        for rank, (candidate, score, rerank_score) in enumerate(best_first, 1)
+    ]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, RefusedError, TransientError
-from worker.rerank.ranking import Judgement, ranked
+from worker.rerank.ranking import DocumentScore, ranked
 from worker.resilience.deadline import expiring, on_loop_clock
 from worker.resilience.endpoint import Circuit, Endpoint, failure
 from worker.settings import RerankSettings
@@ -81,8 +81,8 @@ class RemoteReranker:
             # One part that fails ends the others; why it did is what counts.
             raise failed.exceptions[0] from None
         # What the endpoint read of a document that is too long for it, it does not say.
-        judgements = [Judgement(score) for part in asked for score in part.result()]
-        return ranked(candidates, judgements, prior_weight=self._settings.prior_weight or 0.0)
+        scores = [DocumentScore(score) for part in asked for score in part.result()]
+        return ranked(candidates, scores, prior_weight=self._settings.prior_weight or 0.0)
 
     async def close(self) -> None:
         """Close the connections."""

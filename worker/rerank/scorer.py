@@ -1,37 +1,21 @@
-"""The rerank stage's seams: the stage itself, and the scorer it batches for."""
+"""What scores pairs: the contract of a scorer, the cross-encoder that keeps it, and which scorer a model gets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from worker.domain import Candidate, Context, Query
+from transformers import AutoConfig, AutoTokenizer
 
-
-@dataclass(frozen=True, slots=True)
-class EncodedPair:
-    """A query and a document, or one window of it, tokenised: what a scorer is given."""
-
-    input_ids: Sequence[int]
-    token_type_ids: Sequence[int]
-    document: int = 0
-    """Which of the documents that were encoded together, from 0."""
-    truncated: bool | None = None
-    """Words of the document are in none of its pairs; None if that is not known."""
-
-    @property
-    def tokens(self) -> int:
-        """Length in tokens, special tokens included: the unit of cost."""
-        return len(self.input_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Batches:
-    """What batches suit a scorer."""
-
-    padded: bool
-    """Whether each pair costs as many tokens as the longest of its batch."""
-    tokens: int
-    """The budget it does well with where none is set; more only makes queries wait."""
+from worker.errors import FatalError
+from worker.models.hub import hide_loading_bars
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import ResolvedModel
+from worker.rerank.backends.device import Batches
+from worker.rerank.backends.load import load_backend
+from worker.rerank.late_interaction import LateInteractionScorer
+from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
+from worker.rerank.ranking import finite
+from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
 
 
 class Scorer(Protocol):
@@ -65,23 +49,70 @@ class Scorer(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """Runs a cross-encoder's forward pass: torch, ONNX Runtime or OpenVINO."""
+class CrossEncoderScorer:
+    """Implements ``Scorer``. Loading blocks for seconds; warm at once, so that no query pays for the first pass."""
 
-    batches: Batches
+    def __init__(
+        self, folder: Path, model_name: str, settings: RerankSettings, cache_dir: Path = DEFAULT_CACHE_DIR
+    ) -> None:
+        """Load the model, with what a backend makes of it kept under ``cache_dir``.
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Return one fp32 logit per pair, in order. Blocking, one thread; raises as ``Scorer.score``, NaN apart."""
-        ...
-
-
-class Reranker(Protocol):
-    """Orders a query's candidates by a cross-encoder's judgement."""
-
-    async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
-        """Return every candidate as a Context, best first, ties in recall order.
-
-        Keeping the best ``top_n`` above ``min_score`` is the pipeline's step, not this one's: the whole
-        ranking is what a user asks to see when an answer surprises. Raises TransientError or FatalError.
+        FatalError if it is no cross-encoder with one output, the backend is not installed, or can't do the dtype.
         """
-        ...
+        hide_loading_bars()
+        self._model_name = model_name
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            _require_reranker(config, model_name)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._backend = load_backend(folder, settings, cache_dir)
+        except FatalError:
+            raise
+        except Exception as error:
+            raise FatalError(
+                f"the cross-encoder {model_name!r} can't be loaded from {folder}: {error}; see `rerank-worker models`"
+            ) from error
+        positions = int(getattr(config, "max_position_embeddings", settings.max_length))
+        self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
+        self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
+
+    @property
+    def model_name(self) -> str:
+        """The name answers carry."""
+        return self._model_name
+
+    @property
+    def batches(self) -> Batches:
+        """What batches suit the backend."""
+        return self._backend.batches
+
+    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+        """Tokenise pairs; see ``Scorer``."""
+        return self._pairs.encode(query, documents)
+
+    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        """Score pairs in one forward pass; see ``Scorer``."""
+        return finite(self._backend.logits(pairs), self._model_name)
+
+
+def load_scorer(model: ResolvedModel, settings: RerankSettings, cache_dir: Path) -> Scorer:
+    """Load and warm the scorer of a model; blocks for seconds. FatalError as the scorers raise it."""
+    if model.scoring != "late-interaction":
+        return CrossEncoderScorer(model.path, model.name, settings, cache_dir)
+    if settings.backend != "torch":
+        raise FatalError(
+            f"RERANK_WORKER_RERANK__BACKEND={settings.backend} runs cross-encoders, and {model.name!r} is none: set "
+            f"`torch`, or RERANK_WORKER_RERANK__MODEL={CROSS_ENCODER_NAME}"
+        )
+    return LateInteractionScorer(model.path, model.name, settings)
+
+
+def _require_reranker(config: object, name: str) -> None:
+    architectures = getattr(config, "architectures", None) or []
+    remedy = "set RERANK_WORKER_RERANK__MODEL to a cross-encoder with a single logit"
+    if not any(architecture.endswith("ForSequenceClassification") for architecture in architectures):
+        # An embedding model loads too: transformers gives it a head of random weights, and it ranks at random.
+        raise FatalError(f"{name!r} is not a cross-encoder but {', '.join(architectures) or 'nothing known'}; {remedy}")
+    outputs = getattr(config, "num_labels", 1)
+    if outputs != 1:
+        raise FatalError(f"{name!r} is not a reranker: it has {outputs} outputs, not one; {remedy}")

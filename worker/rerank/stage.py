@@ -10,10 +10,9 @@ from worker.batching.queue import Limits
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.rerank.backends.device import out_of_memory
-from worker.rerank.pairs.once import score_once
-from worker.rerank.pairs.windows import judge_documents
-from worker.rerank.ranking import ranked
-from worker.rerank.scorer import EncodedPair, Scorer
+from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.ranking import document_scores, ranked
+from worker.rerank.scorer import Scorer
 from worker.resilience.deadline import expiring, on_loop_clock
 from worker.settings import RerankSettings
 
@@ -45,7 +44,7 @@ class MicroBatchedReranker:
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = OneThread("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
-            partial(score_once, scorer.score),
+            partial(_score_distinct, scorer.score),
             name="rerank-score",
             limits=Limits(
                 settings.batch_pairs,
@@ -77,9 +76,20 @@ class MicroBatchedReranker:
             raise FatalError(f"the rerank stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
-        return ranked(candidates, judge_documents(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
+        return ranked(candidates, document_scores(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
 
     async def close(self) -> None:
         """Fail what waits and join the stage's own threads, in bounded time."""
         await self._batcher.close(timeout_s=CLOSE_TIMEOUT_S)
         await self._tokenizing.aclose(CLOSE_TIMEOUT_S)
+
+
+def _score_distinct(score: Callable[[Sequence[EncodedPair]], list[float]], pairs: Sequence[EncodedPair]) -> list[float]:
+    """Return one score per pair, in order, with ``score`` asked for each distinct pair once.
+
+    A batch holds the same pair twice where recall returns a text twice, or a question is asked twice at the same time.
+    """
+    keys = [(tuple(pair.input_ids), tuple(pair.token_type_ids)) for pair in pairs]
+    distinct = dict(zip(keys, pairs, strict=True))
+    scores = dict(zip(distinct, score(list(distinct.values())), strict=True))
+    return [scores[key] for key in keys]

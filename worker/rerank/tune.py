@@ -18,8 +18,7 @@ from worker.batching.executor import OneThread, computing_thread
 from worker.domain import Candidate, Query
 from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel
-from worker.rerank.load import load_scorer
-from worker.rerank.scorer import Scorer
+from worker.rerank.scorer import Scorer, load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 

@@ -111,7 +111,7 @@ def _unknown_yaml(config_file: str | None) -> Iterator[str]:
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else "; see docs/settings.md"
+    return f"; did you mean {close[0]}?" if close else "; see docs/reference/settings.md"
 
 
 def _describe(error: ValidationError) -> Iterator[str]:

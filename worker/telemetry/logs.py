@@ -58,13 +58,6 @@ def quiet_commands() -> None:
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
 
 
-def hide_loading_bars() -> None:
-    """Keep transformers from drawing a progress bar for the milliseconds of loading weights from disk."""
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - takes a second to import
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has it untyped
-
-
 def _name_source(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     record: logging.LogRecord = event["_record"]
     event["logger"] = record.name

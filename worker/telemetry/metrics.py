@@ -1,4 +1,4 @@
-"""Every metric, declared once: name, type, unit, labels, help. ``docs/metrics.md`` is generated from here."""
+"""Every metric, declared once: name, type, unit, labels, help. ``docs/reference/metrics.md`` is generated from here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from schemas.events import AnswerEvent
-from worker.batching.batcher import BatchReport
 
 # From a warm accelerator's milliseconds to an LLM on a busy CPU.
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
@@ -72,7 +71,7 @@ class Metrics:
         self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this process owns.")
         self.paused_partitions = self._gauge("paused_partitions", "Owned partitions that backpressure has paused.")
-        self.watermark_age_seconds = self._gauge(
+        self.oldest_in_flight_age_seconds = self._gauge(
             "watermark_age_seconds", "How long the oldest unfinished query event has been in work; 0 if there is none."
         )
         self.stopped_partitions = self._gauge(
@@ -106,13 +105,15 @@ class Metrics:
             self.llm_tokens.labels(kind="prompt").inc(answer.answer.usage.prompt_tokens)
             self.llm_tokens.labels(kind="completion").inc(answer.answer.usage.completion_tokens)
 
-    def observe_batch(self, batcher: str, report: BatchReport) -> None:
-        """Record one micro-batch that has run."""
-        self.batch_items.labels(batcher=batcher).observe(report.items)
-        self.batch_seconds.labels(batcher=batcher).observe(report.seconds)
-        self.batch_wait_seconds.labels(batcher=batcher).observe(report.wait_s)
-        self.batch_cost.labels(batcher=batcher).inc(report.cost)
-        self.batch_padded_cost.labels(batcher=batcher).inc(report.padded_cost)
+    def observe_batch(
+        self, batcher: str, *, items: int, cost: int, padded_cost: int, seconds: float, wait_s: float
+    ) -> None:
+        """Record one micro-batch that has run: its cost without and with padding, its time, its first item's wait."""
+        self.batch_items.labels(batcher=batcher).observe(items)
+        self.batch_seconds.labels(batcher=batcher).observe(seconds)
+        self.batch_wait_seconds.labels(batcher=batcher).observe(wait_s)
+        self.batch_cost.labels(batcher=batcher).inc(cost)
+        self.batch_padded_cost.labels(batcher=batcher).inc(padded_cost)
 
     def observe_dead_letter(self, reason: str) -> None:
         """Record a dead letter the broker has acknowledged."""

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
+from worker.documents.files.ingest import ingest
 from worker.documents.files.readers import read
-from worker.documents.files.run import ingest
-from worker.documents.report import IngestReport
+from worker.documents.indexer import IngestReport
 from worker.domain import Query
 from worker.errors import FatalError
 from worker.models.resolve import resolve
@@ -98,7 +98,7 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 from worker.documents.files.readers import read
-from worker.documents.files.run import ingest
+from worker.documents.files.ingest import ingest
 from worker.settings import Settings
 
 settings = Settings.model_validate_json(sys.argv[1])

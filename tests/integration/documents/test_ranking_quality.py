@@ -10,7 +10,7 @@ import pytest
 from worker.documents.samples.corpus import Question, documents, questions
 from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
-from worker.rerank.load import load_scorer
+from worker.rerank.scorer import load_scorer
 from worker.settings import Settings
 
 pytestmark = pytest.mark.slow

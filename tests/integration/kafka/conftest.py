@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import pytest
@@ -12,10 +13,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client import CollectorRegistry
 
+from worker.errors import PoisonError
 from worker.kafka.config import common_config
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
@@ -39,19 +42,20 @@ class EchoJob:
             await gate.wait()
         if value.startswith(b"poison"):
             return self.dead_letter()
-        return Publication(
-            self.kafka.answer_topic,
-            self.record.key,
-            value,
-            (),
-            on_acknowledged=lambda: None,
-            if_refused=lambda _: self.dead_letter(),
-        )
+        return Echo(self.kafka.answer_topic, self.record.key, value, (), self)
 
     def dead_letter(self) -> Publication:
-        return Publication(
-            self.kafka.dead_letter_topic, self.record.key, self.record.value, (), on_acknowledged=lambda: None
-        )
+        return Publication(self.kafka.dead_letter_topic, self.record.key, self.record.value, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Echo(Publication):
+    """An answer that is dead-lettered where its topic does not take it."""
+
+    job: EchoJob
+
+    def refused(self, error: PoisonError) -> Publication:
+        return self.job.dead_letter()
 
 
 @dataclass
@@ -107,7 +111,10 @@ class Bench:
         kafka = KafkaSettings.model_validate(self.kafka.model_dump() | changes)
         gates = {value: asyncio.Event() for value in gated}
         delivery = Delivery(
-            kafka, lambda record: EchoJob(kafka, record, gates), Metrics(CollectorRegistry()), worker_id
+            kafka,
+            lambda record: EchoJob(kafka, record, gates),
+            partial(new_guarantee, kafka, worker_id),
+            Metrics(CollectorRegistry()),
         )
         stop = asyncio.Event()
         run = asyncio.create_task(delivery.run(stop))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from tests.integration.kafka.conftest import EchoJob
 from worker.kafka.consume import source
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.publish.guarantees import new_guarantee
 from worker.local.mock_kafka import MockCluster
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
@@ -57,6 +59,15 @@ def answers(kafka: KafkaSettings) -> int:
     return count
 
 
+def new_delivery(kafka: KafkaSettings, gates: dict[bytes, asyncio.Event] | None = None) -> Delivery:
+    return Delivery(
+        kafka,
+        lambda record: EchoJob(kafka, record, gates or {}),
+        partial(new_guarantee, kafka, "worker"),
+        Metrics(CollectorRegistry()),
+    )
+
+
 async def until_committed(delivery: Delivery, offset: int) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while [each.committed_offset for each in delivery.progress] != [offset] * PARTITIONS:
@@ -71,7 +82,7 @@ async def test_a_failed_lookup_of_committed_offsets_leaves_no_partition_behind(
     produce(kafka, 3)
     cluster.fail_next(OFFSET_FETCH, error)
 
-    delivery = Delivery(kafka, lambda record: EchoJob(kafka, record, {}), Metrics(CollectorRegistry()), "worker")
+    delivery = new_delivery(kafka)
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))
     await until_committed(delivery, 3)
@@ -96,7 +107,7 @@ async def test_a_resume_that_the_client_loses_stops_no_partition(
     kafka = settings(cluster, max_in_flight=4, poll_batch=2)
     produce(kafka, 2)
     gates = {b"%d" % number: asyncio.Event() for number in range(2)}
-    delivery = Delivery(kafka, lambda record: EchoJob(kafka, record, gates), Metrics(CollectorRegistry()), "worker")
+    delivery = new_delivery(kafka, gates)
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))
     async with asyncio.timeout(PATIENCE_S):

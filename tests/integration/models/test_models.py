@@ -14,8 +14,7 @@ from sentence_transformers import CrossEncoder
 from worker.domain import Candidate, Query
 from worker.models.packages import ADAPTER_MANIFEST, CROSS_ENCODER_NAME, cross_encoder_folder
 from worker.models.resolve import ROLES, resolve
-from worker.rerank.cross_encoder import CrossEncoderScorer
-from worker.rerank.load import load_scorer
+from worker.rerank.scorer import CrossEncoderScorer, load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings, Settings
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
-from worker.documents.files.run import ingest
+from worker.documents.files.ingest import ingest
 from worker.local.chroma import LocalChroma
 from worker.settings import KafkaSettings, RecallSettings, Settings
 

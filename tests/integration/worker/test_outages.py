@@ -13,7 +13,7 @@ from chromadb.config import Settings as ChromaSettings
 from schemas.events import AnswerStatus, QueryEvent
 from worker.client import QueryClient
 from worker.documents.document import Document
-from worker.documents.files.run import ingest
+from worker.documents.files.ingest import ingest
 from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker
 from worker.local.chroma import local_chroma

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from schemas.events import AnswerEvent
-from worker.cli.render import latency_table, move, print_answer
+from worker.cli.render import move, print_answer
 
 EXAMPLES = Path(__file__).parents[3] / "schemas" / "examples"
 
@@ -36,13 +36,6 @@ def ranked(*rerank_ranks: int, top_n: int) -> dict[str, Any]:
     candidates = [candidate(recall, rerank) for recall, rerank in enumerate(rerank_ranks, 1)]
     kept = sorted((c for c in candidates if c["rerank_rank"] <= top_n), key=lambda c: int(c["rerank_rank"]))
     return {"candidates": candidates, "contexts": kept}
-
-
-def rendered(*parts: RenderableType, columns: int = 80) -> str:
-    console = Console(width=columns, record=True, file=io.StringIO())
-    for part in parts:
-        console.print(part)
-    return console.export_text()
 
 
 def printed(answer: AnswerEvent, columns: int = 80) -> str:
@@ -138,9 +131,3 @@ def test_every_line_fits_eighty_columns(name: str) -> None:
 
 def test_moves_up_down_and_none() -> None:
     assert [move(4, 1).plain, move(1, 2).plain, move(2, 2).plain] == ["4 → 1 ▲3", "1 → 2 ▼1", "2 → 2 ="]
-
-
-def test_latencies_are_in_a_readable_unit() -> None:
-    text = rendered(latency_table({"recall": (0.0042, 0.51), "answer": (2.5, 61.0)}))
-    assert line_of(text, "recall").split() == ["recall", "4.2", "ms", "510", "ms"]
-    assert line_of(text, "answer").split() == ["answer", "2.50", "s", "61.00", "s"]

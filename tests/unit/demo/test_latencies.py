@@ -1,10 +1,18 @@
-"""Quantiles from a worker's own metrics page."""
+"""Quantiles from a worker's own metrics page, and their table."""
+
+import io
 
 import pytest
 from prometheus_client import CollectorRegistry, start_http_server
+from rich.console import Console
 
-from worker.demo.latencies import quantile, stage_quantiles
+from worker.demo.latencies import latency_table, quantile, stage_quantiles
 from worker.telemetry.metrics import Metrics
+
+
+def line_of(text: str, part: str) -> str:
+    [line] = [line for line in text.splitlines() if part in line]
+    return line
 
 
 def test_quantiles_are_those_of_prometheus() -> None:
@@ -35,3 +43,11 @@ def test_every_stage_that_was_used_is_read_from_the_page_and_no_other() -> None:
     # Both outcomes count: half are fast.
     assert found["end to end"][0] <= 0.25
     assert 1.0 < found["end to end"][1] <= 2.5
+
+
+def test_latencies_are_in_a_readable_unit() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(latency_table({"recall": (0.0042, 0.51), "answer": (2.5, 61.0)}))
+    text = console.export_text()
+    assert line_of(text, "recall").split() == ["recall", "4.2", "ms", "510", "ms"]
+    assert line_of(text, "answer").split() == ["answer", "2.50", "s", "61.00", "s"]

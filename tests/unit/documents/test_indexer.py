@@ -6,9 +6,8 @@ import pytest
 from chromadb.api import ClientAPI
 
 from worker.documents.chunker import Chunker
-from worker.documents.document import Document, Record, Rejected
-from worker.documents.indexer import COMMIT_CHUNKS, Indexer
-from worker.documents.report import IngestReport
+from worker.documents.document import Document, ParsedRecord, Rejected
+from worker.documents.indexer import COMMIT_CHUNKS, Indexer, IngestReport
 from worker.errors import FatalError
 
 MakeDocument = Callable[..., Document]
@@ -18,7 +17,7 @@ LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirtee
 
 @pytest.fixture
 def index(new_indexer: Callable[[], Indexer], chunker: Chunker) -> Index:
-    def run(*records: Record, skip_rejected: bool = False) -> IngestReport:
+    def run(*records: ParsedRecord, skip_rejected: bool = False) -> IngestReport:
         return new_indexer().index(records, chunker, skip_rejected=skip_rejected, progress=lambda _: None)
 
     return run

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from structlog.testing import capture_logs
 
 from worker.errors import FatalError
-from worker.models import packages as offline_models
+from worker.models import packages
 from worker.models.packages import CROSS_ENCODER_NAME, LATE_INTERACTION_NAME
 from worker.models.resolve import DEFAULT_CROSS_ENCODER, DEFAULT_EMBEDDING, resolve
 from worker.settings import Settings
@@ -124,7 +124,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("EMBEDDING_PACKAGE", "LLM_PACKAGE"):
-        monkeypatch.setattr(offline_models, package, "not-installed-anywhere")
+        monkeypatch.setattr(packages, package, "not-installed-anywhere")
     with pytest.raises(FatalError, match=r"rerank-worker\[llm\]"):
         resolve("llm", Settings())
     with pytest.raises(FatalError, match=r"rerank-worker\[offline\].*can't be reached"):
@@ -134,7 +134,7 @@ def test_a_missing_package_names_the_extra_to_install(monkeypatch: pytest.Monkey
 def test_a_damaged_adapter_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = tmp_path / "adapter.safetensors"
     adapter.write_bytes(b"cut off")
-    monkeypatch.setattr(offline_models, "ADAPTER", adapter)
+    monkeypatch.setattr(packages, "ADAPTER", adapter)
     with pytest.raises(FatalError, match="damaged"):
         resolve("cross-encoder", named(CROSS_ENCODER_NAME, cache_dir=tmp_path / "cache"))
 

@@ -11,7 +11,8 @@ from schemas import wire
 from schemas.events import AnswerEvent, Models
 from worker.domain import Query
 from worker.errors import PoisonError, TransientError
-from worker.kafka.consume.records import Position, Record
+from worker.kafka.consume.offsets import Position
+from worker.kafka.consume.records import Record
 from worker.kafka.deliver.outcome import Publication
 from worker.query.job import Service
 from worker.query.pipeline import Outcome
@@ -64,7 +65,7 @@ async def outcome_of(
         unix_time_s,
     )
     publication = await service.job(consumed).run()
-    publication.on_acknowledged()
+    publication.acknowledged()
     return publication
 
 

@@ -13,7 +13,8 @@ import torch
 from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, TransientError
-from worker.rerank.scorer import Batches, EncodedPair
+from worker.rerank.backends.device import Batches
+from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 

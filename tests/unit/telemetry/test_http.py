@@ -9,9 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from worker.errors import FatalError
 from worker.settings import TelemetrySettings
-from worker.telemetry.health import Health
+from worker.telemetry.health import Health, PartitionProgress
 from worker.telemetry.http import serve
-from worker.telemetry.progress import PartitionProgress
 
 
 @pytest.fixture

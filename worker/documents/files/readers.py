@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from worker.documents.document import Document, Record, Rejected
-from worker.documents.files.record import from_fields, from_json
+from worker.documents.document import Document, ParsedRecord, Rejected
+from worker.documents.files.fields import from_fields, from_json
 from worker.errors import FatalError
 
 RECORD_FIELDS = frozenset({"id", "text", "content", "title"})
@@ -17,7 +17,7 @@ MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
 TEXT_SUFFIXES = frozenset({".txt", ".text"})
 
 
-def read(path: Path) -> Iterator[Record]:
+def read(path: Path) -> Iterator[ParsedRecord]:
     """Read a `.jsonl` or `.csv` file, one text or Markdown file, or every such text in a folder.
 
     The path as given names the source: give the same one every time. Raises FatalError if it cannot be read at all.
@@ -26,7 +26,7 @@ def read(path: Path) -> Iterator[Record]:
         raise FatalError(f"{path} does not exist: give a .jsonl, .csv, .md or .txt file, or a folder of texts.")
     if path.is_dir():
         return _read_folder(path)
-    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
+    readers: dict[str, Callable[[Path], Iterator[ParsedRecord]]] = {
         ".jsonl": _read_jsonl,
         ".ndjson": _read_jsonl,
         ".csv": _read_csv,
@@ -38,7 +38,7 @@ def read(path: Path) -> Iterator[Record]:
     return reader(path)
 
 
-def _read_jsonl(path: Path) -> Iterator[Record]:
+def _read_jsonl(path: Path) -> Iterator[ParsedRecord]:
     """Read one JSON object a line: `text` or `content`, and `id`, `title`, `metadata` where there are any.
 
     Without an `id` the line's number stands in, so that lines put in above it make it another document.
@@ -56,7 +56,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
                 yield from_json(text, source=source, origin=origin)
 
 
-def _read_csv(path: Path) -> Iterator[Record]:
+def _read_csv(path: Path) -> Iterator[ParsedRecord]:
     """Read a table with a header; columns other than `id`, `text` or `content` and `title` become metadata."""
     source = path.as_posix()
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -70,7 +70,7 @@ def _read_csv(path: Path) -> Iterator[Record]:
             yield Rejected(source, f"{source}:{rows.line_num}", f"not CSV: {error}")
 
 
-def _csv_document(row: dict[str | None, Any], *, source: str, origin: str) -> Record:
+def _csv_document(row: dict[str | None, Any], *, source: str, origin: str) -> ParsedRecord:
     if None in row:
         return Rejected(source, origin, "more cells than the header has columns")
     record = {name: cell for name, cell in row.items() if name in RECORD_FIELDS and cell is not None}
@@ -78,7 +78,7 @@ def _csv_document(row: dict[str | None, Any], *, source: str, origin: str) -> Re
     return from_fields({**record, "metadata": metadata}, source=source, origin=origin)
 
 
-def _read_folder(folder: Path) -> Iterator[Record]:
+def _read_folder(folder: Path) -> Iterator[ParsedRecord]:
     suffixes = MARKDOWN_SUFFIXES | TEXT_SUFFIXES
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file()]
     visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
@@ -88,11 +88,11 @@ def _read_folder(folder: Path) -> Iterator[Record]:
         yield _text_file(path, source=folder.as_posix())
 
 
-def _read_one(path: Path) -> Iterator[Record]:
+def _read_one(path: Path) -> Iterator[ParsedRecord]:
     yield _text_file(path, source=path.as_posix())
 
 
-def _text_file(path: Path, *, source: str) -> Record:
+def _text_file(path: Path, *, source: str) -> ParsedRecord:
     name = path.as_posix()
     try:
         text = path.read_text(encoding="utf-8-sig")

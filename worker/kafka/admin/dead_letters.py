@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from schemas import wire
 from schemas.events import DeadLetterInfo
@@ -19,6 +18,7 @@ from worker.kafka.admin.topics import describe
 from worker.kafka.codes import LEADER_MOVING
 from worker.kafka.config import common_config, producer_config
 from worker.kafka.consume.records import Record, from_message
+from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
 
 POLL_S = 0.5
@@ -156,21 +156,23 @@ def _assign(consumer: Consumer, kafka: KafkaSettings, since: datetime | None) ->
         times = [TopicPartition(topic, number, int(since.timestamp() * 1000)) for number in range(count)]
         partitions = consumer.offsets_for_times(times, timeout=kafka.startup_timeout_s)
     ends: dict[int | None, int] = {}
-    settling = Retrying(
-        retry=retry_if_exception(_leader_moves),
-        stop=stop_after_delay(kafka.startup_timeout_s),
-        wait=wait_fixed(RETRY_S),
-        reraise=True,
-    )
     for partition in partitions:
-        low, high = settling(consumer.get_watermark_offsets, partition, timeout=kafka.startup_timeout_s)
+        low, high = _watermarks(consumer, kafka, partition)
         if high > low:
             ends[partition.partition] = high
     consumer.assign(partitions)
     return ends
 
 
-def _leader_moves(error: BaseException) -> bool:
+def _watermarks(consumer: Consumer, kafka: KafkaSettings, partition: TopicPartition) -> tuple[int, int]:
+    deadline_s = time.monotonic() + kafka.startup_timeout_s
+    return RetryPolicy(RETRY_S, RETRY_S, retries=_leader_moves).run_blocking(
+        lambda: consumer.get_watermark_offsets(partition, timeout=kafka.startup_timeout_s),
+        left_s=lambda: deadline_s - time.monotonic(),
+    )
+
+
+def _leader_moves(error: Exception) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() in LEADER_MOVING
 
 

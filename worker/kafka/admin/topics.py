@@ -1,6 +1,7 @@
 """The topics the worker lives on: looked at, created, or missed with a clear word."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -8,15 +9,16 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
-from tenacity import RetryError, Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
-from worker.errors import FatalError
+from worker.errors import FatalError, TransientError
 from worker.kafka.codes import NOT_LET_IN
 from worker.kafka.config import common_config
+from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
 
 # Between two looks for a refusal, which a request that waits for a connection does not end for.
 LOOK_S = 1.0
+RETRY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,9 @@ class _Cluster:
 
     def _metadata(self, topic: str | None) -> ClusterMetadata:
         kafka = self._kafka
-        retrying = Retrying(
-            stop=stop_after_delay(kafka.startup_timeout_s),
-            wait=wait_fixed(0.05),
-            retry=retry_if_exception_type(KafkaException),
-            reraise=True,
-        )
+        policy = RetryPolicy(RETRY_S, RETRY_S, retries=lambda error: isinstance(error, KafkaException))
         try:
-            return retrying(self._metadata_once, topic)
+            return policy.run_blocking(lambda: self._metadata_once(topic), left_s=_startup_time(kafka))
         except KafkaException as error:
             raise FatalError(
                 f"no Kafka broker answered at {kafka.bootstrap_servers} within {kafka.startup_timeout_s:g} s "
@@ -127,16 +124,22 @@ def _create(admin: AdminClient, names: Sequence[str], kafka: KafkaSettings) -> N
 
 
 def _await_created(cluster: _Cluster, kafka: KafkaSettings) -> list[TopicInfo]:
-    # A created topic takes a moment to reach every broker's metadata.
-    retrying = Retrying(
-        stop=stop_after_delay(kafka.startup_timeout_s),
-        wait=wait_fixed(0.05),
-        retry=retry_if_result(lambda topics: any(topic.partitions == 0 for topic in topics)),
-    )
+    def complete() -> list[TopicInfo]:
+        topics = cluster.describe()
+        if any(topic.partitions == 0 for topic in topics):
+            # A created topic takes a moment to reach every broker's metadata.
+            raise TransientError("created Kafka topics have not appeared yet")
+        return topics
+
     try:
-        return retrying(cluster.describe)
-    except RetryError as error:
+        return RetryPolicy(RETRY_S, RETRY_S).run_blocking(complete, left_s=_startup_time(kafka))
+    except TransientError as error:
         raise FatalError(f"created Kafka topics did not appear within {kafka.startup_timeout_s:g} s") from error
+
+
+def _startup_time(kafka: KafkaSettings) -> Callable[[], float]:
+    deadline_s = time.monotonic() + kafka.startup_timeout_s
+    return lambda: deadline_s - time.monotonic()
 
 
 def _refused(kafka: KafkaSettings, refusal: KafkaError) -> str:

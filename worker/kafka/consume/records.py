@@ -1,27 +1,20 @@
-"""One consumed Kafka record, as the rest of the worker sees it."""
+"""What the consumer's thread hands over to the loop: records, and changes of what is assigned."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+
+from worker.errors import FatalError
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 
 LAST_TIMESTAMP_MS = 253_402_300_799_999
 """The end of the year 9999, and of Python's and most others' dates."""
 
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a record stands: topic, partition, offset and the leader epoch it was read under, as one value."""
-
-    topic: str
-    partition: int
-    offset: int
-    leader_epoch: int | None = None
-
-    @property
-    def topic_partition(self) -> tuple[str, int]:
-        """The partition, as a dictionary key."""
-        return (self.topic, self.partition)
+# Of a revoke's time, what its queries get; the rest is for their transaction or commit.
+FINISH_SHARE = 0.8
+TRANSACTION_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +34,32 @@ class Record:
         if self.timestamp_ms is None or not 0 <= self.timestamp_ms <= LAST_TIMESTAMP_MS:
             return None
         return self.timestamp_ms / 1000
+
+
+class SourceListener(Protocol):
+    """What the source tells the loop; every method is called on the loop's thread, in the order things happened."""
+
+    def on_records(self, records: Sequence[Record]) -> None:
+        """Take records of assigned partitions, in offset order per partition."""
+
+    def on_assigned(self, partitions: Sequence[Partition]) -> None:
+        """Begin with these partitions; their records come after this call. None: a member with nothing to do."""
+
+    async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
+        """Finish what can be finished within ``FINISH_SHARE`` of ``revoke_timeout_s``; return the prefixes to commit.
+
+        The source commits them within the rest; when all of it has passed, it gives them up whatever has happened.
+        """
+        ...
+
+    def on_lost(self, partitions: Sequence[Partition]) -> None:
+        """Drop these partitions at once: they may have another owner already."""
+
+    def on_statistics(self, statistics: Mapping[str, object]) -> None:
+        """Take librdkafka's statistics (see its STATISTICS.md)."""
+
+    def on_fatal(self, error: FatalError) -> None:
+        """End the process: the consumer can't go on."""
 
 
 def from_message(message: Message) -> Record:

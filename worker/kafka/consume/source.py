@@ -10,20 +10,20 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from worker.errors import FatalError
 from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.config import consumer_config
-from worker.kafka.consume.commits import COMMIT_PATIENCE_S, Committer, Partition
-from worker.kafka.consume.listener import Hold, SourceListener
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Record, from_message
-from worker.kafka.consume.stalled_fetch import FetchWatch
+from worker.kafka.consume.offsets import COMMIT_TIMEOUT_S, Committer, CompletedPrefix, Partition
+from worker.kafka.consume.pauses import PausedPartitions, PauseSet
+from worker.kafka.consume.rebalance import Rebalance
+from worker.kafka.consume.records import Record, SourceListener, from_message
+from worker.kafka.consume.stalled_fetch import StalledFetchDetector
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -47,29 +47,33 @@ class Source:
         self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=4)
         self._stopping = threading.Event()
         self._group_metadata: object | None = None
-        self._hold = Hold()
-        self._owned: set[Partition] = set()
-        self._paused: set[Partition] = set()
-        self._resume_all = False
+        self._to_pause = PauseSet()
+        self._paused = PausedPartitions()
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
-        self._left: set[Partition] = set()
-        self._fetching = FetchWatch()
+        self._stalled = StalledFetchDetector()
         self._committer = Committer(
             on_committed=lambda prefix, position: self._tell(prefix.mark_committed, position),
             on_ended=lambda: self._tell(self._commit_ended),
             on_fatal=lambda error: self._tell(listener.on_fatal, error),
         )
         self._commit_begun_s: float | None = None
+        self._rebalance = Rebalance(
+            listener,
+            self._committer,
+            revoke_timeout_s=kafka.revoke_timeout_s,
+            after_assign=self._apply_pauses,
+            after_unassign=self._paused.forget,
+        )
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     def start(self) -> None:
         """Join the consumer group; returns at once."""
         self._thread.start()
 
-    def hold(self, hold: Hold) -> None:
+    def pause(self, to_pause: PauseSet) -> None:
         """Fetch nothing of these partitions from the next poll on, and all the others again; polling goes on."""
-        self._hold = hold
+        self._to_pause = to_pause
 
     @property
     def group_metadata(self) -> object | None:
@@ -86,12 +90,12 @@ class Source:
         listener; one that is busy or away is asked again with the next call.
         """
         now_s = time.monotonic()
-        if self._commit_begun_s is None or now_s - self._commit_begun_s > COMMIT_PATIENCE_S:
+        if self._commit_begun_s is None or now_s - self._commit_begun_s > COMMIT_TIMEOUT_S:
             self._commit_begun_s = now_s
-            self._commands.put_nowait(lambda consumer: self._committer.begin(consumer, prefixes))
+            self._commands.put_nowait(lambda consumer: self._committer.commit(consumer, prefixes))
 
     async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
-        """Commit as ``commit`` does, and return when the broker has answered or ``COMMIT_PATIENCE_S`` have passed.
+        """Commit as ``commit`` does, and return when the broker has answered or ``COMMIT_TIMEOUT_S`` have passed.
 
         Polling stops meanwhile: for the end of a drain only. FatalError if the broker refuses for good.
         """
@@ -99,7 +103,7 @@ class Source:
 
         def command(consumer: Consumer) -> None:
             try:
-                self._committer.finish(consumer, prefixes, COMMIT_PATIENCE_S)
+                self._committer.commit_final(consumer, prefixes, COMMIT_TIMEOUT_S)
             except FatalError as error:
                 done.set_exception(error)
             else:
@@ -107,7 +111,7 @@ class Source:
 
         self._commands.put_nowait(command)
         answered = asyncio.wrap_future(done)
-        await asyncio.wait({answered}, timeout=COMMIT_PATIENCE_S)
+        await asyncio.wait({answered}, timeout=COMMIT_TIMEOUT_S)
         if answered.done():
             await answered
         else:
@@ -133,7 +137,7 @@ class Source:
 
         A revoke that keeps to its time counts as polling: probes must not kill a worker for a rebalance.
         """
-        return max(0.0, time.monotonic() - self._last_poll_s)
+        return max(0.0, time.monotonic() - max(self._last_poll_s, self._rebalance.busy_until_s))
 
     def _run(self) -> None:
         try:
@@ -141,14 +145,12 @@ class Source:
                 consumer_config(self._kafka)
                 | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
             )
-            consumer.subscribe(
-                [self._kafka.query_topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-            )
+            self._rebalance.subscribe(consumer, self._kafka.query_topic)
             try:
                 while not self._stopping.is_set():
                     self._serve_commands(consumer)
-                    self._assign_anew(consumer)
-                    self._obey_hold(consumer)
+                    self._paused.forget(self._stalled.reassign_stalled(consumer, self._rebalance.owned))
+                    self._apply_pauses(consumer)
                     self._remember_group(consumer)
                     self._poll(consumer)
                 self._serve_commands(consumer)
@@ -179,10 +181,10 @@ class Source:
             return
         messages = [first]
         if self._kafka.poll_batch > 1:
-            self._left.clear()
+            self._rebalance.left.clear()
             rest = consumer.consume(self._kafka.poll_batch - 1, timeout=0)
             # A rebalance served by consume() may have taken the partition of the message poll() had returned.
-            messages = rest if (first.topic(), first.partition()) in self._left else [first, *rest]
+            messages = rest if (first.topic(), first.partition()) in self._rebalance.left else [first, *rest]
         records = []
         for message in messages:
             error = message.error()
@@ -213,84 +215,14 @@ class Source:
         if self._kafka.delivery_guarantee == "exactly_once":
             self._group_metadata = consumer.consumer_group_metadata()
 
-    def _obey_hold(self, consumer: Consumer) -> None:
-        hold = self._hold
-        wanted = {partition for partition in self._owned if hold.covers(partition)}
-        if pause := wanted - self._paused:
-            consumer.pause(_topic_partitions(pause))
-        # Now and then all of them: a resume that met a change of the assignment may be lost (librdkafka#5591), and one
-        # of a partition that is not paused does nothing.
-        resumed = self._owned if self._resume_all else self._paused
-        if resume := resumed - wanted:
-            consumer.resume(_topic_partitions(resume))
-        self._paused = wanted
-        self._resume_all = False
-
-    def _assign_anew(self, consumer: Consumer) -> None:
-        # Between two polls, not where the statistics are told: no rebalance is under way here.
-        stuck = self._fetching.take_stuck() & self._owned
-        if not stuck:
-            return
-        logger.warning("partitions were assigned and not fetched: assigned to the client anew", partitions=stuck)
-        partitions = _topic_partitions(stuck)
-        # Nothing of them was received, so their committed offsets are still where to begin.
-        consumer.incremental_unassign(partitions)
-        consumer.incremental_assign(partitions)
-        self._paused -= stuck
-
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        keys = _keys(partitions)
-        self._tell(self._listener.on_assigned, keys)
-        if not partitions:
-            return
-        consumer.incremental_assign(partitions)
-        self._owned.update(keys)
-        self._obey_hold(consumer)
-
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Give what is in flight its bounded time, commit, then let go.
-
-        Meanwhile nothing is fetched of any partition, and no other commit is made; what is in flight of the others is
-        worked on and published. Returning at once and unassigning later would not help: librdkafka allows it, but hands
-        out no record of the partitions that stay until it is done.
-        """
-        if not partitions:
-            return
-        keys = _keys(partitions)
-        self._left.update(keys)
-        self._last_poll_s = time.monotonic() + self._kafka.revoke_timeout_s
-        finished = asyncio.run_coroutine_threadsafe(self._listener.on_revoked(keys), self._loop)
-        try:
-            prefixes = finished.result(self._kafka.revoke_timeout_s)
-            self._committer.part(consumer, prefixes)
-            for prefix in prefixes.values():
-                prefix.end()
-        except TimeoutError:
-            finished.cancel()
-            logger.warning("in-flight queries of revoked partitions did not end in time", partitions=keys)
-        except FatalError as error:
-            self._tell(self._listener.on_fatal, error)
-        self._let_go(consumer, partitions)
-
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if not partitions:
-            return
-        keys = _keys(partitions)
-        self._left.update(keys)
-        self._tell(self._listener.on_lost, keys)
-        self._let_go(consumer, partitions)
-
-    def _let_go(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._owned.difference_update(_keys(partitions))
-        # librdkafka forgets the pause with the assignment: a partition that comes back is fetched.
-        self._paused.difference_update(_keys(partitions))
-        consumer.incremental_unassign(partitions)
+    def _apply_pauses(self, consumer: Consumer) -> None:
+        self._paused.apply(consumer, self._to_pause, self._rebalance.owned)
 
     def _on_statistics(self, document: str) -> None:
         statistics: dict[str, object] = json.loads(document)
         self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
-        self._fetching.observe(statistics, self._owned)
-        self._resume_all = True
+        self._stalled.observe(statistics, self._rebalance.owned)
+        self._paused.resume_all_again()
         self._tell(self._listener.on_statistics, statistics)
 
     def _on_error(self, error: KafkaError) -> None:
@@ -304,14 +236,6 @@ class Source:
 
     def _tell(self, method: Callable[..., object], *args: object) -> None:
         self._loop.call_soon_threadsafe(method, *args)
-
-
-def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:
-    return [TopicPartition(topic, number) for topic, number in partitions]
-
-
-def _keys(partitions: Sequence[TopicPartition]) -> list[Partition]:
-    return [(partition.topic, partition.partition) for partition in partitions]
 
 
 def _any_broker_up(statistics: Mapping[str, object]) -> bool:

@@ -1,4 +1,4 @@
-"""Partitions that the client was given and does not fetch: found in its statistics, to be assigned to it anew.
+"""Partitions that the client was given and does not fetch: found in its statistics, assigned to it once more.
 
 A new assignment begins with a lookup of its committed offsets. Where the coordinator answers that with an error, for it
 has moved or the member's epoch is a moment old, librdkafka 2.16 does not ask again (librdkafka#5586): the partition is
@@ -9,17 +9,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from worker.kafka.consume.commits import Partition
+import structlog
+from confluent_kafka import Consumer, TopicPartition
+
+from worker.kafka.consume.offsets import Partition
+
+logger = structlog.get_logger()
 
 # librdkafka's names (rd_kafka_fetch_states) where fetching has not begun: never yet, or not since it was last owned.
 _NOT_BEGUN = frozenset({"none", "stopped"})
 
 # With the default interval of statistics, 15 s: longer than a lookup that is merely slow, which is repeated then.
-PATIENCE_REPORTS = 3
+STALLED_AFTER_REPORTS = 3
 
 
-class FetchWatch:
-    """Counts the reports in a row in which the fetching of a partition has not begun. Used on one thread."""
+class StalledFetchDetector:
+    """Counts the reports in a row in which the fetching of a partition has not begun. Used on the consumer's thread."""
 
     def __init__(self) -> None:
         self._reports: Counter[Partition] = Counter()
@@ -29,12 +34,22 @@ class FetchWatch:
         waiting = [partition for partition in owned if _fetch_state(statistics, partition) in _NOT_BEGUN]
         self._reports = Counter({partition: self._reports[partition] + 1 for partition in waiting})
 
-    def take_stuck(self) -> set[Partition]:
-        """Return the partitions to be assigned anew, and begin to count from nothing for them."""
-        stuck = {partition for partition, reports in self._reports.items() if reports >= PATIENCE_REPORTS}
-        for partition in stuck:
+    def reassign_stalled(self, consumer: Consumer, owned: set[Partition]) -> set[Partition]:
+        """Assign stalled partitions to the client once more and count from nothing for them; return them.
+
+        Call it between two polls, not where the statistics come in: no rebalance is under way there.
+        """
+        counted_out = {partition for partition, reports in self._reports.items() if reports >= STALLED_AFTER_REPORTS}
+        for partition in counted_out:
             del self._reports[partition]
-        return stuck
+        stalled = counted_out & owned
+        if stalled:
+            logger.warning("partitions were assigned and not fetched: assigned to the client anew", partitions=stalled)
+            partitions = [TopicPartition(topic, number) for topic, number in stalled]
+            # Nothing of them was received, so their committed offsets are still where to begin.
+            consumer.incremental_unassign(partitions)
+            consumer.incremental_assign(partitions)
+        return stalled
 
 
 def _fetch_state(statistics: Mapping[str, Any], partition: Partition) -> str | None:

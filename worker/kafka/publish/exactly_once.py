@@ -7,7 +7,6 @@ cover is the work itself: after a crash a query is worked on, and its LLM paid, 
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,16 +16,14 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from worker.batching.executor import OneThread
 from worker.errors import FatalError, PoisonError, TransientError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.listener import TRANSACTION_SHARE
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position
+from worker.kafka.codes import publish_failure
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.records import TRANSACTION_SHARE
 from worker.kafka.consume.source import Source
+from worker.kafka.deliver.in_flight import AssignedPartition
 from worker.kafka.deliver.outcome import Publication
-from worker.kafka.deliver.partition import Assignment
-from worker.kafka.publish.at_least_once import FIRST_RETRY_S
-from worker.kafka.publish.producer import publish_failure
 from worker.kafka.publish.transactional_producer import AbandonedError, RecordsRefusedError, TransactionalProducer
+from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -36,29 +33,33 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 @dataclass(eq=False, slots=True)
-class _Made:
+class PendingOutcome:
     """An outcome that waits for its transaction."""
 
-    assignment: Assignment
+    partition: AssignedPartition
     position: Position
     publication: Publication
     committed: "asyncio.Future[None]"
     failures: int = 0
     not_before_s: float = 0.0
+    """On the loop's clock: it may not be tried again before."""
 
 
 class ExactlyOnce:
     """See ``Guarantee``. One task makes the transactions, one after the other, on a thread of their own."""
 
-    def __init__(self, kafka: KafkaSettings, source: Source, producer: TransactionalProducer) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, source: Source, producer: TransactionalProducer, policy: RetryPolicy
+    ) -> None:
         self._kafka = kafka
         self._source = source
         self._producer = producer
+        self._policy = policy
         self._thread = OneThread("kafka-transactions")
         self._loop = asyncio.get_running_loop()
-        self._made: dict[Assignment, list[_Made]] = {}
+        self._pending: dict[AssignedPartition, list[PendingOutcome]] = {}
         self._work = asyncio.Event()
-        self._under_way: Sequence[_Made] = ()
+        self._under_way: Sequence[PendingOutcome] = ()
         self._idle = asyncio.Event()
         self._idle.set()
         self._singly = False
@@ -70,31 +71,31 @@ class ExactlyOnce:
         await self._thread.run(self._producer.start)
         self._task = self._loop.create_task(self._run())
 
-    async def deliver(self, assignment: Assignment, position: Position, publication: Publication) -> None:
+    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication) -> None:
         """Return when the transaction with this outcome and its offset is committed; see ``Guarantee``."""
         if self._broken is not None:
             raise self._broken
-        made = _Made(assignment, position, publication, self._loop.create_future())
-        self._made.setdefault(assignment, []).append(made)
-        assignment.complete(position)
+        outcome = PendingOutcome(partition, position, publication, self._loop.create_future())
+        self._pending.setdefault(partition, []).append(outcome)
+        partition.complete(position)
         self._work.set()
-        await made.committed
+        await outcome.committed
 
-    def commit(self, assigned: Mapping[Partition, Assignment]) -> None:
+    def commit(self, assigned: Mapping[Partition, AssignedPartition]) -> None:
         """Do nothing: offsets travel with the outcomes. See ``Guarantee``."""
 
-    async def let_go(self, leaving: Mapping[Partition, Assignment]) -> Mapping[Partition, CompletedPrefix]:
+    async def revoke(self, leaving: Mapping[Partition, AssignedPartition]) -> Mapping[Partition, CompletedPrefix]:
         """End with these partitions: a transaction under way with them is committed, or can't be any more."""
-        if any(made.assignment in leaving.values() for made in self._under_way):
+        if any(outcome.partition in leaving.values() for outcome in self._under_way):
             # If this is not enough, it is aborted before its offsets are sent, or they carry the generation of the
             # group they were read in: the new owner's first fetch of offsets waits until the broker has decided.
             await self._until_idle(self._kafka.revoke_timeout_s * TRANSACTION_SHARE)
-        for assignment in leaving.values():
-            assignment.prefix.end()
-            self._made.pop(assignment, None)
+        for partition in leaving.values():
+            partition.prefix.end()
+            self._pending.pop(partition, None)
         return {}
 
-    async def finish(self, assigned: Mapping[Partition, Assignment]) -> None:
+    async def commit_final(self, assigned: Mapping[Partition, AssignedPartition]) -> None:
         """Do nothing: what the drain waited for is committed. See ``Guarantee``."""
 
     async def close(self) -> None:
@@ -129,11 +130,11 @@ class ExactlyOnce:
                 return
 
     async def _transact(self) -> None:
-        # Read before the choice below: should the group move on after this, the broker refuses the offsets.
+        # Read before the batch is chosen: should the group move on after this, the broker refuses the offsets.
         group = self._source.group_metadata
         if group is None:
             return
-        self._under_way = batch = self._choose()
+        self._under_way = batch = self._next_batch()
         if not batch:
             return
         self._idle.clear()
@@ -141,20 +142,20 @@ class ExactlyOnce:
             await self._thread.run(
                 partial(
                     self._producer.transact,
-                    [made.publication for made in batch],
+                    [outcome.publication for outcome in batch],
                     _offsets(batch),
                     group,
                     singly=self._singly,
-                    may_commit=lambda: not any(made.assignment.prefix.ended for made in batch),
+                    may_commit=lambda: not any(outcome.partition.prefix.ended for outcome in batch),
                 )
             )
         except RecordsRefusedError as refused:
             self._take_refusals(batch, refused.errors)
         except AbandonedError:
             logger.info("transaction aborted: the group has moved on")
-            self._again(FIRST_RETRY_S)
+            self._loop.call_later(self._policy.first_pause_s, self._work.set)
         except TransientError as error:
-            self._put_off(batch, str(error))
+            self._retry_later(batch, error)
         else:
             self._singly = False
             self._committed(batch)
@@ -162,76 +163,85 @@ class ExactlyOnce:
             self._under_way = ()
             self._idle.set()
 
-    def _choose(self) -> Sequence[_Made]:
+    def _next_batch(self) -> list[PendingOutcome]:
         """Take of each partition, in the order of its offsets, what is in the completed prefix and may go now."""
-        for assignment in [assignment for assignment in self._made if assignment.prefix.ended]:
-            del self._made[assignment]
-        well = [made for assignment in self._made if assignment.why_stopped is None for made in self._ready(assignment)]
+        for partition in [partition for partition in self._pending if partition.prefix.ended]:
+            del self._pending[partition]
+        flowing: list[PendingOutcome] = []
+        stopped: list[PendingOutcome] = []
+        for partition in self._pending:
+            batch = flowing if partition.why_stopped is None else stopped
+            batch.extend(self._ready(partition))
         # A partition that is stopped is tried when the others have nothing, so that its failure is not theirs.
-        return well or [made for assignment in self._made for made in self._ready(assignment)]
+        return flowing or stopped
 
-    def _ready(self, assignment: Assignment) -> Iterator[_Made]:
-        last = assignment.prefix.to_commit
+    def _ready(self, partition: AssignedPartition) -> Iterator[PendingOutcome]:
+        last = partition.prefix.to_commit
         now_s = self._loop.time()
-        for made in sorted(self._made[assignment], key=lambda made: made.position.offset):
-            if last is None or made.position.offset > last.offset or made.not_before_s > now_s:
+        for outcome in sorted(self._pending[partition], key=lambda outcome: outcome.position.offset):
+            if last is None or outcome.position.offset > last.offset or outcome.not_before_s > now_s:
                 return
-            yield made
+            yield outcome
 
-    def _committed(self, batch: Sequence[_Made]) -> None:
-        for made in batch:
-            made.assignment.prefix.mark_committed(made.position)
-            made.assignment.go_on(made.position)
-            waiting = self._made.get(made.assignment, [])
-            if made in waiting:
-                waiting.remove(made)
-            made.publication.on_acknowledged()
-            if not made.committed.done():
-                made.committed.set_result(None)
-        if any(assignment.why_stopped for assignment in self._made):
+    def _committed(self, batch: Sequence[PendingOutcome]) -> None:
+        for outcome in batch:
+            outcome.partition.prefix.mark_committed(outcome.position)
+            outcome.partition.go_on(outcome.position)
+            waiting = self._pending.get(outcome.partition, [])
+            if outcome in waiting:
+                waiting.remove(outcome)
+            outcome.publication.acknowledged()
+            if not outcome.committed.done():
+                outcome.committed.set_result(None)
+        if any(partition.why_stopped for partition in self._pending):
             # Its time to be tried again may have come and gone during this transaction.
             self._work.set()
 
-    def _take_refusals(self, batch: Sequence[_Made], errors: Mapping[int, KafkaError]) -> None:
+    def _take_refusals(self, batch: Sequence[PendingOutcome], errors: Mapping[int, KafkaError]) -> None:
         for index, error in errors.items():
-            made = batch[index]
-            failure = publish_failure(error, made.publication.topic)
-            if isinstance(failure, FatalError):
-                raise failure
-            if not isinstance(failure, PoisonError):
-                self._put_off([made], str(failure))
-            elif not self._singly:
-                # The broker refuses a batch as a whole: whose fault it was shows when each record travels alone.
-                continue
-            elif made.publication.if_refused is None:
-                self._put_off([made], f"nothing is skipped, so this partition waits: {failure}")
-            else:
-                made.publication = made.publication.if_refused(failure)
+            outcome = batch[index]
+            failure = publish_failure(error, outcome.publication.topic)
+            match failure:
+                case TransientError():
+                    self._retry_later([outcome], failure)
+                case PoisonError() if self._singly:
+                    self._replace(outcome, failure)
+                case PoisonError():
+                    # The broker refuses a batch as a whole: whose fault it was shows when each record travels alone.
+                    continue
+                case _:
+                    raise failure
         self._singly = True
         self._work.set()
 
-    def _put_off(self, batch: Sequence[_Made], why: str) -> None:
-        """Stop these partitions and try again after a capped exponential backoff with full jitter."""
-        for made in batch:
-            made.failures += 1
-            longest_s = min(self._kafka.publish_retry_max_s, FIRST_RETRY_S * 2 ** min(made.failures, 16))
-            wait_s = random.uniform(0, longest_s)  # noqa: S311 - spreads load, guards nothing
-            made.not_before_s = self._loop.time() + wait_s
-            made.assignment.stop(made.position, why)
-            self._again(wait_s)
+    def _replace(self, outcome: PendingOutcome, refused: PoisonError) -> None:
+        instead = outcome.publication.refused(refused)
+        if instead is None:
+            error = TransientError(f"nothing is skipped, so this partition waits: {refused}")
+            self._retry_later([outcome], error)
+        else:
+            outcome.publication = instead
 
-    def _again(self, wait_s: float) -> None:
-        self._loop.call_later(wait_s, self._work.set)
+    def _retry_later(self, batch: Sequence[PendingOutcome], error: TransientError) -> None:
+        """Stop these partitions, and try each outcome again after a pause of its own."""
+        for outcome in batch:
+            outcome.failures += 1
+            pause_s = self._policy.pause_s(error, outcome.failures)
+            if pause_s is None:
+                raise error
+            outcome.not_before_s = self._loop.time() + pause_s
+            outcome.partition.stop(outcome.position, str(error))
+            self._loop.call_later(pause_s, self._work.set)
 
     def _fail(self, error: FatalError) -> None:
         self._broken = error
-        for waiting in self._made.values():
-            for made in waiting:
-                if not made.committed.done():
-                    made.committed.set_exception(error)
+        for waiting in self._pending.values():
+            for outcome in waiting:
+                if not outcome.committed.done():
+                    outcome.committed.set_exception(error)
 
 
-def _offsets(batch: Sequence[_Made]) -> list[TopicPartition]:
+def _offsets(batch: Sequence[PendingOutcome]) -> list[TopicPartition]:
     # A batch is in the order of offsets, so the last of a partition counts.
-    last = {made.position.topic_partition: made.position for made in batch}
+    last = {outcome.position.topic_partition: outcome.position for outcome in batch}
     return [TopicPartition(at.topic, at.partition, at.offset + 1) for at in last.values()]

@@ -9,9 +9,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from worker.errors import FatalError, TransientError
 from worker.kafka.codes import FENCED, GROUP_MOVED_ON, PRODUCER_FATAL, PURGED, UNKNOWN_TOPIC
-from worker.kafka.config import transactional_config
+from worker.kafka.config import METADATA_TIMEOUT_S, transactional_config
 from worker.kafka.deliver.outcome import Publication
-from worker.kafka.publish.producer import METADATA_TIMEOUT_S
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -40,7 +39,7 @@ class TransactionalProducer:
         self._id = transactional_id
         self._producer = Producer(transactional_config(kafka, transactional_id) | {"error_cb": self._on_error})
         self._must_abort = False
-        self._unknown: set[str] = set()
+        self._unknown_topics: set[str] = set()
         self._closing = False
 
     def start(self) -> None:
@@ -68,7 +67,7 @@ class TransactionalProducer:
         """
         if self._must_abort:
             self._abort()
-        self._know_again()
+        self._look_up_again()
         self._until_done(lambda _: self._producer.begin_transaction())
         self._must_abort = True
         try:
@@ -94,7 +93,9 @@ class TransactionalProducer:
                 break
         self._flush(errors)
         if errors:
-            self._unknown |= {publications[i].topic for i, error in errors.items() if error.code() in UNKNOWN_TOPIC}
+            self._unknown_topics |= {
+                publications[i].topic for i, error in errors.items() if error.code() in UNKNOWN_TOPIC
+            }
             raise RecordsRefusedError(errors)
         if not produced:
             raise TransientError("the transaction failed before all of its records were taken")
@@ -181,12 +182,12 @@ class TransactionalProducer:
         if error.fatal() or error.code() in PRODUCER_FATAL:
             raise FatalError(f"Kafka transactions with transactional.id {self._id}: {error.name()}: {error.str()}")
 
-    def _know_again(self) -> None:
+    def _look_up_again(self) -> None:
         # librdkafka asks for a topic that was missing only every few minutes.
-        for topic in self._unknown:
+        for topic in self._unknown_topics:
             with contextlib.suppress(KafkaException):
                 self._producer.list_topics(topic, METADATA_TIMEOUT_S)
-        self._unknown.clear()
+        self._unknown_topics.clear()
 
     def _on_error(self, error: KafkaError) -> None:
         logger.warning("kafka producer error", code=error.name(), reason=error.str())

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError
-from worker.telemetry.logs import hide_loading_bars
+from worker.models.hub import hide_loading_bars
 
 MAX_TOKENS = 256
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from joblib import cpu_count
 
 from worker.errors import FatalError
-from worker.rerank.scorer import Batches
 from worker.settings import RerankSettings
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"
@@ -67,6 +67,16 @@ def out_of_memory(error: Exception) -> bool:
         return True
     # torch has no class of its own for a processor's memory.
     return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What batches suit a scorer."""
+
+    padded: bool
+    """Whether each pair costs as many tokens as the longest of its batch."""
+    tokens: int
+    """The budget it does well with where none is set; more only makes queries wait."""
 
 
 def suited(device: torch.device, *, padded: bool) -> Batches:

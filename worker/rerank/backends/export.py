@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from worker.errors import FatalError
 from worker.models.built_folder import built_folder, sha256
 from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 EXPORT_VERSION = 1
 """Raised by every change of what is written: a cached file of another version is not read."""

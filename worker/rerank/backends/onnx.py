@@ -9,7 +9,7 @@ from worker.rerank.backends.device import CPU, cpu_threads, suited
 from worker.rerank.backends.export import exported
 from worker.rerank.backends.int8 import require_fast_int8, weights_and_tokens
 from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.settings import RerankSettings
 
 ERRORS_ALONE = 3

@@ -1,4 +1,4 @@
-"""BERT without padding on a CPU: the tokens of a batch in one row, and only the work that reaches the score.
+"""A BERT cross-encoder without padding on a CPU: the tokens of a batch in one row, and only what reaches the score.
 
 Every matrix product runs over the tokens there are, and none over padding; attention runs text by text, texts of one
 length together. The weights are laid out once for the processor (oneDNN's prepacked format), with the residual, and the
@@ -16,6 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedConfig
+
+from worker.rerank.backends.device import CPU, inference, moved, suited
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 # Where rows are counted from: RoBERTa's positions begin behind the id of its padding.
 FAMILIES = ("bert", "roberta", "xlm-roberta")
@@ -40,6 +43,28 @@ def can_pack(config: PreTrainedConfig, device: torch.device) -> bool:
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
         and not getattr(config, "is_decoder", False)
     )
+
+
+class PackedBackend:
+    """Implements ``Backend`` for models for which ``can_pack`` holds. Its cost is a pair's own tokens, no padding."""
+
+    def __init__(self, model: Any) -> None:
+        """Take over a loaded ``...ForSequenceClassification`` with one output."""
+        self.batches = suited(CPU, padded=False)
+        self._encoder = PackedEncoder(model.base_model)
+        pooler = getattr(model.base_model, "pooler", None)
+        head = model.classifier
+        # BERT pools inside the encoder and RoBERTa inside its head: the same two layers.
+        self._dense: nn.Linear = head.dense if pooler is None else pooler.dense
+        self._output: nn.Linear = head.out_proj if pooler is None else head
+
+    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        """Run one forward pass over the pairs' tokens; see ``Backend``."""
+        with inference(CPU):
+            first = self._encoder.first_tokens(
+                [pair.input_ids for pair in pairs], [pair.token_type_ids for pair in pairs]
+            )
+            return moved(self._output(torch.tanh(self._dense(first)))[:, 0])
 
 
 class PackedEncoder:

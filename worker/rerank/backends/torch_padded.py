@@ -1,27 +1,13 @@
-"""A cross-encoder of transformers on a torch device: padded batches anywhere, packed ones where we can."""
+"""A cross-encoder of transformers on any torch device, its batches padded. Short: one backend a file."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
-from worker.rerank.backends.device import inference, moved, prepare, suited
-from worker.rerank.backends.packed_backend import PackedBackend
-from worker.rerank.backends.packed_cpu import can_pack
+from worker.rerank.backends.device import inference, moved, suited
 from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.scorer import Backend, EncodedPair
-from worker.settings import RerankSettings
-
-
-def load_torch_backend(folder: Path, settings: RerankSettings) -> Backend:
-    """Load the weights; blocks for seconds. FatalError if the device can't do the dtype; else as transformers."""
-    device, dtype = prepare(settings)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=dtype)
-    model = model.to(device).eval()
-    if settings.packed and can_pack(model.config, device):
-        return PackedBackend(model)
-    return PaddedBackend(model, device)
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 
 class PaddedBackend:

@@ -1,4 +1,4 @@
-"""From pairs to what a model is given."""
+"""From pairs to padded batches, for the backends that are given rectangles of tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
-from worker.rerank.pairs.tokenizer import mask, padded
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 
 class ModelInputs:
@@ -30,3 +29,14 @@ class ModelInputs:
         if "token_type_ids" in self.names:
             inputs["token_type_ids"] = padded([pair.token_type_ids for pair in pairs], 0)
         return inputs
+
+
+def padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
+    """Return rows of ids as one int64 tensor, each filled up to the longest."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], dtype=torch.long)
+
+
+def mask(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the attention mask of ``padded``: 1 where there is a token."""
+    return padded([[1] * len(row) for row in rows], 0)

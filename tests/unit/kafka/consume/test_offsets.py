@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position
+from worker.kafka.consume.offsets import CompletedPrefix, Position
 
 
 def at(offset: int) -> Position:

@@ -9,13 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.listener import Hold, SourceListener
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position, Record
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.pauses import PauseSet
+from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
+from worker.kafka.publish.guarantees import publish_policy
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -27,8 +27,8 @@ class FakeSource:
 
     def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
         self.listener = listener
-        self.held = Hold()
-        self.holds: list[Hold] = []
+        self.held = PauseSet()
+        self.holds: list[PauseSet] = []
         self.commits: list[dict[Partition, int]] = []
         self.closed = False
 
@@ -39,10 +39,10 @@ class FakeSource:
     def paused(self) -> bool:
         return self.held.everything
 
-    def hold(self, hold: Hold) -> None:
-        if hold != self.held:
-            self.holds.append(hold)
-        self.held = hold
+    def pause(self, to_pause: PauseSet) -> None:
+        if to_pause != self.held:
+            self.holds.append(to_pause)
+        self.held = to_pause
 
     def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         committed = {}
@@ -80,8 +80,9 @@ class FakeSink:
         self.closed = True
 
 
-def dead_letter(error: PoisonError | None = None) -> Publication:
-    return Publication("dlq", None, b"dead", (), on_acknowledged=lambda: None)
+class Answer(Publication):
+    def refused(self, error: PoisonError) -> Publication:
+        return Publication("dlq", None, b"dead", ())
 
 
 @dataclass
@@ -103,7 +104,7 @@ class FakeJob:
             raise
         if self.error:
             raise self.error
-        return Publication("answers", None, b"answer", (), on_acknowledged=lambda: None, if_refused=dead_letter)
+        return Answer("answers", None, b"answer", ())
 
     def finish(self, error: Exception | None = None) -> None:
         self.error = error
@@ -155,10 +156,9 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
     delivery = Delivery(
         settings,
         new_job,
+        lambda source: AtLeastOnce(source, sink, publish_policy(settings)),  # type: ignore[arg-type]  # a fake producer
         Metrics(CollectorRegistry()),
-        "worker",
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
-        new_guarantee=lambda kafka, source, _: AtLeastOnce(kafka, source, sink),  # type: ignore[arg-type]  # for Sink
     )
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))
@@ -203,7 +203,7 @@ async def test_intake_pauses_at_the_high_mark_and_resumes_at_half_of_it() -> Non
         assert bench.source.paused
         bench.jobs[0, 1].finish()
         await until(lambda: not bench.source.paused)
-        assert bench.source.holds == [Hold(everything=True), Hold()]
+        assert bench.source.holds == [PauseSet(everything=True), PauseSet()]
 
 
 async def test_pairs_count_towards_backpressure_too() -> None:
@@ -301,14 +301,14 @@ async def test_an_outcome_that_can_not_be_published_stops_its_partition_alone_un
         bench.sink.refuse["answers"] = TransientError("topic answers is gone")
         bench.feed(0, 0)
         bench.jobs[0, 0].finish()
-        await until(lambda: bench.source.held == Hold(partitions=frozenset({P0})))
+        await until(lambda: bench.source.held == PauseSet(partitions=frozenset({P0})))
         assert bench.delivery.why_stopped == "queries-0 has stopped: topic answers is gone"
 
         bench.feed(1, 0)
         assert await bench.committed(P0) is None
         del bench.sink.refuse["answers"]
         bench.jobs[1, 0].finish()
-        await until(lambda: bench.source.held == Hold())
+        await until(lambda: bench.source.held == PauseSet())
         assert bench.delivery.why_stopped is None
         await bench.committed(P0)
         await until(lambda: {P0: 1} in bench.source.commits or {P0: 1, P1: 1} in bench.source.commits)
@@ -346,7 +346,7 @@ async def test_what_can_not_be_published_does_not_count_against_the_other_partit
         assert bench.source.held.everything
         bench.jobs[0, 0].finish()
         bench.jobs[0, 1].finish()
-        await until(lambda: bench.source.held == Hold(partitions=frozenset({P0})))
+        await until(lambda: bench.source.held == PauseSet(partitions=frozenset({P0})))
         bench.sink.refuse.clear()
 
 
@@ -357,9 +357,9 @@ async def test_a_partition_whose_oldest_query_is_slow_takes_no_more_than_the_mar
             bench.jobs[0, offset].finish()
         bench.feed(0, 3)
         bench.jobs[0, 3].finish()
-        await until(lambda: bench.source.held == Hold(partitions=frozenset({P0})))
+        await until(lambda: bench.source.held == PauseSet(partitions=frozenset({P0})))
         bench.jobs[0, 0].finish()
-        await until(lambda: bench.source.held == Hold())
+        await until(lambda: bench.source.held == PauseSet())
 
 
 async def test_a_stopped_partition_that_leaves_is_forgotten() -> None:
@@ -370,7 +370,7 @@ async def test_a_stopped_partition_that_leaves_is_forgotten() -> None:
         await until(lambda: bench.delivery.why_stopped is not None)
         bench.delivery.on_lost([P0])
         bench.delivery.on_assigned([P0])
-        await until(lambda: bench.source.held == Hold())
+        await until(lambda: bench.source.held == PauseSet())
         assert bench.delivery.why_stopped is None
 
 

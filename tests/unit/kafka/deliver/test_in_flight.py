@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from worker.errors import TransientError
-from worker.kafka.consume.commits import Partition
-from worker.kafka.consume.listener import Hold, SourceListener
-from worker.kafka.consume.offsets import CompletedPrefix
-from worker.kafka.consume.records import Position, Record
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.pauses import PauseSet
+from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
+from worker.kafka.publish.guarantees import publish_policy
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 
@@ -32,12 +32,12 @@ class FakeSource:
     """Remembers what it is to hold."""
 
     def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
-        self.held = Hold()
+        self.held = PauseSet()
 
     def start(self) -> None: ...
 
-    def hold(self, hold: Hold) -> None:
-        self.held = hold
+    def pause(self, to_pause: PauseSet) -> None:
+        self.held = to_pause
 
     def commit(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None: ...
 
@@ -71,7 +71,7 @@ class FakeJob:
 
     async def run(self) -> Publication:
         await self.end.wait()
-        return Publication("answers", None, b"", (), on_acknowledged=lambda: None)
+        return Publication("answers", None, b"", ())
 
 
 steps = st.lists(
@@ -99,10 +99,9 @@ class World:
         self.delivery = Delivery(
             kafka,
             self.new_job,
+            lambda source: AtLeastOnce(source, self.sink, publish_policy(kafka)),  # type: ignore[arg-type]  # a fake producer
             Metrics(CollectorRegistry()),
-            "worker",
             new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
-            new_guarantee=lambda kafka, source, _: AtLeastOnce(kafka, source, self.sink),  # type: ignore[arg-type]  # for Sink
         )
 
     def new_job(self, record: Record) -> FakeJob:
@@ -132,7 +131,7 @@ class World:
 
     @property
     def idle(self) -> bool:
-        return not any(assigned.tasks for assigned in self.delivery._assigned.values())
+        return not any(assigned.tasks for assigned in self.delivery._in_flight.assigned.values())
 
 
 @given(steps, st.sampled_from(["none", "key", "partition"]))
@@ -155,7 +154,7 @@ async def test_nothing_stays_paused(happenings: list[tuple[str, int]], ordering:
     source = world.delivery.source
     assert isinstance(source, FakeSource)
     async with asyncio.timeout(10):
-        while not world.idle or source.held != Hold():
+        while not world.idle or source.held != PauseSet():
             await asyncio.sleep(0.001)
     assert world.delivery.why_stopped is None
     stop.set()

@@ -20,8 +20,7 @@ from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel
 from worker.rerank.backends.export import exported
 from worker.rerank.backends.int8 import require_fast_int8
-from worker.rerank.cross_encoder import CrossEncoderScorer
-from worker.rerank.load import load_scorer
+from worker.rerank.scorer import CrossEncoderScorer, load_scorer
 from worker.settings import RerankSettings
 
 BACKENDS = ("onnx", "openvino")

@@ -17,10 +17,9 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from worker.rerank.backends.packed_backend import PackedBackend
-from worker.rerank.backends.packed_cpu import PackedEncoder, can_pack
+from worker.rerank.backends.packed_cpu import PackedBackend, PackedEncoder, can_pack
 from worker.rerank.backends.torch_padded import PaddedBackend
-from worker.rerank.scorer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair
 
 CPU = torch.device("cpu")
 WORDS = 90

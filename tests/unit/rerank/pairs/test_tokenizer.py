@@ -1,6 +1,8 @@
-"""Pairs put together from texts tokenised apart against the tokenizer's own, for each layout of special tokens."""
+"""Pairs put together from texts tokenised apart against the tokenizer's own, their windows, and the tokens kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.fakes.model import WORDS
 from worker.errors import FatalError
-from worker.rerank.pairs.template import learn_template
-from worker.rerank.pairs.tokenizer import PairTokenizer
+from worker.rerank.pairs.tokenizer import OVERLAP, PairTokenizer, TokenCache, learn_template, windows
 from worker.settings import RerankSettings
 
 MAX_TOKENS = 24
@@ -168,3 +169,80 @@ def test_a_tokenizer_with_a_way_of_its_own_makes_the_pairs_itself(
     assert [(pair.document, pair.truncated) for pair in pairs] == [(0, None), (1, None)]
     with pytest.raises(FatalError, match="set truncate"):
         PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings(long_documents="max"))
+
+
+@given(tokens=st.integers(0, 3_000), room=st.integers(1, 600), at_most=st.integers(1, 12))
+def test_windows_cover_a_document_as_far_as_their_number_allows(tokens: int, room: int, at_most: int) -> None:
+    read = windows(tokens, room, at_most)
+    assert 1 <= len(read) <= at_most
+    assert read[0].start == 0
+    assert all(len(window) <= room for window in read)
+    assert all(len(window) == room for window in read[:-1])
+    for one, following in pairwise(read):
+        assert one.stop - following.start == room // OVERLAP
+        assert one.stop < tokens, "the next one has something new"
+    assert read[-1].stop == tokens or len(read) == at_most
+
+
+def test_a_document_that_fits_is_one_window() -> None:
+    assert windows(80, 80, 8) == [range(80)]
+    assert windows(0, 80, 8) == [range(0)]
+
+
+def test_a_longer_one_overlaps_by_an_eighth() -> None:
+    assert windows(200, 80, 8) == [range(80), range(70, 150), range(140, 200)]
+    assert windows(200, 80, 2) == [range(80), range(70, 150)]
+
+
+@dataclass
+class FakeTokenizer:
+    """One token per character."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        self.seen += texts
+        return [[ord(letter) for letter in text] for text in texts]
+
+
+def test_a_document_is_tokenised_once_however_often_it_comes() -> None:
+    tokenizer = FakeTokenizer()
+    cache = TokenCache(tokenizer, documents=10, max_tokens=100)
+    assert [tokens.total for tokens in cache.of(["a", "bb", "a"])] == [1, 2, 1]
+    assert [list(tokens.ids) for tokens in cache.of(["bb", "c"])] == [[98, 98], [99]]
+    assert tokenizer.seen == ["a", "bb", "c"]
+
+
+def test_those_used_longest_ago_are_forgotten() -> None:
+    tokenizer = FakeTokenizer()
+    cache = TokenCache(tokenizer, documents=2, max_tokens=100)
+    for document in ("a", "b", "a", "c", "a", "b"):
+        cache.of([document])
+    assert tokenizer.seen == ["a", "b", "c", "b"]
+
+
+def test_nothing_is_kept_if_so_set_and_a_text_that_comes_twice_at_once_is_still_tokenised_once() -> None:
+    tokenizer = FakeTokenizer()
+    cache = TokenCache(tokenizer, documents=0, max_tokens=100)
+    for _ in range(2):
+        cache.of(["a", "a"])
+    assert tokenizer.seen == ["a", "a"]
+
+
+def test_of_a_long_document_no_more_is_kept_than_can_be_read() -> None:
+    [tokens] = TokenCache(FakeTokenizer(), documents=1, max_tokens=3).of(["abcdef"])
+    assert (list(tokens.ids), tokens.total) == ([97, 98, 99], 6)
+
+
+@given(
+    calls=st.lists(st.lists(st.text(max_size=3), max_size=5), max_size=8),
+    documents=st.integers(0, 4),
+    max_tokens=st.integers(1, 3),
+)
+def test_what_comes_from_the_cache_is_what_the_tokenizer_would_say(
+    calls: list[list[str]], documents: int, max_tokens: int
+) -> None:
+    cache = TokenCache(FakeTokenizer(), documents=documents, max_tokens=max_tokens)
+    for texts in calls:
+        found = [(list(tokens.ids), tokens.total) for tokens in cache.of(texts)]
+        assert found == [([ord(letter) for letter in text][:max_tokens], len(text)) for text in texts]

@@ -1,4 +1,4 @@
-"""One record of a JSONL or CSV file, checked."""
+"""The fields of one record of a JSONL or CSV file, checked."""
 
 import json
 import math
@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from worker.documents.document import Document, Record, Rejected
+from worker.documents.document import Document, ParsedRecord, Rejected
 
 
-class FileRecord(BaseModel):
-    """What a record may hold; other fields are ignored."""
+class RecordFields(BaseModel):
+    """Those a record may have; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,18 +31,18 @@ class FileRecord(BaseModel):
         return Document(id=identifier, text=self.text, source=source, origin=origin, metadata=metadata)
 
 
-def from_json(line: str, *, source: str, origin: str) -> Record:
+def from_json(line: str, *, source: str, origin: str) -> ParsedRecord:
     """Read one JSON object."""
     try:
-        return FileRecord.model_validate_json(line).document(source=source, origin=origin)
+        return RecordFields.model_validate_json(line).document(source=source, origin=origin)
     except ValueError as error:
         return Rejected(source, origin, _in_words(error))
 
 
-def from_fields(fields: dict[str, Any], *, source: str, origin: str) -> Record:
+def from_fields(fields: dict[str, Any], *, source: str, origin: str) -> ParsedRecord:
     """Read what a table's row says."""
     try:
-        return FileRecord.model_validate(fields).document(source=source, origin=origin)
+        return RecordFields.model_validate(fields).document(source=source, origin=origin)
     except ValueError as error:
         return Rejected(source, origin, _in_words(error))
 

@@ -1,21 +1,51 @@
-"""`rerank-worker ingest`: what to read, and a progress bar while it is indexed."""
+"""The whole of an ingestion, from settings to report; `rerank-worker ingest` shows a progress bar meanwhile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from worker.documents.document import Record
+from worker.documents.chunker import Chunker
+from worker.documents.document import ParsedRecord
 from worker.documents.files.readers import read
-from worker.documents.files.run import ingest
-from worker.documents.report import IngestReport
+from worker.documents.indexer import Indexer, IngestReport, OnProgress
+from worker.documents.samples import corpus
 from worker.documents.samples.wikipedia import wikipedia
 from worker.errors import FatalError
+from worker.models.resolve import resolve
+from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.embedder import SentenceEmbedder
 from worker.settings import Settings
 
 SAMPLES = ("demo", "wikipedia")
+
+
+def ingest(
+    records: Iterable[ParsedRecord],
+    *,
+    settings: Settings,
+    collection: str | None = None,
+    skip_rejected: bool = False,
+    progress: OnProgress = lambda _: None,
+) -> IngestReport:
+    """Bring ``collection`` (the default one if None) up to date with ``records``, as ``Indexer.index`` does.
+
+    Blocking, for minutes with a large corpus; Ctrl-C loses no more than one batch of work. In embedded mode no worker
+    may have the folder open: its view of the collection would go stale.
+    """
+    resolved = resolve("embedding", settings)
+    embedder = SentenceEmbedder(resolved.path, resolved.name)
+    connection = ChromaConnection(settings.recall)
+    try:
+        indexer = Indexer(
+            connection, embedder, collection=collection or settings.recall.collection, top_k=settings.recall.top_k
+        )
+        chunker = Chunker(embedder.new_tokenizer(), embedder.max_tokens)
+        return indexer.index(records, chunker, skip_rejected=skip_rejected, progress=progress)
+    finally:
+        connection.close()
 
 
 def ingest_with_progress(
@@ -58,15 +88,13 @@ def ingest_with_progress(
     return report
 
 
-def _records(paths: Sequence[Path], sample: str | None) -> tuple[int | None, Iterator[Record]]:
+def _records(paths: Sequence[Path], sample: str | None) -> tuple[int | None, Iterator[ParsedRecord]]:
     """Return the records, and how many there are if that is known beforehand."""
     if sample is None:
         return None, chain.from_iterable(read(path) for path in paths)
     if sample == "wikipedia":
         return None, wikipedia()
     if sample == "demo":
-        from worker.documents.samples.corpus import documents  # noqa: PLC0415 - the demo's corpus knows the ingest's documents
-
-        found = documents()
+        found = corpus.documents()
         return len(found), iter(found)
     raise FatalError(f"there is no sample {sample!r}: take one of {', '.join(SAMPLES)}")

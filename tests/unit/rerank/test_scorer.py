@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError, TransientError
-from worker.rerank.cross_encoder import CrossEncoderScorer
+from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings
 
 QUERY = "capital france"

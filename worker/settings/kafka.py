@@ -1,0 +1,84 @@
+"""Settings of the section `kafka`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from worker.settings.fields import Count, Seconds, Section
+
+
+class KafkaSettings(Section):
+    """The broker, the topics and the consumer group."""
+
+    bootstrap_servers: str = "localhost:9092"
+    """Comma-separated `host:port` list."""
+    query_topic: str = "rag.queries"
+    """Topic of query events."""
+    answer_topic: str = "rag.answers"
+    """Topic of answer events; keep it compatible with `query_topic`'s partition count for co-partitioned joins."""
+    dead_letter_topic: str = "rag.queries.dlq"
+    """Topic of events that can't be answered, as they came."""
+    group_id: str = "rerank-worker"
+    """Consumer group: processes with the same one share the partitions."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """`consumer` is KIP-848 (brokers of 4.0 and newer); `classic` works everywhere and uses cooperative-sticky."""
+    group_instance_id: str | None = None
+    """Static membership: a name of its own for each process. Its partitions wait for it while it restarts, for as long
+    as the session lasts, instead of going to others."""
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    """Where a group without commits begins: `earliest` answers what was asked before the first worker ran."""
+    create_topics: bool = False
+    """Create missing topics at start. Off: a missing topic is a fatal error that names the command to create it."""
+    partitions: Count = 12
+    """Partitions of topics created here: the ceiling of useful consumers."""
+    replication_factor: Annotated[int, Field(ge=-1)] = -1
+    """Replicas of topics created here; -1 is the broker's default."""
+    poll_timeout_s: Seconds = 0.05
+    """Longest wait of one poll: the delay of a pause, a resume or a commit behind a quiet topic."""
+    poll_batch: Count = 64
+    """Most events taken from one poll: how far admission can overshoot `max_in_flight`."""
+    session_timeout_s: Seconds = 45.0
+    """A consumer not heard of for this long is replaced. `classic` only: for `consumer` groups the broker sets it."""
+    max_poll_interval_s: Seconds = 300.0
+    """The broker takes the partitions from a consumer that has not polled for this long."""
+    max_in_flight: Count = 256
+    """Queries in work at which partitions are paused; they resume at half of it. Bounds memory and reprocessing."""
+    max_in_flight_pairs: Count = 16_384
+    """(query, document) pairs in work at which partitions are paused, counted as `top_k` per query."""
+    commit_interval_s: Seconds = 1.0
+    """How often finished prefixes are committed: a crash repeats at most this much finished work."""
+    revoke_timeout_s: Seconds = 20.0
+    """Time in-flight queries of a revoked partition get to finish; the rest is left to the new owner."""
+    drain_timeout_s: Seconds = 30.0
+    """Time in-flight queries get after SIGTERM. Keep it below the orchestrator's grace period."""
+    delivery_timeout_s: Seconds = 60.0
+    """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
+    delivery_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """`exactly_once`: answers, dead letters and offsets in one transaction; readers set `read_committed`."""
+    ordering: Literal["none", "key", "partition"] = "none"
+    """Outcomes leave in the order of their queries, per key or per partition: the slow hold back those behind them."""
+    transaction_interval_s: Seconds = 0.05
+    """`exactly_once`: finished queries of this time share a transaction. The least it adds to an answer's latency."""
+    transaction_timeout_s: Annotated[float, Field(ge=1)] = 30.0
+    """`exactly_once`: the broker aborts a transaction open for longer; readers wait for one a dead worker left."""
+    publish_retry_max_s: Seconds = 30.0
+    """Longest wait before the next try of an outcome that can't be published; the waits grow to it, with jitter."""
+    poison_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the last `poison_window` events that may be poison; above it the worker ends. 1 bears all."""
+    poison_window: Count = 200
+    """How many events `poison_limit` looks at, and how many may be poison after a start before it looks."""
+    startup_timeout_s: Seconds = 30.0
+    """The broker and the topics must answer within this at start."""
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    """How to talk to the broker."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """Set with a `sasl_*` protocol."""
+    sasl_username: str | None = None
+    """SASL user."""
+    sasl_password: SecretStr | None = None
+    """SASL password."""
+    ssl_ca_location: Path | None = None
+    """PEM file of the broker's certificate authority; the system's when absent."""
+    client_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Passed on to librdkafka for consumer, producer and admin; refused where the delivery guarantee rests on it."""

@@ -1,0 +1,73 @@
+"""All settings together, and where they are read from.
+
+In falling order of precedence: environment variables (``RERANK_WORKER_`` and ``__`` between levels, e.g.
+``RERANK_WORKER_KAFKA__GROUP_ID``), a ``.env`` file, the YAML file named by ``RERANK_WORKER_CONFIG``, the defaults.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from worker.settings.answer import AnswerSettings
+from worker.settings.fields import Seconds
+from worker.settings.kafka import KafkaSettings
+from worker.settings.recall import RecallSettings
+from worker.settings.rerank import RerankSettings
+from worker.settings.telemetry import TelemetrySettings
+
+ENV_PREFIX = "RERANK_WORKER_"
+ENV_FILE = ".env"
+CONFIG_FILE_VARIABLE = "RERANK_WORKER_CONFIG"
+DEFAULT_CACHE_DIR = Path("~/.cache/rerank-worker")
+
+
+class Settings(BaseSettings):
+    """Everything the worker can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_file=ENV_FILE,
+        # `NAME=` in a compose file means "not set", not an empty name.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    worker_id: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Names this process in answers, logs and metrics."""
+    models: Literal["auto", "hub", "offline"] = "auto"
+    """Where models come from: `hub` (or its cache), `offline` (installed packages), `auto`: hub if it answers soon."""
+    hub_timeout_s: Seconds = 3.0
+    """How long `auto` waits for the hub before it takes the offline models."""
+    cache_dir: Path = DEFAULT_CACHE_DIR
+    """Built and exported models, the local broker's jars and the local stack's state."""
+    kafka: KafkaSettings = KafkaSettings()
+    recall: RecallSettings = RecallSettings()
+    rerank: RerankSettings = RerankSettings()
+    answer: AnswerSettings = AnswerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the YAML file below the environment."""
+        config_file = os.environ.get(CONFIG_FILE_VARIABLE)
+        yaml = (YamlConfigSettingsSource(settings_cls, config_file),) if config_file else ()
+        return (init_settings, env_settings, dotenv_settings, *yaml)
