@@ -1,7 +1,8 @@
 """What the settings of the micro-batches do to throughput and latency, one at a time, the others at their defaults.
 
-``python -m benchmarks.knobs`` writes ``results/knobs.json`` and ``results/knobs.svg``. The load is fixed: so many
-clients, each asking its next query of 20 candidates as soon as it has its last answer.
+``python -m benchmarks.knobs`` writes ``results/knobs.json`` and ``results/knobs.svg``; with ``--redraw`` the picture
+alone, from the figures that are there. The load is fixed: so many clients, each asking its next query of 20 candidates
+as soon as it has its last answer.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from typing import Any
 from joblib import cpu_count
 from transformers import AutoTokenizer
 
-from benchmarks import machine, svg
+from benchmarks import machine
+from benchmarks.picture import knobs_svg
 from benchmarks.summary import spread
 from benchmarks.workload import Asked, Workload, articles
 from worker.batching.batcher import BatchReport
@@ -52,7 +54,29 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--mix", default="medium", choices=("short", "medium", "long"))
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: draw the figures in the folder again")
     asked = parser.parse_args()
+    result = json.loads((asked.out / "knobs.json").read_text(encoding="utf-8")) if asked.redraw else _measured(asked)
+    (asked.out / "knobs.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (asked.out / "knobs.svg").write_text(picture(result), encoding="utf-8")
+    for each in result["points"]:
+        rate, latency = each["pairs_per_s"], each["latency_p50_ms"]
+        print(f"{each['knob']:>12} {each['value']:>8g}: {rate['median']:7.1f} pairs/s, {latency['median']:8.1f} ms")
+
+
+def picture(result: dict[str, Any]) -> str:
+    """Return the result as SVG."""
+    cores = result["machine"]["cores"]
+    defaults = {
+        "batch_tokens": CPU_BATCH_TOKENS,
+        "batch_pairs": DEFAULTS.batch_pairs,
+        "max_wait_ms": DEFAULTS.max_wait_ms,
+        "threads": cores,
+    }
+    return knobs_svg(result, defaults)
+
+
+def _measured(asked: argparse.Namespace) -> dict[str, Any]:
     model = resolve("cross-encoder", Settings(models="offline", rerank=RerankSettings(model=CROSS_ENCODER_NAME)))
     tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
     found, corpus = articles()
@@ -66,7 +90,7 @@ def main() -> None:
         for knob, value in random.Random(number).sample(tried, len(tried)):
             points[knob, value].append(_point(model, {knob: value}, queries, asked.clients))
         print(f"round {number + 1} of {asked.rounds} done", flush=True)
-    result = {
+    return {
         "what": f"{asked.clients} clients, each with one query of 20 candidates at a time",
         "mix": asked.mix,
         "model": model.name,
@@ -78,25 +102,6 @@ def main() -> None:
             for (knob, value), rounds in points.items()
         ],
     }
-    (asked.out / "knobs.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (asked.out / "knobs.svg").write_text(picture(result), encoding="utf-8")
-    for each in result["points"]:
-        rate, latency = each["pairs_per_s"], each["latency_p50_ms"]
-        print(f"{each['knob']:>12} {each['value']:>8g}: {rate['median']:7.1f} pairs/s, {latency['median']:8.1f} ms")
-
-
-def picture(result: dict[str, Any]) -> str:
-    """Return throughput against the median latency, one line a knob."""
-    lines: dict[str, list[tuple[float, float, str]]] = {}
-    for each in result["points"]:
-        place = (each["latency_p50_ms"]["median"], each["pairs_per_s"]["median"], f"{each['value']:g}")
-        lines.setdefault(each["knob"], []).append(place)
-    return svg.plot(
-        [svg.Line(name, points) for name, points in lines.items()],
-        title=f"{result['what']}, {result['mix']} passages",
-        x="median latency of a query, ms",
-        y="pairs per second",
-    )
 
 
 def _queries(workload: Workload, mix: str, number: int) -> list[Asked]:

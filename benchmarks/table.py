@@ -1,6 +1,7 @@
-"""The README's performance table, written from ``results/*.json``: ``python -m benchmarks.table``.
+"""The tables of docs/performance.md and the README's headline figures, written from ``results/*.json``.
 
-A results file has a section here; one that is absent has none in the README. A test keeps both equal.
+``python -m benchmarks.table``. A results file has a section or a row here; one that is absent has none in the document.
+A test keeps both equal.
 """
 
 import json
@@ -9,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.headlines import HEADLINES
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
 RESULTS = Path(__file__).parent / "results"
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 Section = Callable[[dict[str, Any]], str]
 
@@ -149,7 +152,7 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
-# File in results: its section, in the README's order.
+# File in results: its section, in the order of docs/performance.md.
 SECTIONS: dict[str, Section] = {
     "scoring.json": scoring,
     "scoring-cuda.json": scoring,
@@ -163,7 +166,7 @@ SECTIONS: dict[str, Section] = {
 
 
 def rendered(results: Path = RESULTS) -> str:
-    """Return what stands between the markers."""
+    """Return the tables of docs/performance.md."""
     parts = [
         section(json.loads((results / name).read_text(encoding="utf-8")))
         for name, section in SECTIONS.items()
@@ -172,16 +175,32 @@ def rendered(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
-def replaced(readme: str, body: str) -> str:
-    """Return the README with the text between the markers changed. ValueError if it has no markers."""
-    if BEGIN not in readme or END not in readme:
-        raise ValueError(f"README.md lacks {BEGIN} or {END}")
+def headlines(results: Path = RESULTS) -> str:
+    """Return the README's table."""
+    rows = [
+        headline(json.loads((results / name).read_text(encoding="utf-8")))
+        for name, headline in HEADLINES
+        if (results / name).is_file()
+    ]
+    return _table(["what", "measured"], rows) if rows else ""
+
+
+def replaced(document: str, body: str, block: str = "benchmarks") -> str:
+    """Return the document with the text between the block's markers changed. ValueError if it has no markers."""
+    begin, end = markers(block)
+    if begin not in document or end not in document:
+        raise ValueError(f"the document lacks {begin} or {end}")
     return re.sub(
-        f"{re.escape(BEGIN)}.*{re.escape(END)}",
-        lambda _: "\n".join(filter(None, (BEGIN, body, END))),
-        readme,
+        f"{re.escape(begin)}.*{re.escape(end)}",
+        lambda _: "\n".join(filter(None, (begin, body, end))),
+        document,
         flags=re.DOTALL,
     )
+
+
+def markers(block: str) -> tuple[str, str]:
+    """Return the comments between which a block stands."""
+    return f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
 
 
 def _described(name: str, mix: dict[str, Any]) -> str:
@@ -203,8 +222,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    README.write_text(replaced(README.read_text(encoding="utf-8"), rendered()), encoding="utf-8")
-    print(f"wrote the table of {README.name}")
+    for path, block, body in ((PERFORMANCE, "benchmarks", rendered()), (README, "headlines", headlines())):
+        path.write_text(replaced(path.read_text(encoding="utf-8"), body, block), encoding="utf-8")
+        print(f"wrote the {block} of {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the README names exists."""
+"""What the README, and the pages it hands its details to, name exists."""
 
 import json
 import re
@@ -12,7 +12,14 @@ from worker.cli.main import app
 from worker.settings.load import environment_names
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "limits.md",
+    *sorted((ROOT / "docs" / "guides").glob("*.md")),
+]
+NAMED = README + "".join(page.read_text(encoding="utf-8") for page in PAGES)
+LONGEST_README = 150
 
 
 def blocks(language: str) -> list[str]:
@@ -26,16 +33,20 @@ def test_the_two_commands_stand_alone_and_make_knows_them() -> None:
     assert all(re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE) for command in commands)
 
 
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST_README, "details belong in docs/"
+
+
 def test_continuous_integration_runs_the_test_command() -> None:
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"rerank-worker ((?:local )?[a-z]+)\b", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"rerank-worker ((?:local )?[a-z]+)\b", NAMED))))
 def test_every_command_it_names_exists(command: str) -> None:
     assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"RERANK_WORKER_[A-Z_]+[A-Z]", README))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"RERANK_WORKER_[A-Z_]+[A-Z]", NAMED))))
 def test_every_setting_it_names_exists(name: str) -> None:
     assert name in {*environment_names(), "RERANK_WORKER_CONFIG"}
 

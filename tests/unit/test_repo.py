@@ -8,16 +8,19 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 
 LAYOUT = {
     ".ci",
+    ".github",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "benchmarks",
     "constraints.txt",
     "deploy",
@@ -88,6 +91,11 @@ def test_ci_lints_and_then_runs_exactly_the_readmes_test_command() -> None:
     made = [line for line in script if line.startswith("make ")]
     assert made == ["make lint", "make test"]
     assert script[-1] == "make test", "pytest's summary is the last thing printed"
+
+
+def test_the_workflow_calls_nothing_but_ci_run() -> None:
+    jobs = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run"]
 
 
 def test_ci_can_be_run() -> None:

@@ -10,7 +10,6 @@ from benchmarks.flops import pair_flops, total_flops
 from benchmarks.measure import measure
 from benchmarks.peers.base import Padding, Scores
 from benchmarks.summary import spread, summarise
-from benchmarks.svg import Line, plot
 from benchmarks.workload import Asked, Mix
 from worker.batching.executor import OneThread
 from worker.domain import Candidate, Query
@@ -88,10 +87,3 @@ def test_every_contender_scores_the_same_pairs_and_the_last_query_is_asked_alone
     assert rows["ours"]["padding_share"]["median"] == 0.25
     assert rows["ours"]["agreement"]["max_difference"] == 0.0
     assert rows["ours"]["share_of_limit"]["median"] > 0
-
-
-def test_a_plot_has_a_point_a_value_and_escapes_what_it_is_told() -> None:
-    drawn = plot([Line("a<b", [(1, 2, "8"), (2, 3, "16")])], title="t & u", x="x", y="y")
-    assert drawn.count("<circle") == 2
-    assert "a&lt;b" in drawn
-    assert "t &amp; u" in drawn

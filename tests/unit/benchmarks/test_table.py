@@ -1,20 +1,30 @@
-"""The README says what was measured."""
+"""The documents say what was measured."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.table import BEGIN, END, README, rendered, replaced
+from benchmarks.headlines import HEADLINES
+from benchmarks.table import PERFORMANCE, README, headlines, markers, rendered, replaced
+
+BEGIN, END = markers("benchmarks")
 
 
-def test_the_readme_has_the_table_of_the_committed_results() -> None:
+def test_the_performance_page_has_the_tables_of_the_committed_results() -> None:
+    page = PERFORMANCE.read_text(encoding="utf-8")
+    assert replaced(page, rendered()) == page, "run `python -m benchmarks.table`"
+
+
+def test_the_readme_has_six_figures_of_the_committed_results() -> None:
     readme = README.read_text(encoding="utf-8")
-    assert replaced(readme, rendered()) == readme, "run `python -m benchmarks.table`"
+    assert replaced(readme, headlines(), "headlines") == readme, "run `python -m benchmarks.table`"
+    assert len(HEADLINES) == 6
 
 
 def test_a_result_that_is_absent_has_no_section(tmp_path: Path) -> None:
     assert not rendered(tmp_path)
+    assert not headlines(tmp_path)
 
 
 def test_a_result_is_one_row_a_contender_and_one_column_a_mix(tmp_path: Path) -> None:
