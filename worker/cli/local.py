@@ -10,8 +10,8 @@ app = typer.Typer(help="Kafka, Chroma and an LLM on this machine, in the backgro
 @app.command()
 def up() -> None:
     """Start the stack, or find it running, and print how a worker uses it."""
+    from worker.local.background import up as start
     from worker.local.broker import LocalBroker
-    from worker.local.stack import up as start
     from worker.settings.load import load_settings
 
     with err.status("starting Kafka, Chroma and the LLM"):
@@ -24,7 +24,7 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop the stack; its data stays."""
-    from worker.local.stack import down as stop
+    from worker.local.background import down as stop
     from worker.settings.load import load_settings
 
     out.print("stopped" if stop(load_settings()) else "nothing was running")
@@ -33,7 +33,7 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Tell whether the stack runs, and where."""
-    from worker.local.stack import status as look
+    from worker.local.background import status as look
     from worker.settings.load import load_settings
 
     state = look(load_settings())

@@ -15,13 +15,14 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from worker.errors import FatalError
+from worker.local.background import down, status, up
 from worker.local.broker import LocalBroker
 from worker.local.docker_kafka import docker_kafka, engine_missing
 from worker.local.kafka import MANIFEST, answers, resolve_jars
 from worker.local.llm import local_llm
 from worker.local.mock_kafka import mock_kafka
 from worker.local.process import ServerProcess, await_condition, free_port
-from worker.local.stack import StackState, down, status, up
+from worker.local.stack import StackState
 from worker.models import packages as offline_models
 from worker.settings import Settings
 
