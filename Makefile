@@ -45,10 +45,11 @@ chaos: EVENTS ?= 5000
 chaos: $(STAMP) ## Break things at random under load and judge what comes of it (SEED, MINUTES, EVENTS, OPTIONS)
 	@$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES) --events $(EVENTS) $(OPTIONS)
 
-lint: $(STAMP) ## Check style and types
+lint: $(STAMP) ## Check style, types and who imports whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 format: $(STAMP) ## Apply style
 	@$(BIN)/ruff check --fix .

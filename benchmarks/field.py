@@ -89,10 +89,10 @@ def _makers(setting: Setting, infinity: InfinityChoice) -> Iterator[tuple[str, M
         model = plain.load(setting, precision)
         suffix = f", {precision}" if cuda else ""
         name = f"predict per query{suffix}"
-        yield name, partial(plain.PerQuery, model, name, setting.computing, precision)
+        yield name, partial(plain.PerQuery, model, name, setting.executor, precision)
         for batch in (plain.DEFAULT_BATCH, OUR_BATCH):
             name = f"predict all at once, batch {batch}{suffix}"
-            yield name, partial(plain.AllAtOnce, model, name, batch, setting.computing, precision)
+            yield name, partial(plain.AllAtOnce, model, name, batch, setting.executor, precision)
     for engine in () if cuda else INFINITY_ENGINES:
         yield f"infinity {engine}", partial(_infinity, setting, infinity, engine)
     if not cuda:

@@ -24,7 +24,7 @@ from benchmarks.picture import knobs_svg
 from benchmarks.summary import spread
 from benchmarks.workload import Asked, Workload, articles
 from worker.batching.batcher import BatchReport
-from worker.batching.executor import computing_thread
+from worker.batching.executor import compute_executor
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel, resolve
 from worker.rerank.backends.device import CPU_BATCH_TOKENS
@@ -125,10 +125,10 @@ def _point(model: ResolvedModel, changes: dict[str, float], queries: Sequence[As
             latencies_s.append(time.perf_counter() - begun_s)
 
     async def all_clients() -> float:
-        async with computing_thread() as computing:
-            scorer = await computing.run(partial(load_scorer, model, settings, DEFAULT_CACHE_DIR))
+        async with compute_executor() as executor:
+            scorer = await executor.run(partial(load_scorer, model, settings, DEFAULT_CACHE_DIR))
             reranker = MicroBatchedReranker(
-                scorer, settings, prior_weight=0, on_batch=reports.append, computing=computing
+                scorer, settings, prior_weight=0, on_batch=reports.append, executor=executor
             )
             begun_s = time.perf_counter()
             await asyncio.gather(*(client(reranker, queries[number::clients]) for number in range(clients)))

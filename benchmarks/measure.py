@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import gemm
 from benchmarks.peers.base import Contender, Scores
 from benchmarks.workload import Asked, Mix
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 
 # The spinning threads of one library must not take the cores from the next one.
 SETTLE_S = 0.1
@@ -35,11 +35,15 @@ class Measured:
 
 
 def measure(
-    contenders: Sequence[Contender], rounds: Sequence[Sequence[Mix]], config: Any, device: str, computing: OneThread
+    contenders: Sequence[Contender],
+    rounds: Sequence[Sequence[Mix]],
+    config: Any,
+    device: str,
+    executor: SingleThreadExecutor,
 ) -> Measured:
     """Run every contender once a round on the round's mixes, the order rotating, after a query of each to warm up.
 
-    ``computing`` is the thread on which those of this process compute: the machine's own products run there too.
+    ``executor`` is the thread on which those of this process compute: the machine's own products run there too.
     """
     measured = Measured()
     for mix in rounds[0]:
@@ -48,7 +52,7 @@ def measure(
             contender.padding()
             measured.timings[mix.name, contender.name] = Timings()
     for number, mixes in enumerate(rounds):
-        measured.gemm.append(computing.submit(lambda: gemm.rates(config, device)).result())
+        measured.gemm.append(executor.submit(lambda: gemm.rates(config, device)).result())
         turn = number % len(contenders)
         for mix in mixes:
             for contender in [*contenders[turn:], *contenders[:turn]]:

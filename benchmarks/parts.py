@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from benchmarks.common import print_table, save, summary
 from benchmarks.machine import facts
 from benchmarks.workload import Workload, articles
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.backends.device import CPU, CPU_BATCH_TOKENS, inference, prepare
@@ -43,8 +43,8 @@ def main() -> None:
     cached = PairTokenizer(tokenizer, SETTINGS.max_length, SETTINGS)
     uncached = PairTokenizer(tokenizer, SETTINGS.max_length, SETTINGS.model_copy(update={"token_cache_documents": 0}))
     pairs = [pair for each in queries for pair in cached.encode(each.query.text, each.texts)]
-    computing = OneThread("compute")
-    model = computing.submit(lambda: _load(resolved.path)).result()
+    executor = SingleThreadExecutor("compute")
+    model = executor.submit(lambda: _load(resolved.path)).result()
     packed, padded = PackedBackend(model), PaddedBackend(model, CPU)
     encoder, batches = packed._encoder, _in_turn(pairs)  # noqa: SLF001 - its parts are what is measured
 
@@ -58,7 +58,7 @@ def main() -> None:
             for batch in batches:
                 encoder.first_tokens([pair.input_ids for pair in batch], [pair.token_type_ids for pair in batch])
 
-    def on(thread: OneThread, call: Trial) -> Trial:
+    def on(thread: SingleThreadExecutor, call: Trial) -> Trial:
         return lambda: thread.submit(call).result()
 
     def one_by_one() -> None:
@@ -67,16 +67,16 @@ def main() -> None:
 
     parts: Mapping[str, tuple[Trial, Trial]] = {
         "no padding, against padded batches of sorted pairs": (
-            on(computing, lambda: [padded.logits(batch) for batch in _alike(pairs)]),
-            on(computing, whole_last_layer),
+            on(executor, lambda: [padded.logits(batch) for batch in _alike(pairs)]),
+            on(executor, whole_last_layer),
         ),
         "the last layer for the first token alone": (
-            on(computing, whole_last_layer),
-            on(computing, first_tokens_alone),
+            on(executor, whole_last_layer),
+            on(executor, first_tokens_alone),
         ),
         "pairs of several queries in a batch": (
-            on(computing, one_by_one),
-            on(computing, lambda: [packed.logits(batch) for batch in batches]),
+            on(executor, one_by_one),
+            on(executor, lambda: [packed.logits(batch) for batch in batches]),
         ),
         "tokens of known documents kept (tokenising alone)": (
             lambda: [uncached.encode(each.query.text, each.texts) for each in queries],
@@ -84,7 +84,7 @@ def main() -> None:
         ),
     }
     gains = {name: _gains(without, with_it, asked.rounds) for name, (without, with_it) in parts.items()}
-    gains["one thread computes"] = [_beside(first_tokens_alone, computing) for _ in range(asked.rounds)]
+    gains["one thread computes"] = [_beside(first_tokens_alone, executor) for _ in range(asked.rounds)]
     result: dict[str, Any] = {
         "what": "time without a part of the cross-encoder stage, divided by the time with it",
         "machine": begun,
@@ -132,14 +132,14 @@ def _gains(without: Trial, with_it: Trial, rounds: int) -> list[float]:
     return [_seconds(without) / _seconds(with_it) for _ in range(rounds)]
 
 
-def _beside(call: Trial, computing: OneThread) -> float:
+def _beside(call: Trial, executor: SingleThreadExecutor) -> float:
     """Compute while another thread's team of two idles beside it, then with that thread gone and its team with it."""
-    other = OneThread("other")
+    other = SingleThreadExecutor("other")
     other.submit(lambda: torch.relu(torch.zeros(1_000_000))).result()
-    beside_s = _seconds(lambda: computing.submit(call).result())
+    beside_s = _seconds(lambda: executor.submit(call).result())
     other.close()
     other.join(60)
-    return beside_s / _seconds(lambda: computing.submit(call).result())
+    return beside_s / _seconds(lambda: executor.submit(call).result())
 
 
 def _seconds(trial: Trial) -> float:

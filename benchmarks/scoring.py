@@ -20,7 +20,7 @@ from benchmarks.measure import measure
 from benchmarks.peers.base import Setting
 from benchmarks.summary import summarise, table
 from benchmarks.workload import CANDIDATES, QUERIES, Workload, articles
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.settings import RerankSettings, Settings
@@ -40,8 +40,8 @@ def main() -> None:
     threads = asked.threads or cpu_count()
     cache = settings.cache_dir.expanduser() / "benchmarks"
     cache.mkdir(parents=True, exist_ok=True)
-    computing = OneThread("compute")
-    setting = Setting(model.path, model.name, asked.device, threads, settings.rerank.max_length, computing, cache)
+    executor = SingleThreadExecutor("compute")
+    setting = Setting(model.path, model.name, asked.device, threads, settings.rerank.max_length, executor, cache)
     kind = asked.device.partition(":")[0]
     facts = machine.facts(asked.device, threads)
     tokenizer = AutoTokenizer.from_pretrained(model.path, local_files_only=True)
@@ -53,7 +53,7 @@ def main() -> None:
     infinity = InfinityChoice(pythons, make=asked.with_infinity)
     found = gather(setting, asked.without, infinity)
     try:
-        measured = measure(found.contenders, rounds, config, asked.device, computing)
+        measured = measure(found.contenders, rounds, config, asked.device, executor)
     finally:
         found.close()
     result = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.workload import Asked
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 
 Scores = list[list[float]]
 
@@ -25,8 +25,8 @@ class Setting:
     device: str
     threads: int
     max_length: int
-    computing: OneThread
-    """Where all that compute in this process load and run, one after the other: see ``computing_thread``."""
+    executor: SingleThreadExecutor
+    """Where all that compute in this process load and run, one after the other: see ``compute_executor``."""
     cache: Path
     """Where what is built for a contender may be kept, outside the repository."""
 

@@ -28,7 +28,7 @@ class FlashRank:
         except ImportError as error:
             raise UnavailableError(f"{error}: `uv pip install flashrank`") from error
         folder = onnx_folder(setting)
-        self._computing = setting.computing
+        self._executor = setting.executor
         model_file_map[folder.name] = MODEL_FILE
         self._request = RerankRequest
         self._ranker = Ranker(
@@ -36,7 +36,7 @@ class FlashRank:
         )
 
     def score(self, queries: Sequence[Asked]) -> Scores:
-        return self._computing.submit(lambda: [self._one(asked) for asked in queries]).result()
+        return self._executor.submit(lambda: [self._one(asked) for asked in queries]).result()
 
     def _one(self, asked: Asked) -> list[float]:
         passages = [{"id": number, "text": text} for number, text in enumerate(asked.texts)]

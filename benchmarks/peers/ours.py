@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.peers.base import Padding, Scores, Setting, UnavailableError
 from benchmarks.workload import Asked
 from worker.batching.batcher import BatchReport
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel
 from worker.rerank.scorer import Scorer, load_scorer
@@ -18,10 +18,10 @@ class Ours:
     """``MicroBatchedReranker`` over one scorer."""
 
     def __init__(
-        self, name: str, precision: str, scorer: Scorer, settings: RerankSettings, computing: OneThread
+        self, name: str, precision: str, scorer: Scorer, settings: RerankSettings, executor: SingleThreadExecutor
     ) -> None:
         self.name, self.precision = name, precision
-        self._scorer, self._settings, self._computing = scorer, settings, computing
+        self._scorer, self._settings, self._executor = scorer, settings, executor
         self.reports: list[BatchReport] = []
 
     def score(self, queries: Sequence[Asked]) -> Scores:
@@ -33,7 +33,7 @@ class Ours:
             self._settings,
             prior_weight=0,
             on_batch=self.reports.append,
-            computing=self._computing,
+            executor=self._executor,
         )
         try:
             rankings = await asyncio.gather(*(reranker.rerank(asked.query, asked.candidates) for asked in queries))
@@ -65,14 +65,14 @@ def load(setting: Setting, name: str, backend: str, changes: Mapping[str, object
     )
     try:
         model = ResolvedModel("cross-encoder", setting.name, setting.folder, "folder")
-        scorer = setting.computing.submit(lambda: load_scorer(model, settings, setting.cache)).result()
+        scorer = setting.executor.submit(lambda: load_scorer(model, settings, setting.cache)).result()
     except FatalError as error:
         raise UnavailableError(str(error)) from error
     # A figure under the wrong name is worse than none.
     if backend != "torch" and backend not in _running(scorer).lower():
         raise UnavailableError(f"the worker ran {_running(scorer)} where {backend} was asked for")
     half = "float16" if setting.device.startswith("cuda") else "float32"
-    return Ours(name, half if settings.dtype == "auto" else settings.dtype, scorer, settings, setting.computing)
+    return Ours(name, half if settings.dtype == "auto" else settings.dtype, scorer, settings, setting.executor)
 
 
 def _running(scorer: Scorer) -> str:

@@ -7,14 +7,14 @@ from sentence_transformers import CrossEncoder
 
 from benchmarks.peers.base import Padding, Scores, Setting
 from benchmarks.workload import Asked
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_BATCH = 32
 
 
 def load(setting: Setting, precision: str = "float32") -> CrossEncoder:
-    return setting.computing.submit(lambda: _load(setting, precision)).result()
+    return setting.executor.submit(lambda: _load(setting, precision)).result()
 
 
 def _load(setting: Setting, precision: str) -> CrossEncoder:
@@ -32,11 +32,13 @@ def _load(setting: Setting, precision: str) -> CrossEncoder:
 class PerQuery:
     """A loop over queries, ``predict`` on each one's 20 pairs."""
 
-    def __init__(self, model: CrossEncoder, name: str, computing: OneThread, precision: str = "float32") -> None:
-        self.name, self.precision, self._model, self._computing = name, precision, model, computing
+    def __init__(
+        self, model: CrossEncoder, name: str, executor: SingleThreadExecutor, precision: str = "float32"
+    ) -> None:
+        self.name, self.precision, self._model, self._executor = name, precision, model, executor
 
     def score(self, queries: Sequence[Asked]) -> Scores:
-        return self._computing.submit(lambda: self._scores(queries)).result()
+        return self._executor.submit(lambda: self._scores(queries)).result()
 
     def _scores(self, queries: Sequence[Asked]) -> Scores:
         return [_predict(self._model, asked.pairs, DEFAULT_BATCH) for asked in queries]
@@ -52,9 +54,9 @@ class AllAtOnce(PerQuery):
     """One ``predict`` over the pairs of all queries: what a batch job can do, and a server can't."""
 
     def __init__(
-        self, model: CrossEncoder, name: str, batch: int, computing: OneThread, precision: str = "float32"
+        self, model: CrossEncoder, name: str, batch: int, executor: SingleThreadExecutor, precision: str = "float32"
     ) -> None:
-        super().__init__(model, name, computing, precision)
+        super().__init__(model, name, executor, precision)
         self._batch = batch
 
     def _scores(self, queries: Sequence[Asked]) -> Scores:

@@ -13,7 +13,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from worker.answer.prompt import SYSTEM_PROMPT
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.domain import Answerer, Context, GeneratedAnswer, Query
 from worker.errors import FatalError
 from worker.settings import AnswerSettings
@@ -104,7 +104,7 @@ class AnswerCache:
             self._connection = _open(path)
         except (OSError, sqlite3.Error) as error:
             raise FatalError(f"answer.store_path: {path} can't be used: {error}") from error
-        self._thread = OneThread("answer-store")
+        self._thread = SingleThreadExecutor("answer-store")
 
     async def get(self, key: str) -> GeneratedAnswer | None:
         """Return the answer, unless there is none or it is older than ``ttl_s``. Raises sqlite3.Error."""

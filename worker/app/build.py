@@ -11,7 +11,7 @@ from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
 from worker.batching.batcher import BatchReport
-from worker.batching.executor import OneThread, computing_thread
+from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Answerer, Reranker
 from worker.errors import FatalError
 from worker.kafka.admin import topics
@@ -21,7 +21,7 @@ from worker.models import resolve as models
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.recall.chroma_search import ChromaSearch
-from worker.recall.embedder import ComputingEmbedder, SentenceEmbedder
+from worker.recall.embedder import ExecutorEmbedder, SentenceEmbedder
 from worker.recall.stage import BatchedRecall
 from worker.rerank.remote import RemoteReranker
 from worker.rerank.scorer import load_scorer
@@ -38,14 +38,14 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
-    computing = await parts.enter_async_context(computing_thread())
+    executor = await parts.enter_async_context(compute_executor())
     # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
-    reranking = await _new_reranking(settings, metrics, computing, parts)
-    embedder = await computing.run(partial(SentenceEmbedder, embedding.path, embedding.name))
+    reranking = await _new_reranking(settings, metrics, executor, parts)
+    embedder = await executor.run(partial(SentenceEmbedder, embedding.path, embedding.name))
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        ChromaSearch(settings.recall, ComputingEmbedder(embedder, computing)),
+        ChromaSearch(settings.recall, ExecutorEmbedder(embedder, executor)),
         settings.recall,
         on_batch=_batch_observer(metrics, "recall"),
     )
@@ -79,7 +79,7 @@ class _Reranking:
 
 
 async def _new_reranking(
-    settings: Settings, metrics: Metrics, computing: OneThread, parts: AsyncExitStack
+    settings: Settings, metrics: Metrics, executor: SingleThreadExecutor, parts: AsyncExitStack
 ) -> _Reranking:
     rerank = settings.rerank
     if rerank.remote_url is not None:
@@ -88,14 +88,14 @@ async def _new_reranking(
         await remote.check()
         return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
-    scorer = await computing.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
+    scorer = await executor.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
     prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
     local = MicroBatchedReranker(
         scorer,
         rerank,
         prior_weight=prior_weight,
         on_batch=_batch_observer(metrics, "rerank"),
-        computing=computing,
+        executor=executor,
     )
     parts.push_async_callback(local.close)
     return _Reranking(local, cross_encoder.name, prior_weight)

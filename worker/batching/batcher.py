@@ -18,7 +18,7 @@ from typing import Generic
 import structlog
 
 from worker.batching.bisect import BatchOutcome, bisect_failing
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import ItemRef, Job, JobQueue, Limits
 from worker.domain import Item, Result
 from worker.errors import ExpiredError
@@ -47,7 +47,7 @@ class MicroBatcher(Generic[Item, Result]):
     """Batches the items of concurrent jobs. Built and used on the loop's thread.
 
     ``run`` gets a batch's items and returns one result (or one exception) per item, in order. It is called on one
-    thread, one batch at a time: on ``thread``, which stays its owner's, or on one of the batcher's own. If it raises,
+    thread, one batch at a time: on ``executor``, which stays its owner's, or on one of the batcher's own. If it raises,
     the batch is halved until the items that break it are alone. Where it raises what ``out_of_memory`` tells to be a
     lack of memory and a part fits, the limit of the cost is lowered to what fitted: for as long as this batcher lives,
     since who frees the memory does not say so.
@@ -62,7 +62,7 @@ class MicroBatcher(Generic[Item, Result]):
         cost: Callable[[Item], int],
         on_batch: Callable[[BatchReport], None],
         out_of_memory: Callable[[Exception], bool] = lambda _: False,
-        thread: OneThread | None = None,
+        executor: SingleThreadExecutor | None = None,
     ) -> None:
         self._run = _one_result_per_item(run)
         self._name = name
@@ -74,8 +74,8 @@ class MicroBatcher(Generic[Item, Result]):
         """Jobs whose callers wait."""
         self._served = 0
         self._arrived = asyncio.Event()
-        self._thread = thread or OneThread(name)
-        self._owns_thread = thread is None
+        self._executor = executor or SingleThreadExecutor(name)
+        self._owns_executor = executor is None
         self._loop = asyncio.get_running_loop()
         self._serving = self._loop.create_task(self._serve(), name=name)
         self._serving.add_done_callback(self._fail_open_jobs)
@@ -109,8 +109,8 @@ class MicroBatcher(Generic[Item, Result]):
     async def close(self, *, timeout_s: float) -> None:
         """Fail what waits, let the running batch end, join its own thread; a hung function is left behind in time."""
         self._serving.cancel()
-        if self._owns_thread:
-            await self._thread.aclose(timeout_s)
+        if self._owns_executor:
+            await self._executor.aclose(timeout_s)
 
     def _fail_open_jobs(self, serving: "asyncio.Task[None]") -> None:
         error = None if serving.cancelled() else serving.exception()
@@ -122,7 +122,7 @@ class MicroBatcher(Generic[Item, Result]):
             batch = await self._next_batch()
             items = [job.items[index] for job, index in batch]
             waited_s = self._loop.time() - min(job.arrived_s for job, _ in batch)
-            ran, seconds = await self._thread.run(partial(self._run_batch, items))
+            ran, seconds = await self._executor.run(partial(self._run_batch, items))
             for (job, index), result in zip(batch, ran.results, strict=True):
                 if isinstance(result, Exception):
                     job.settle(result)

@@ -13,7 +13,7 @@ COMPUTE_CLOSE_TIMEOUT_S = 30.0
 """For the forward pass under way when the worker ends; one that hangs is left behind."""
 
 
-class OneThread:
+class SingleThreadExecutor:
     """A thread of one's own for what may not be shared between threads, or must not block the loop.
 
     The standard ``ThreadPoolExecutor`` is joined at the interpreter's exit without a timeout: a driver that hangs would
@@ -70,7 +70,7 @@ def _settle(future: "Future[Result]", call: Callable[[], Result]) -> None:
 
 
 @asynccontextmanager
-async def computing_thread() -> AsyncIterator[OneThread]:
+async def compute_executor() -> AsyncIterator[SingleThreadExecutor]:
     """Own the one thread on which this process's models are loaded and compute.
 
     An OpenMP team belongs to the thread that starts it. Where the teams of a process have more threads than there are
@@ -79,7 +79,7 @@ async def computing_thread() -> AsyncIterator[OneThread]:
     on another slept some 500 times a forward pass instead of never, and was 1 to 8 % slower on a quiet machine, up to
     20 % on a busy one. A thread that has ended takes its team along.
     """
-    thread = OneThread("compute")
+    thread = SingleThreadExecutor("compute")
     try:
         yield thread
     finally:

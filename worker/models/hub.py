@@ -7,7 +7,7 @@ import httpx
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError, TransientError
 
 # Weights in formats nobody here loads would double a download.
@@ -29,7 +29,7 @@ def require_reachable(timeout_s: float) -> None:
     if constants.is_offline_mode():
         raise TransientError("HF_HUB_OFFLINE is set")
     # httpx's timeouts cover neither the look-up of the name nor the sum of all steps: this one does.
-    thread = OneThread("hub-probe")
+    thread = SingleThreadExecutor("hub-probe")
     try:
         # Any answer will do, since mirrors differ in what their root holds; where a proxy refuses, the download fails.
         thread.submit(partial(httpx.head, constants.ENDPOINT, timeout=timeout_s)).result(timeout_s)

@@ -9,7 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError
 from worker.models.hub import hide_loading_bars
 
@@ -119,14 +119,14 @@ class SentenceEmbedder:
         return np.asarray(encoded, dtype=np.float32)
 
 
-class ComputingEmbedder:
+class ExecutorEmbedder:
     """Implements ``Embedder``: another one, on the thread that loaded it. Raises TimeoutError besides what that does.
 
     The questions of a recall wait for the batch that is being scored instead of sharing the cores with it, for
     ``EMBED_TIMEOUT_S`` at most.
     """
 
-    def __init__(self, embedder: Embedder, thread: OneThread) -> None:
+    def __init__(self, embedder: Embedder, thread: SingleThreadExecutor) -> None:
         self._embedder = embedder
         self._thread = thread
 

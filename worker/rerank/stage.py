@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, TransientError, WorkerError
@@ -29,10 +29,10 @@ class MicroBatchedReranker:
         *,
         prior_weight: float,
         on_batch: Callable[[BatchReport], None],
-        computing: OneThread | None = None,
+        executor: SingleThreadExecutor | None = None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
-        """Score on ``computing``, the thread that loaded the scorer and stays its owner's (``computing_thread``).
+        """Score on ``executor``, the thread that loaded the scorer and stays its owner's (``compute_executor``).
 
         Without one the batches get a thread of their own.
         """
@@ -42,7 +42,7 @@ class MicroBatchedReranker:
         self._mean = settings.long_documents == "mean"
         # A tokenizer must not be used by two threads at once ("Already borrowed", huggingface/transformers#47085),
         # and a thread of its own tokenises the next queries while the present ones are scored.
-        self._tokenizing = OneThread("rerank-tokenize")
+        self._tokenizing = SingleThreadExecutor("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
             partial(_score_distinct, scorer.score),
             name="rerank-score",
@@ -55,7 +55,7 @@ class MicroBatchedReranker:
             cost=lambda pair: pair.tokens,
             on_batch=on_batch,
             out_of_memory=out_of_memory,
-            thread=computing,
+            executor=executor,
         )
 
     async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:

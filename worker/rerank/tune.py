@@ -14,7 +14,7 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from worker.batching.executor import OneThread, computing_thread
+from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Candidate, Query
 from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel
@@ -104,16 +104,16 @@ class Tuner:
 
     async def _tried(self, settings: RerankSettings) -> Trial | Refusal:
         # A thread of its own for each trial, gone with it, as a worker has one.
-        async with computing_thread() as computing:
+        async with compute_executor() as executor:
             try:
-                scorer = await computing.run(partial(load_scorer, self._model, settings, self._cache_dir))
+                scorer = await executor.run(partial(load_scorer, self._model, settings, self._cache_dir))
             except FatalError as error:
                 return Refusal(settings, str(error))
-            return await self._measured(scorer, settings, computing)
+            return await self._measured(scorer, settings, executor)
 
-    async def _measured(self, scorer: Scorer, settings: RerankSettings, computing: OneThread) -> Trial:
+    async def _measured(self, scorer: Scorer, settings: RerankSettings, executor: SingleThreadExecutor) -> Trial:
         reranker = MicroBatchedReranker(
-            scorer, settings, prior_weight=0, on_batch=lambda _report: None, computing=computing
+            scorer, settings, prior_weight=0, on_batch=lambda _report: None, executor=executor
         )
         try:
             scores = await _scores(reranker, self._load)

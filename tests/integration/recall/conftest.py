@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from worker.local.process import await_condition
 from worker.settings import RecallSettings
+
+START_TIMEOUT_S = 300.0
 
 
 @dataclass
@@ -32,13 +34,13 @@ class ChromaProcess:
             stdout=subprocess.DEVNULL,
             env=os.environ | {"ANONYMIZED_TELEMETRY": "False"},
         )
-        wait = Retrying(
-            stop=stop_after_delay(60),
-            wait=wait_fixed(0.1),
-            retry=retry_if_exception_type(httpx.HTTPError),
-            reraise=True,
-        )
-        wait(lambda: httpx.get(f"http://localhost:{self.port}/api/v2/heartbeat", timeout=5).raise_for_status())
+        assert await_condition(self._answers, timeout_s=START_TIMEOUT_S)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://localhost:{self.port}/api/v2/heartbeat", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
 from worker.errors import ExpiredError
 
@@ -540,14 +540,14 @@ def test_every_job_ends_exactly_once_and_as_it_should(
 
 async def test_a_thread_that_is_given_runs_the_batches_and_stays_its_owners() -> None:
     names: list[str] = []
-    thread = OneThread("the owner's")
+    thread = SingleThreadExecutor("the owner's")
 
     def run(items: Sequence[int]) -> list[int]:
         names.append(threading.current_thread().name)
         return list(items)
 
     batcher: MicroBatcher[int, int] = MicroBatcher(
-        run, name="test", limits=Limits(4, 1_000, 0.0), cost=lambda _: 1, on_batch=lambda _: None, thread=thread
+        run, name="test", limits=Limits(4, 1_000, 0.0), cost=lambda _: 1, on_batch=lambda _: None, executor=thread
     )
     assert await batcher.submit([1, 2]) == [1, 2]
     await batcher.close(timeout_s=5)

@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 
 
 async def test_calls_run_in_order_on_one_thread_that_is_not_the_loops() -> None:
-    thread = OneThread("mine")
+    thread = SingleThreadExecutor("mine")
     ran: list[int] = []
     names = await asyncio.gather(
         *(thread.run(lambda n=n: (ran.append(n), threading.current_thread().name)[1]) for n in range(5))
@@ -23,7 +23,7 @@ async def test_calls_run_in_order_on_one_thread_that_is_not_the_loops() -> None:
 
 
 async def test_an_error_belongs_to_its_caller_and_the_thread_goes_on() -> None:
-    thread = OneThread("mine")
+    thread = SingleThreadExecutor("mine")
     with pytest.raises(ZeroDivisionError):
         await thread.run(lambda: 1 // 0)
     assert await thread.run(lambda: 2) == 2
@@ -31,7 +31,7 @@ async def test_an_error_belongs_to_its_caller_and_the_thread_goes_on() -> None:
 
 
 def test_a_call_cancelled_before_its_turn_is_skipped() -> None:
-    thread, begun, release, ran = OneThread("mine"), threading.Event(), threading.Event(), []
+    thread, begun, release, ran = SingleThreadExecutor("mine"), threading.Event(), threading.Event(), []
     blocking = thread.submit(lambda: (begun.set(), release.wait(10)))
     assert begun.wait(10)
     skipped = thread.submit(lambda: ran.append("skipped"))
@@ -44,7 +44,7 @@ def test_a_call_cancelled_before_its_turn_is_skipped() -> None:
 
 
 def test_closing_ends_the_calls_it_has_and_takes_no_more() -> None:
-    thread = OneThread("mine")
+    thread = SingleThreadExecutor("mine")
     last = thread.submit(lambda: "done")
     thread.close()
     thread.close()
@@ -55,8 +55,8 @@ def test_closing_ends_the_calls_it_has_and_takes_no_more() -> None:
 
 def test_a_process_ends_although_a_call_hangs() -> None:
     script = (
-        "import threading; from worker.batching.executor import OneThread\n"
-        "thread = OneThread('hung'); thread.submit(threading.Event().wait); thread.close()\n"
+        "import threading; from worker.batching.executor import SingleThreadExecutor\n"
+        "thread = SingleThreadExecutor('hung'); thread.submit(threading.Event().wait); thread.close()\n"
         "print('joined', thread.join(0.05))"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)

@@ -11,7 +11,7 @@ from benchmarks.measure import measure
 from benchmarks.peers.base import Padding, Scores
 from benchmarks.summary import spread, summarise
 from benchmarks.workload import Asked, Mix
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.domain import Candidate, Query
 
 MINILM = SimpleNamespace(hidden_size=384, intermediate_size=1536, num_hidden_layers=6)
@@ -75,7 +75,7 @@ def test_every_contender_scores_the_same_pairs_and_the_last_query_is_asked_alone
     monkeypatch.setattr(gemm, "TOKENS", {"cpu": 16})
     plain, ours = Fixed("plain"), Fixed("ours")
     rounds = [[mix(0)], [mix(1)]]
-    measured = measure([plain, ours], rounds, TINY, "cpu", OneThread("compute"))
+    measured = measure([plain, ours], rounds, TINY, "cpu", SingleThreadExecutor("compute"))
     together_then_alone = [["0-0", "0-1"], ["0-2"], ["1-0", "1-1"], ["1-2"]]
     assert plain.asked == ours.asked == [["0-0"], *together_then_alone]
     found = SimpleNamespace(contenders=[plain, ours], skipped={"other": "not here"})

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
-from worker.batching.executor import OneThread, computing_thread
+from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.recall import embedder as module
-from worker.recall.embedder import ComputingEmbedder, Vectors
+from worker.recall.embedder import ExecutorEmbedder, Vectors
 
 
 class FakeEmbedder:
@@ -30,33 +30,33 @@ class FakeEmbedder:
 
 
 @pytest.fixture
-async def computing() -> AsyncIterator[OneThread]:
-    async with computing_thread() as thread:
+async def executor() -> AsyncIterator[SingleThreadExecutor]:
+    async with compute_executor() as thread:
         yield thread
 
 
-async def test_it_embeds_on_that_thread_alone(computing: OneThread) -> None:
+async def test_it_embeds_on_that_thread_alone(executor: SingleThreadExecutor) -> None:
     fake = FakeEmbedder()
-    embedder = ComputingEmbedder(fake, computing)
+    embedder = ExecutorEmbedder(fake, executor)
     assert embedder.embed_queries(["a", "bb"]).tolist() == embedder.embed_documents(["a", "bb"]).tolist() == [[1], [2]]
     assert fake.threads == {"compute"}
     assert (embedder.model_name, embedder.dimension) == ("fake", 1)
 
 
-async def test_an_error_is_its_callers(computing: OneThread) -> None:
+async def test_an_error_is_its_callers(executor: SingleThreadExecutor) -> None:
     with pytest.raises(ValueError, match="broken"):
-        ComputingEmbedder(FakeEmbedder(), computing).embed_queries(["broken"])
+        ExecutorEmbedder(FakeEmbedder(), executor).embed_queries(["broken"])
 
 
 async def test_a_thread_that_hangs_is_not_waited_for_for_ever(
-    computing: OneThread, monkeypatch: pytest.MonkeyPatch
+    executor: SingleThreadExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EMBED_TIMEOUT_S", 0.01)
     release = threading.Event()
-    computing.submit(lambda: release.wait(10))
+    executor.submit(lambda: release.wait(10))
     fake = FakeEmbedder()
     with pytest.raises(TimeoutError):
-        ComputingEmbedder(fake, computing).embed_queries(["a"])
+        ExecutorEmbedder(fake, executor).embed_queries(["a"])
     release.set()
-    await computing.run(lambda: None)
+    await executor.run(lambda: None)
     assert not fake.threads, "what was given up is not embedded afterwards"

@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 from confluent_kafka import KafkaError, TopicPartition
 
-from worker.batching.executor import OneThread
+from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.codes import publish_failure
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
@@ -55,7 +55,7 @@ class ExactlyOnce:
         self._source = source
         self._producer = producer
         self._policy = policy
-        self._thread = OneThread("kafka-transactions")
+        self._thread = SingleThreadExecutor("kafka-transactions")
         self._loop = asyncio.get_running_loop()
         self._pending: dict[AssignedPartition, list[PendingOutcome]] = {}
         self._work = asyncio.Event()
