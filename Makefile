@@ -33,11 +33,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Ask real questions through the whole stack and show what reranking does
 	@$(BIN)/rerank-worker demo
 
+# Tests wait more than they compute: two lanes halve the time even on two cores. A file's tests stay in one lane, with
+# the servers they share; the slow files come first.
+LANES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(LANES) --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP) ## Run every test, the slow ones on real Kafka, Chroma and models too
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 fast-test: $(STAMP) ## Run the tests that need no server and no real model
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 chaos: SEED ?= 1
 chaos: MINUTES ?= 5

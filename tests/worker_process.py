@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.patience import HANG_S
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings
 
-READY_TIMEOUT_S = 120.0
 LAST_LINES = 15
 
 
@@ -24,7 +24,7 @@ class WorkerProcess:
     log_path: Path
 
     def await_ready(self) -> "WorkerProcess":
-        settled = await_condition(lambda: self.ended or self.is_ready, timeout_s=READY_TIMEOUT_S)
+        settled = await_condition(lambda: self.ended or self.is_ready, timeout_s=HANG_S)
         assert settled, self.log_path.read_text()
         assert not self.ended, self.log_path.read_text()
         return self
@@ -56,11 +56,11 @@ class WorkerProcess:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(HANG_S)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(HANG_S)
 
 
 def start_worker_process(

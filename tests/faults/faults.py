@@ -11,6 +11,7 @@ from confluent_kafka.admin import NewPartitions
 from tests.faults.cluster import Broker
 from tests.faults.supervisor import Member
 from tests.faults.world import SESSION_TIMEOUT_S, World
+from tests.patience import HANG_S
 from worker.kafka.config import consumer_config
 from worker.local.process import await_condition
 
@@ -127,7 +128,7 @@ def broker_kill(world: World, random: Random) -> str:
 @_register(TO_BROKERS)
 def coordinator_restart(world: World, random: Random) -> str:
     """The broker that coordinates the group, if it may be stopped, restarts: commits and rebalances must move."""
-    offsets = world.admin.list_topics(GROUP_OFFSETS, timeout=30).topics[GROUP_OFFSETS].partitions
+    offsets = world.admin.list_topics(GROUP_OFFSETS, timeout=HANG_S).topics[GROUP_OFFSETS].partitions
     coordinator = offsets[_java_hash(world.kafka.group_id) % len(offsets)].leader
     brokers = {broker.number: broker for broker in world.cluster.brokers[1:]}
     if coordinator not in brokers:
@@ -156,11 +157,11 @@ def _restart(world: World, broker: Broker, end: Callable[[Broker], None], random
 def leader_change(world: World, random: Random) -> str:
     """Leaderships go back to the brokers they were given to at first: after restarts, most of them move."""
     topics = (world.kafka.query_topic, world.kafka.answer_topic, world.kafka.dead_letter_topic)
-    known = world.admin.list_topics(timeout=30).topics
+    known = world.admin.list_topics(timeout=HANG_S).topics
     partitions = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
     random.shuffle(partitions)
     # With `request_timeout` the client of 2.16 fails (SystemError).
-    elected = world.admin.elect_leaders(ElectionType.PREFERRED, partitions).result(60)
+    elected = world.admin.elect_leaders(ElectionType.PREFERRED, partitions).result(HANG_S)
     return f"{sum(error is None for error in elected.values())} moved"
 
 
@@ -240,7 +241,7 @@ def dead_letters_unwritable(world: World, random: Random) -> str:
     try:
         _wait(seconds)
     finally:
-        await_condition(lambda: _configured(world, topic), timeout_s=60)
+        await_condition(lambda: _configured(world, topic), timeout_s=HANG_S)
     return f"for {seconds:.1f} s"
 
 
@@ -257,10 +258,10 @@ def _configured(world: World, topic: str) -> bool:
 def partitions_added(world: World, _: Random) -> str:
     """The query topic gets one partition more, while events are produced to it."""
     topic = world.kafka.query_topic
-    count = len(world.admin.list_topics(topic, timeout=30).topics[topic].partitions)
+    count = len(world.admin.list_topics(topic, timeout=HANG_S).topics[topic].partitions)
     if count >= MAX_PARTITIONS:
         return f"{NOT_DONE}: there are {count}"
-    world.admin.create_partitions([NewPartitions(topic, count + 1)], request_timeout=30)[topic].result(60)
+    world.admin.create_partitions([NewPartitions(topic, count + 1)], request_timeout=HANG_S)[topic].result(HANG_S)
     return f"now {count + 1}"
 
 

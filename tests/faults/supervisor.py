@@ -5,12 +5,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess
 from worker.local.process import await_condition
 
 RESTART_PAUSE_S = 0.5
-# Loading torch and the models on a machine that does much else.
-READY_TIMEOUT_S = 180.0
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Member:
         return not self.frozen and not self.worker.ended and self.worker.is_ready
 
     def await_ready(self) -> None:
-        assert await_condition(lambda: self.is_ready, timeout_s=READY_TIMEOUT_S), f"{self.name} did not become ready"
+        assert await_condition(lambda: self.is_ready, timeout_s=HANG_S), f"{self.name} did not become ready"
 
     def kill(self) -> None:
         self.worker.process.kill()
@@ -70,15 +69,15 @@ class Supervisor:
     def stop(self) -> list[int]:
         """End the workers as an orchestrator does and return their exit codes."""
         self._stopping.set()
-        self._thread.join(60)
+        self._thread.join(HANG_S)
         for member in self.members:
             member.terminate()
-        return [member.worker.process.wait(120) for member in self.members]
+        return [member.worker.process.wait(HANG_S) for member in self.members]
 
     def close(self) -> None:
         """Kill the workers."""
         self._stopping.set()
-        self._thread.join(60)
+        self._thread.join(HANG_S)
         for member in self.members:
             member.worker.kill()
 

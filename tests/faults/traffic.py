@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from schemas import wire
 from schemas.events import QueryEvent
 from tests.faults.oracle import SequenceOracle, Verdict
+from tests.patience import HANG_S
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 
@@ -22,8 +23,6 @@ TICK_S = 0.05
 # New partitions are noticed after this; 5 minutes by default.
 METADATA_AGE, METADATA_AGE_MS = "topic.metadata.refresh.interval.ms", 2_000
 REQUEST_TIMEOUT_S = 20.0
-# An answer is only readable once the transactions before it have ended, those of the dead by their timeout.
-READ_TIMEOUT_S = 90.0
 
 
 def client_config(kafka: KafkaSettings) -> dict[str, Any]:
@@ -59,8 +58,8 @@ class Traffic:
     def close(self) -> None:
         """Stop, and join the thread."""
         self._stopping.set()
-        self._thread.join(30)
-        self._producer.flush(10)
+        self._thread.join(HANG_S)
+        self._producer.flush(HANG_S)
 
     def _run(self) -> None:
         owed = 0.0
@@ -139,7 +138,7 @@ class Observer:
     def close(self) -> None:
         """Stop, and join the thread."""
         self._stopping.set()
-        self._thread.join(READ_TIMEOUT_S)
+        self._thread.join(HANG_S)
         self._consumer.close()
         self._group.close()
 
@@ -199,7 +198,7 @@ class Observer:
         }
 
     def _read_until(self, ends: dict[tuple[str, int], int]) -> bool:
-        deadline_s = time.monotonic() + READ_TIMEOUT_S
+        deadline_s = time.monotonic() + HANG_S
         while any(self._read_to[each] < end for each, end in ends.items()):
             if self._stopping.is_set() or time.monotonic() > deadline_s:
                 return False

@@ -17,6 +17,7 @@ from tests.faults.cluster import Cluster
 from tests.faults.oracle import Verdict
 from tests.faults.supervisor import Supervisor
 from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
+from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
 from worker.documents.files.ingest import ingest
@@ -103,7 +104,7 @@ class World:
     def configure_topic(self, topic: str, name: str, value: str) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        self.admin.incremental_alter_configs([resource], request_timeout=30)[resource].result(60)
+        self.admin.incremental_alter_configs([resource], request_timeout=HANG_S)[resource].result(HANG_S)
 
     def settle(self, timeout_s: float) -> Verdict:
         """Wait until all that was asked has its outcome, or the time is up; what came of it."""

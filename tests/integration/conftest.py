@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker, choose_kind, local_broker
@@ -58,6 +59,7 @@ def kafka_settings(broker: LocalBroker) -> Callable[..., KafkaSettings]:
                 "group_id": f"group-{name}",
                 "partitions": 4,
                 "commit_interval_s": 0.2,
+                "startup_timeout_s": HANG_S,
                 # A killed member is replaced after this, not after the default of 45 s.
                 "session_timeout_s": 6.0,
                 **changes,

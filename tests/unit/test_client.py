@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, Producer
 
 from schemas import wire
 from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Models, QueryEvent, Timings
+from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.admin.topics import worker_topics
@@ -38,7 +39,7 @@ class FakeWorker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(HANG_S)
 
     def _run(self) -> None:
         servers = {"bootstrap.servers": self._kafka.bootstrap_servers}
@@ -77,7 +78,7 @@ class FakeWorker:
                 for _ in range(2):
                     producer.produce(self._kafka.answer_topic, value, headers=wire.passthrough_headers(headers))
             producer.poll(0)
-        producer.flush(5)
+        producer.flush(HANG_S)
         consumer.close()
 
 
@@ -99,7 +100,7 @@ def query(text: str, query_id: str = "q") -> QueryEvent:
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
-    settings = KafkaSettings(startup_timeout_s=10)
+    settings = KafkaSettings(startup_timeout_s=HANG_S)
     with mock_kafka(tmp_path_factory.mktemp("mock"), worker_topics(settings), partitions=2) as address:
         yield settings.model_copy(update={"bootstrap_servers": address})
 
@@ -117,25 +118,25 @@ def client(kafka: KafkaSettings, worker: FakeWorker) -> Iterator[QueryClient]:
 
 
 def test_an_answer_comes_back_to_whom_asked(client: QueryClient) -> None:
-    assert client.ask(query("Why?", "one"), timeout_s=20).query_id == "one"
+    assert client.ask(query("Why?", "one"), timeout_s=HANG_S).query_id == "one"
 
 
 def test_answers_come_in_the_order_of_the_queries_and_each_is_told_once(client: QueryClient) -> None:
     events = [query(f"question {number}", f"q{number}") for number in range(20)]
     told: list[str] = []
-    answers = client.ask_all(events, timeout_s=20, on_answer=lambda answer: told.append(answer.query_id))
+    answers = client.ask_all(events, timeout_s=HANG_S, on_answer=lambda answer: told.append(answer.query_id))
     assert [answer.query_id for answer in answers] == [event.id for event in events]
     assert sorted(told) == sorted(event.id for event in events)
 
 
 def test_an_id_that_was_used_before_gets_its_own_answer(client: QueryClient) -> None:
-    first, second = (client.ask(query(text, "same"), timeout_s=20) for text in ("first", "second"))
+    first, second = (client.ask(query(text, "same"), timeout_s=HANG_S) for text in ("first", "second"))
     assert (first.query_text, second.query_text) == ("first", "second")
 
 
 def test_a_query_is_keyed_by_its_id_and_carries_the_trace(client: QueryClient, worker: FakeWorker) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    client.ask(query("traced?", "traced"), timeout_s=20, traceparent=trace)
+    client.ask(query("traced?", "traced"), timeout_s=HANG_S, traceparent=trace)
     [headers] = [headers for key, headers in worker.seen if key == b"traced"]
     assert wire.header(headers, wire.TRACEPARENT) == trace
     assert wire.header(headers, wire.CORRELATION_ID)
@@ -143,7 +144,7 @@ def test_a_query_is_keyed_by_its_id_and_carries_the_trace(client: QueryClient, w
 
 def test_a_dead_lettered_query_is_told_at_once_with_its_reason(client: QueryClient) -> None:
     with pytest.raises(PoisonError, match="no such collection") as caught:
-        client.ask(query(UNANSWERABLE), timeout_s=20)
+        client.ask(query(UNANSWERABLE), timeout_s=HANG_S)
     assert caught.value.reason == "unknown_collection"
 
 
@@ -155,7 +156,7 @@ def test_an_answer_that_never_comes_is_given_up_and_says_what_to_start(client: Q
 def test_an_event_kafka_would_never_take_is_refused(client: QueryClient) -> None:
     huge = QueryEvent(id="huge", text="Why?", metadata={"blob": "x" * 2_000_000})
     with pytest.raises(FatalError, match="can't be sent"):
-        client.ask(huge, timeout_s=20)
+        client.ask(huge, timeout_s=HANG_S)
 
 
 def test_the_tail_begins_with_the_oldest_answer_if_asked_and_skips_what_is_none(
@@ -163,8 +164,8 @@ def test_the_tail_begins_with_the_oldest_answer_if_asked_and_skips_what_is_none(
 ) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     producer.produce(kafka.answer_topic, b"not an answer")
-    producer.flush(5)
-    answer = client.ask(query("last?", "last"), timeout_s=20)
+    producer.flush(HANG_S)
+    answer = client.ask(query("last?", "last"), timeout_s=HANG_S)
     with QueryClient(kafka) as late:
         for found in late.tail(from_beginning=True):
             if found.query_id == answer.query_id:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.patience import HANG_S
+
 REPOSITORY = Path(__file__).parents[2]
 
 LAYOUT = {
@@ -42,7 +44,7 @@ def tracked() -> list[Path]:
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=HANG_S
     )
     paths = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
     return [path for path in paths if path.is_file()]
@@ -100,7 +102,7 @@ def test_the_workflow_calls_nothing_but_ci_run() -> None:
 
 def test_ci_can_be_run() -> None:
     assert os.access(REPOSITORY / ".ci/run", os.X_OK)
-    subprocess.run(["bash", "-n", REPOSITORY / ".ci/run"], check=True, timeout=10)
+    subprocess.run(["bash", "-n", REPOSITORY / ".ci/run"], check=True, timeout=HANG_S)
 
 
 def test_the_license_is_apache_2() -> None:
@@ -138,7 +140,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", "-C", folder, *arguments], capture_output=True, text=True, check=False, timeout=60, cwd="/"
+        ["make", "-C", folder, *arguments], capture_output=True, text=True, check=False, timeout=HANG_S, cwd="/"
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.patience import HANG_S
 from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
@@ -69,7 +70,7 @@ def cli(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HANG_S,
             check=False,
         )
 
@@ -79,7 +80,7 @@ def cli(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
     command = [sys.executable, "-m", "worker.cli.main", "run"]
     port = environment["RERANK_WORKER_TELEMETRY__PORT"]
     with ServerProcess("worker", command, log_path=folder / "worker.log", environment=environment) as worker:
-        worker.await_ready(lambda: is_ready(f"http://127.0.0.1:{port}/ready"), timeout_s=120)
+        worker.await_ready(lambda: is_ready(f"http://127.0.0.1:{port}/ready"), timeout_s=HANG_S)
         yield run
 
 
@@ -147,7 +148,7 @@ def test_the_tail_prints_answers_as_lines_of_json_until_it_is_interrupted(
     try:
         assert json.loads(tail.stdout.readline())["query_text"] == QUESTION
         tail.send_signal(signal.SIGINT)
-        _, complaints = tail.communicate(timeout=30)
+        _, complaints = tail.communicate(timeout=HANG_S)
     finally:
         tail.kill()
         tail.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.model import save_model
+from tests.patience import HANG_S
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
 from worker.settings import KafkaSettings
@@ -25,7 +26,7 @@ def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

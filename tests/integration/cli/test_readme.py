@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import HANG_S
 from worker.local.process import await_condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 # `make demo` on the environment these tests run in; `-o`: whoever runs them has set it up. Relative, since make can't
@@ -83,7 +84,7 @@ def test_the_demo_shows_what_it_promises_and_leaves_nothing(
     start: Callable[..., "subprocess.Popen[str]"], scratch: Path
 ) -> None:
     demo = start(MAKE_DEMO, ROOT)
-    printed, _ = demo.communicate(timeout=380)
+    printed, _ = demo.communicate(timeout=HANG_S)
     assert demo.returncode == 0, printed
     assert printed.index("What permissions does Debezium need on MySQL?  ok") < printed.index("  no_context ")
     assert re.search(r"\d+ → \d+ ▲\d+", printed)
@@ -108,7 +109,7 @@ def test_a_demo_that_is_stopped_says_so_and_leaves_nothing(
             break
     # Ctrl-C in a terminal reaches the whole foreground group.
     os.killpg(demo.pid, number)
-    printed, _ = demo.communicate(timeout=90)
+    printed, _ = demo.communicate(timeout=HANG_S)
     assert demo.returncode == exit_code, printed
     assert "Traceback" not in printed
     assert printed.count("Stopping everything") == 1

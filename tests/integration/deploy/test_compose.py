@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.patience import HANG_S
 from worker.settings import ENV_PREFIX, Settings
 from worker.settings.load import environment_names, load_settings
 
@@ -21,7 +22,7 @@ DOCKERFILE = (REPOSITORY / "deploy/docker/Dockerfile").read_text(encoding="utf-8
 def compose_command() -> list[str]:
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
-            done = subprocess.run([*command, "version"], capture_output=True, check=False, timeout=30)
+            done = subprocess.run([*command, "version"], capture_output=True, check=False, timeout=HANG_S)
             if done.returncode == 0:
                 return command
     pytest.skip("neither `docker compose` nor `docker-compose` is installed")
@@ -40,7 +41,7 @@ def test_compose_itself_accepts_the_file() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stderr
 

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 import schemas
+from tests.patience import HANG_S
 from worker.local.process import await_condition, free_port
 from worker.settings import TelemetrySettings
 from worker.telemetry.health import Health
@@ -77,7 +78,7 @@ def prometheus(metrics: Metrics, tmp_path: Path) -> Iterator[httpx.Client]:
                 yield client
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=HANG_S)
 
 
 def ask(prometheus: httpx.Client, expression: str) -> list[Any]:
@@ -123,7 +124,7 @@ def test_prometheus_accepts_the_configuration() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -134,7 +135,7 @@ def test_the_metrics_follow_prometheus_conventions(metrics: Metrics) -> None:
         input=generate_latest(metrics.registry),
         capture_output=True,
         check=False,
-        timeout=30,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stderr.decode()
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.patience import HANG_S
 from worker.documents.files.ingest import ingest
 from worker.documents.files.readers import read
 from worker.documents.indexer import IngestReport
@@ -118,7 +119,7 @@ def test_a_killed_ingestion_is_resumed_without_doing_its_batches_again(settings:
     with process.stdout:
         committed = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        process.wait(timeout=HANG_S)
     assert 0 < committed < 1000
     report = ingest(read(corpus), settings=settings)
     assert report.skipped >= committed

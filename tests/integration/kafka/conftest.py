@@ -13,6 +13,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client import CollectorRegistry
 
+from tests.patience import HANG_S
+from tests.topics import held
 from worker.errors import PoisonError
 from worker.kafka.config import common_config
 from worker.kafka.consume.records import Record
@@ -22,9 +24,6 @@ from worker.kafka.publish.guarantees import new_guarantee
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
-
-# A busy machine takes several times longer than an idle one.
-PATIENCE_S = 90.0
 
 
 @dataclass
@@ -77,7 +76,7 @@ class Reader:
             common_config(kafka)
             | {"group.id": f"reader-{topic}", "enable.auto.commit": False, "isolation.level": "read_committed"}
         )
-        partitions = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        partitions = self._consumer.list_topics(topic, timeout=HANG_S).topics[topic].partitions
         self._consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -89,7 +88,7 @@ class Reader:
 
     def close(self) -> None:
         self._stopping.set()
-        self._thread.join(30)
+        self._thread.join(HANG_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -124,14 +123,14 @@ class Bench:
             for gate in gates.values():
                 gate.set()
             stop.set()
-            await asyncio.wait({run}, timeout=PATIENCE_S)
+            await asyncio.wait({run}, timeout=HANG_S)
 
     def produce(self, *values: bytes, partition: int = 0, key: bytes | None = None) -> None:
         producer = Producer(common_config(self.kafka) | {"message.max.bytes": 10_000_000})
         for value in values:
             producer.produce(self.kafka.query_topic, key=key, value=value, partition=partition)
             producer.poll(0)
-        assert producer.flush(60) == 0
+        assert producer.flush(HANG_S) == 0
 
     def read(self, topic: str) -> Reader:
         self.readers.append(Reader(self.kafka, topic))
@@ -142,24 +141,7 @@ class Bench:
         return await asyncio.to_thread(self._read_all, topic)
 
     def _read_all(self, topic: str) -> list[bytes]:
-        consumer = Consumer(
-            common_config(self.kafka)
-            | {"group.id": f"reader-{topic}", "enable.auto.commit": False, "enable.partition.eof": True}
-        )
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        values: list[bytes] = []
-        ended = 0
-        while ended < len(partitions):
-            message = consumer.poll(PATIENCE_S)
-            assert message is not None
-            if message.error() is None:
-                values.append(cast("bytes", message.value()))
-            else:
-                assert message.error().code() == KafkaError._PARTITION_EOF
-                ended += 1
-        consumer.close()
-        return values
+        return [cast("bytes", message.value()) for message in held(self.kafka, topic)]
 
     async def committed(self) -> list[int]:
         """The group's committed offset of each partition; 0 where there is none."""
@@ -167,7 +149,7 @@ class Bench:
 
     async def until_committed(self, *offsets: int) -> None:
         """Return when these are the committed offsets, partition by partition."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             while await self.committed() != list(offsets):
                 await asyncio.sleep(0.05)
 
@@ -175,7 +157,7 @@ class Bench:
         wanted = [TopicPartition(self.kafka.query_topic, number) for number in range(self.kafka.partitions)]
         consumer = Consumer(common_config(self.kafka) | {"group.id": self.kafka.group_id})
         try:
-            return [max(0, found.offset) for found in consumer.committed(wanted, timeout=30)]
+            return [max(0, found.offset) for found in consumer.committed(wanted, timeout=HANG_S)]
         except KafkaException as error:
             # The group's coordinator is made with the first group.
             if error.args[0].code() not in {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}:
@@ -185,8 +167,8 @@ class Bench:
             consumer.close()
 
     def delete_topic(self, topic: str) -> None:
-        self.admin.delete_topics([topic], operation_timeout=30)[topic].result(30)
-        assert await_condition(lambda: topic not in self.admin.list_topics(timeout=10).topics, timeout_s=PATIENCE_S)
+        self.admin.delete_topics([topic], operation_timeout=HANG_S)[topic].result(HANG_S)
+        assert await_condition(lambda: topic not in self.admin.list_topics(timeout=HANG_S).topics, timeout_s=HANG_S)
 
     def configure_topic(self, topic: str, **configuration: str) -> None:
         self._configure(ResourceType.TOPIC, topic, configuration)
@@ -204,10 +186,10 @@ class Bench:
                 for key, value in configuration.items()
             ],
         )
-        self.admin.incremental_alter_configs([resource])[resource].result(30)
+        self.admin.incremental_alter_configs([resource])[resource].result(HANG_S)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             while not condition():
                 await asyncio.sleep(0.02)
 

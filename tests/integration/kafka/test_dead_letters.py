@@ -12,12 +12,13 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from schemas import wire
 from schemas.events import DeadLetterInfo
+from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.kafka.admin.dead_letters import DeadLetter, Wanted, read, replay
 from worker.kafka.config import common_config
 from worker.settings import KafkaSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 NewKafka = Callable[..., KafkaSettings]
 HEADERS = [("traceparent", b"00-abc-def-01"), ("x", None), ("x", b"\xff")]
@@ -43,7 +44,7 @@ def put(kafka: KafkaSettings, *reasons: str, at: datetime | None = None) -> None
             headers=wire.dead_letter_headers(info, HEADERS),
             timestamp=int((at or datetime.now(UTC)).timestamp() * 1000),
         )
-    assert producer.flush(30) == 0
+    assert producer.flush(HANG_S) == 0
 
 
 def reasons(letters: list[DeadLetter]) -> list[str]:
@@ -60,7 +61,7 @@ def replayed(kafka: KafkaSettings, count: int) -> list[Message]:
     consumer = Consumer(common_config(kafka) | {"group.id": "reader", "enable.auto.commit": False})
     consumer.assign([TopicPartition(kafka.query_topic, number, 0) for number in range(kafka.partitions)])
     try:
-        return consumer.consume(count, timeout=60)
+        return consumer.consume(count, timeout=HANG_S)
     finally:
         consumer.close()
 
@@ -93,7 +94,7 @@ def test_they_are_chosen_by_reason_kind_time_and_place(kafka: KafkaSettings) -> 
 def test_a_record_of_somebody_else_is_passed_over(kafka: KafkaSettings) -> None:
     producer = Producer(common_config(kafka))
     producer.produce(kafka.dead_letter_topic, value=b"no dead letter")
-    assert producer.flush(30) == 0
+    assert producer.flush(HANG_S) == 0
     put(kafka, "invalid_json")
     assert reasons(list(read(kafka, Wanted()))) == ["invalid_json"]
 
@@ -131,7 +132,7 @@ def dlq(kafka: KafkaSettings, *arguments: str) -> subprocess.CompletedProcess[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from worker.errors import FatalError
 from worker.kafka.admin.topics import ensure
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 NewBench = Callable[..., Any]
 

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from tests.integration.kafka.conftest import EchoJob
+from tests.patience import HANG_S
 from worker.kafka.consume import source
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
@@ -19,7 +20,6 @@ from worker.telemetry.metrics import Metrics
 pytestmark = pytest.mark.slow
 
 OFFSET_FETCH = 9
-PATIENCE_S = 60.0
 PARTITIONS = 2
 
 
@@ -47,14 +47,14 @@ def produce(kafka: KafkaSettings, queries: int) -> None:
     for number in range(queries):
         for partition in range(PARTITIONS):
             producer.produce(kafka.query_topic, b"%d" % number, partition=partition)
-    assert producer.flush(30) == 0
+    assert producer.flush(HANG_S) == 0
 
 
 def answers(kafka: KafkaSettings) -> int:
     """How many answers there are."""
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "observer"})
     partitions = [TopicPartition(kafka.answer_topic, number) for number in range(PARTITIONS)]
-    count = sum(consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in partitions)
+    count = sum(consumer.get_watermark_offsets(partition, timeout=HANG_S)[1] for partition in partitions)
     consumer.close()
     return count
 
@@ -69,7 +69,7 @@ def new_delivery(kafka: KafkaSettings, gates: dict[bytes, asyncio.Event] | None 
 
 
 async def until_committed(delivery: Delivery, offset: int) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while [each.committed_offset for each in delivery.progress] != [offset] * PARTITIONS:
             await asyncio.sleep(0.05)
 
@@ -110,7 +110,7 @@ async def test_a_resume_that_the_client_loses_stops_no_partition(
     delivery = new_delivery(kafka, gates)
     stop = asyncio.Event()
     run = asyncio.create_task(delivery.run(stop))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while not all(each.paused for each in delivery.progress) or len(delivery.progress) < PARTITIONS:
             await asyncio.sleep(0.05)
     for gate in gates.values():

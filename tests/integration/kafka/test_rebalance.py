@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+from tests.patience import HANG_S
+
+pytestmark = pytest.mark.slow
 
 NewBench = Callable[..., Any]
 both_protocols = pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -40,13 +42,13 @@ async def test_the_last_commit_of_a_revoke_holds_up_nobody_and_is_where_the_next
             await asyncio.sleep(0.05)
 
     # Only the revoke commits.
-    async with bench.running(worker_id="first", revoke_timeout_s=60, commit_interval_s=60):
+    async with bench.running(worker_id="first", revoke_timeout_s=10 * HANG_S, commit_interval_s=10 * HANG_S):
         bench.produce(b"0", partition=0)
         bench.produce(b"1", partition=1)
         await until_answered(2)
         assert await bench.committed() == [0, 0]
         # A revoke that waits for its commit takes all its time.
-        async with asyncio.timeout(30), bench.running(worker_id="second") as second:
+        async with asyncio.timeout(HANG_S), bench.running(worker_id="second") as second:
             await bench.until(lambda: second.delivery.assigned_partitions == 1)
             bench.produce(b"more", partition=0)
             bench.produce(b"more", partition=1)

@@ -8,7 +8,7 @@ import pytest
 
 from worker.kafka.admin.topics import ensure
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 async def test_a_dead_letter_topic_that_is_missing_stops_one_partition_until_it_is_there(

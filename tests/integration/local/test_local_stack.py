@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.local.background import down, status, up
 from worker.local.broker import LocalBroker
@@ -52,19 +53,19 @@ time.sleep(60)
 def test_a_server_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path) -> None:
     port = free_port()
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(port), str(tmp_path / "log")])
-    assert await_condition(lambda: listens(port), timeout_s=20)
+    assert await_condition(lambda: listens(port), timeout_s=HANG_S)
     owner.send_signal(signal.SIGKILL)
     owner.wait(10)
-    assert await_condition(lambda: not listens(port), timeout_s=20)
+    assert await_condition(lambda: not listens(port), timeout_s=HANG_S)
 
 
 def test_a_server_that_dies_at_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
     port = free_port()
     with a_server(port, tmp_path / "first.log") as first:
-        first.await_ready(lambda: listens(port), timeout_s=20)
+        first.await_ready(lambda: listens(port), timeout_s=HANG_S)
         second = a_server(port, tmp_path / "second.log")
         with pytest.raises(FatalError, match="Address already in use"):
-            second.await_ready(lambda: False, timeout_s=20)
+            second.await_ready(lambda: False, timeout_s=HANG_S)
         second.stop()
 
 
@@ -76,13 +77,13 @@ def test_a_server_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
 def test_the_broker_is_real_enough_for_transactions(broker: LocalBroker) -> None:
     topic = f"transactions-{os.getpid()}"
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(timeout=30)
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(timeout=HANG_S)
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "transactional.id": topic})
     producer.init_transactions(30)
     for value, end in ((b"aborted", producer.abort_transaction), (b"committed", producer.commit_transaction)):
         producer.begin_transaction()
         producer.produce(topic, value=value)
-        producer.flush(30)
+        producer.flush(HANG_S)
         end(30)
     consumer = Consumer(
         {"bootstrap.servers": broker.bootstrap_servers, "group.id": topic, "isolation.level": "read_committed"}
@@ -117,7 +118,7 @@ def test_no_answer_is_not_a_broker() -> None:
 
 def test_the_mock_has_the_topics_and_partitions_asked_for(tmp_path: Path) -> None:
     with mock_kafka(tmp_path, ["one", "two"], partitions=3) as address:
-        topics = AdminClient({"bootstrap.servers": address}).list_topics(timeout=10).topics
+        topics = AdminClient({"bootstrap.servers": address}).list_topics(timeout=HANG_S).topics
     assert {name: len(topics[name].partitions) for name in ("one", "two")} == {"one": 3, "two": 3}
 
 
@@ -129,7 +130,6 @@ def test_a_broker_in_a_container() -> None:
         assert answers(address, timeout_s=5)
 
 
-@pytest.mark.timeout(240)
 def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, cache_dir: Path) -> None:
     resolve_jars(cache_dir)
     (tmp_path / "kafka").symlink_to(cache_dir / "kafka")
@@ -147,7 +147,7 @@ def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, 
             assert down(settings)
     assert status(settings) is None
     assert not down(settings)
-    assert await_condition(lambda: not listens(state.chroma_port), timeout_s=20)
+    assert await_condition(lambda: not listens(state.chroma_port), timeout_s=HANG_S)
 
 
 def test_a_stale_state_file_is_no_stack(tmp_path: Path) -> None:

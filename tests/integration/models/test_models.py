@@ -11,6 +11,7 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 
+from tests.patience import HANG_S
 from worker.domain import Candidate, Query
 from worker.models.packages import ADAPTER_MANIFEST, CROSS_ENCODER_NAME, cross_encoder_folder
 from worker.models.resolve import ROLES, resolve
@@ -59,7 +60,7 @@ def test_a_damaged_build_is_noticed_and_built_again(folder: Path) -> None:
 def test_processes_that_build_at_once_agree_and_leave_nothing_behind(tmp_path: Path) -> None:
     script = f"from worker.models.packages import *; print(cross_encoder_folder(Path({str(tmp_path)!r})))"
     builders = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    folders = {builder.communicate(timeout=150)[0].splitlines()[-1] for builder in builders}
+    folders = {builder.communicate(timeout=HANG_S)[0].splitlines()[-1] for builder in builders}
     assert [builder.returncode for builder in builders] == [0, 0, 0]
     [folder] = map(Path, folders)
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "lock"}

@@ -13,10 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import HANG_S
 from worker.local.process import await_condition
 from worker.settings import RecallSettings
-
-START_TIMEOUT_S = 300.0
 
 
 @dataclass
@@ -34,7 +33,7 @@ class ChromaProcess:
             stdout=subprocess.DEVNULL,
             env=os.environ | {"ANONYMIZED_TELEMETRY": "False"},
         )
-        assert await_condition(self._answers, timeout_s=START_TIMEOUT_S)
+        assert await_condition(self._answers, timeout_s=HANG_S)
 
     def _answers(self) -> bool:
         try:
@@ -49,7 +48,7 @@ class ChromaProcess:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=HANG_S)
             self.process = None
 
 

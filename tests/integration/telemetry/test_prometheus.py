@@ -7,6 +7,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.patience import HANG_S
 from worker.local.process import ServerProcess, await_condition, free_port
 from worker.settings import TelemetrySettings
 from worker.telemetry.health import Health
@@ -40,14 +41,14 @@ def test_prometheus_scrapes_and_answers(tmp_path: Path) -> None:
         with ServerProcess(
             "Prometheus", [*command, f"--web.listen-address={address}"], log_path=tmp_path / "log"
         ) as server:
-            server.await_ready(lambda: answers(f"http://{address}/-/ready"), timeout_s=30)
+            server.await_ready(lambda: answers(f"http://{address}/-/ready"), timeout_s=HANG_S)
             query = {"query": 'rerank_worker_dead_letters_total{reason="invalid_json"}'}
 
             def value() -> str | None:
                 found = httpx.get(f"http://{address}/api/v1/query", params=query).json()["data"]["result"]
                 return found[0]["value"][1] if found else None
 
-            assert await_condition(lambda: value() == "1", timeout_s=30)
+            assert await_condition(lambda: value() == "1", timeout_s=HANG_S)
 
 
 def answers(url: str) -> bool:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
+from tests.patience import HANG_S
 from worker.kafka.admin.topics import ensure
 from worker.local.kafka import java_kafka
 from worker.local.process import free_port
@@ -60,7 +61,7 @@ class SecureBroker:
 
     def add_topic(self, name: str, *operations: AclOperation) -> None:
         """Create a topic with which the worker may do no more than this."""
-        self.admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+        self.admin.create_topics([NewTopic(name, 1, 1)])[name].result(HANG_S)
         self.allow(ResourceType.TOPIC, name, *operations)
 
     def allow(self, resource: ResourceType, name: str, *operations: AclOperation) -> None:
@@ -72,7 +73,7 @@ class SecureBroker:
             for operation in operations
         ]
         for allowed in self.admin.create_acls(bindings).values() if bindings else ():
-            allowed.result(30)
+            allowed.result(HANG_S)
 
 
 @contextmanager
@@ -122,7 +123,7 @@ def _with_worker(plain: KafkaSettings, ca: Path, ports: dict[str, int]) -> Secur
     admin = AdminClient({"bootstrap.servers": plain.bootstrap_servers})
     known = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     upserted = admin.alter_user_scram_credentials([UserScramCredentialUpsertion(USER, known, PASSWORD.encode())])
-    upserted[USER].result(30)
+    upserted[USER].result(HANG_S)
 
     def settings(port: int) -> KafkaSettings:
         return plain.model_copy(

@@ -1,20 +1,22 @@
 """Exactly once, the whole worker: killed in the middle, again and again."""
 
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from schemas import wire
 from schemas.events import QueryEvent
+from tests.patience import HANG_S
+from tests.topics import held
 from worker.kafka.config import common_config
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 EVENTS = 1_000
 KILLS = 3
@@ -28,25 +30,12 @@ def produce(kafka: KafkaSettings) -> None:
         value = b"{" if number % 10 == 0 else wire.encode_query(event)
         producer.produce(kafka.query_topic, key=b"%d" % number, value=value)
         producer.poll(0)
-    assert producer.flush(60) == 0
+    assert producer.flush(HANG_S) == 0
 
 
 def visible_keys(kafka: KafkaSettings, topic: str) -> "Counter[bytes]":
-    """The keys a read_committed reader sees, once nothing has come for a while."""
-    consumer = Consumer(
-        common_config(kafka) | {"group.id": f"reader-{time.time_ns()}", "isolation.level": "read_committed"}
-    )
-    partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    keys: Counter[bytes] = Counter()
-    while messages := consumer.consume(500, timeout=3):
-        for message in messages:
-            key = message.key()
-            assert message.error() is None
-            assert isinstance(key, bytes)
-            keys[key] += 1
-    consumer.close()
-    return keys
+    """The keys a read_committed reader sees."""
+    return Counter(cast("bytes", message.key()) for message in held(kafka, topic))
 
 
 @pytest.mark.parametrize("same_name", [True, False])
@@ -65,14 +54,14 @@ def test_kill_minus_nine_in_the_middle_loses_nothing_and_duplicates_nothing(
             KAFKA__TRANSACTION_TIMEOUT_S="5",
         ).await_ready()
         if life < KILLS:
-            assert await_condition(lambda worker=worker: worker.metric(ended) > 40, timeout_s=120)
+            assert await_condition(lambda worker=worker: worker.metric(ended) > 40, timeout_s=HANG_S)
             worker.process.send_signal(signal.SIGKILL)
-            worker.process.wait(30)
+            worker.process.wait(HANG_S)
 
     def seen() -> int:
         return sum((visible_keys(kafka, kafka.answer_topic) + visible_keys(kafka, kafka.dead_letter_topic)).values())
 
-    assert await_condition(lambda: seen() >= EVENTS, timeout_s=120)
+    assert await_condition(lambda: seen() >= EVENTS, timeout_s=HANG_S)
     assert worker.stop() == 0
     answers, dead_letters = visible_keys(kafka, kafka.answer_topic), visible_keys(kafka, kafka.dead_letter_topic)
     assert answers == Counter(b"%d" % n for n in range(EVENTS) if n % 10)

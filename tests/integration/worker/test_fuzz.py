@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from schemas import wire
 from schemas.events import QueryEvent
+from tests.patience import HANG_S
+from tests.topics import committed, held
 from worker.kafka.config import common_config
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 EVENTS = 10_000
 SEED = 20_261_123
@@ -83,34 +85,6 @@ def expected(value: bytes | None) -> str | None:
     return None
 
 
-def read_all(kafka: KafkaSettings, topic: str) -> list[Message]:
-    """Every record of a topic that nobody writes to any more."""
-    consumer = Consumer(common_config(kafka) | {"group.id": f"reader-{topic}", "enable.auto.commit": False})
-    partitions = [TopicPartition(topic, number, 0) for number in range(kafka.partitions)]
-    count = sum(consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in partitions)
-    consumer.assign(partitions)
-    found: list[Message] = []
-
-    def complete() -> bool:
-        found.extend(consumer.consume(1_000, timeout=0.5))
-        return len(found) >= count
-
-    try:
-        assert await_condition(complete, timeout_s=120)
-    finally:
-        consumer.close()
-    return found
-
-
-def committed(kafka: KafkaSettings) -> int:
-    consumer = Consumer(common_config(kafka) | {"group.id": kafka.group_id})
-    try:
-        partitions = [TopicPartition(kafka.query_topic, number) for number in range(kafka.partitions)]
-        return sum(max(0, partition.offset) for partition in consumer.committed(partitions, timeout=30))
-    finally:
-        consumer.close()
-
-
 def test_every_malformed_event_has_an_outcome_and_none_stops_the_worker(
     kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable
 ) -> None:
@@ -124,14 +98,14 @@ def test_every_malformed_event_has_an_outcome_and_none_stops_the_worker(
     for key, value in events.items():
         producer.produce(kafka.query_topic, key=key, value=value)
         producer.poll(0)
-    assert producer.flush(60) == 0
+    assert producer.flush(HANG_S) == 0
     worker = start_worker(kafka, collection, KAFKA__POISON_LIMIT="1", RECALL__PATIENCE_S="0").await_ready()
 
-    await_condition(lambda: worker.ended or committed(kafka) == EVENTS, timeout_s=600)
+    await_condition(lambda: worker.ended or committed(kafka) == EVENTS, timeout_s=HANG_S)
     assert not worker.ended, worker.log_path.read_text()[-2_000:]
     assert worker.stop() == 0
 
-    answers, letters = read_all(kafka, kafka.answer_topic), read_all(kafka, kafka.dead_letter_topic)
+    answers, letters = held(kafka, kafka.answer_topic), held(kafka, kafka.dead_letter_topic)
     assert Counter(message.key() for message in (*letters, *answers)) == Counter(events.keys())
     for message in answers:
         assert reasons[message.key()] is None

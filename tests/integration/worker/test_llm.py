@@ -8,11 +8,12 @@ import pytest
 
 from schemas.events import AnswerStatus, QueryEvent
 from tests.fakes.llm import FakeLlm, fake_llm
+from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 EVENTS = [QueryEvent(id=f"q{number}", text="capital of france", top_k=1) for number in range(20)]
 CIRCUIT_OPEN = "rerank_worker_llm_circuit_open"
@@ -40,14 +41,14 @@ def test_an_answer_is_not_paid_for_again_after_a_crash(
     environment = answering_by(llm) | {"ANSWER__STORE_PATH": str(tmp_path / "answers")}
     worker = start_worker(kafka, collection, **environment).await_ready()
     with QueryClient(kafka) as client:
-        answers = client.ask_all(EVENTS, timeout_s=120)
+        answers = client.ask_all(EVENTS, timeout_s=HANG_S)
     assert {answer.status for answer in answers} == {AnswerStatus.OK}
     assert llm.requests == len(EVENTS)
     worker.kill()
 
     worker = start_worker(kafka, collection, **environment).await_ready()
     lookups = "rerank_worker_answer_store_lookups_total"
-    assert await_condition(lambda: worker.metric(lookups) == len(EVENTS), timeout_s=120)
+    assert await_condition(lambda: worker.metric(lookups) == len(EVENTS), timeout_s=HANG_S)
     assert worker.stop() == 0
     assert llm.requests == len(EVENTS)
 
@@ -60,14 +61,14 @@ def test_queries_with_patience_wait_for_an_llm_that_is_down_and_leave_it_alone(
     changes = {"ANSWER__CONCURRENCY": "2", "ANSWER__PATIENCE_S": "240", "ANSWER__CIRCUIT_RETRY_S": "2"}
     worker = start_worker(kafka, collection, **answering_by(llm), **changes).await_ready()
     with QueryClient(kafka) as client, ThreadPoolExecutor(1) as asking:
-        answers = asking.submit(client.ask_all, EVENTS, timeout_s=200)
-        assert await_condition(lambda: worker.metric(CIRCUIT_OPEN) == 1, timeout_s=90)
+        answers = asking.submit(client.ask_all, EVENTS, timeout_s=HANG_S)
+        assert await_condition(lambda: worker.metric(CIRCUIT_OPEN) == 1, timeout_s=HANG_S)
         asked = llm.requests
         assert asked <= 5 + 1
         assert not answers.done()
         llm.heal()
-        found = answers.result(200)
-        assert await_condition(lambda: worker.metric(CIRCUIT_OPEN) == 0, timeout_s=10)
+        found = answers.result(HANG_S)
+        assert await_condition(lambda: worker.metric(CIRCUIT_OPEN) == 0, timeout_s=HANG_S)
     assert {answer.status for answer in found} == {AnswerStatus.OK}
     assert all(answer.answer for answer in found)
     # Those the LLM refused were asked again once; the trials between are few.
@@ -83,7 +84,7 @@ def test_without_patience_queries_go_without_an_answer(
     changes = {"ANSWER__CONCURRENCY": "2", "ANSWER__CIRCUIT_RETRY_S": "120"}
     worker = start_worker(kafka, collection, **answering_by(llm), **changes).await_ready()
     with QueryClient(kafka) as client:
-        found = client.ask_all(EVENTS, timeout_s=120)
+        found = client.ask_all(EVENTS, timeout_s=HANG_S)
     assert {answer.status for answer in found} == {AnswerStatus.DEGRADED}
     assert all(answer.contexts and not answer.answer for answer in found)
     assert {answer.degradations[0].stage for answer in found} == {"answer"}

@@ -11,6 +11,7 @@ import pytest
 from chromadb.config import Settings as ChromaSettings
 
 from schemas.events import AnswerStatus, QueryEvent
+from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.documents.document import Document
 from worker.documents.files.ingest import ingest
@@ -21,7 +22,7 @@ from worker.local.kafka import java_kafka, missing_tools
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings, Settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 QUESTION = "What permissions does Debezium need on MySQL?"
 
@@ -29,7 +30,7 @@ QUESTION = "What permissions does Debezium need on MySQL?"
 def ask(kafka: KafkaSettings, **changes: object) -> AnswerStatus:
     event = QueryEvent.model_validate({"id": uuid.uuid4().hex, "text": QUESTION, "generate": False, **changes})
     with QueryClient(kafka) as client:
-        return client.ask(event, timeout_s=90).status
+        return client.ask(event, timeout_s=HANG_S).status
 
 
 def test_a_broker_that_restarts_costs_readiness_and_nothing_else(
@@ -44,12 +45,12 @@ def test_a_broker_that_restarts_costs_readiness_and_nothing_else(
         ensure(kafka, create=True)
         worker = start_worker(kafka, collection).await_ready()
         assert ask(kafka) is AnswerStatus.OK
-    assert await_condition(lambda: not worker.is_ready, timeout_s=30)
+    assert await_condition(lambda: not worker.is_ready, timeout_s=HANG_S)
     assert not worker.ended
 
     with java_kafka(cache_dir, tmp_path / "kafka", port=port):
         assert ask(kafka) is AnswerStatus.OK
-        assert await_condition(lambda: worker.is_ready, timeout_s=60)
+        assert await_condition(lambda: worker.is_ready, timeout_s=HANG_S)
         assert worker.stop() == 0
 
 
@@ -68,12 +69,12 @@ def test_queries_wait_for_a_vector_store_that_is_away(
     late = QueryEvent(id="late", text=QUESTION, generate=False, deadline_ms=1_000)
     with QueryClient(kafka) as client, ThreadPoolExecutor(1) as asking:
         # ask_all raises for a dead letter.
-        answers = asking.submit(client.ask_all, [*events, late], timeout_s=150)
+        answers = asking.submit(client.ask_all, [*events, late], timeout_s=HANG_S)
         waiting = "waiting for a dependency"
-        assert await_condition(lambda: waiting in worker.log_path.read_text(), timeout_s=60)
+        assert await_condition(lambda: waiting in worker.log_path.read_text(), timeout_s=HANG_S)
         assert not answers.done()
         with local_chroma(tmp_path / "chroma", port=recall.port):
-            *found, expired = answers.result(150)
+            *found, expired = answers.result(HANG_S)
             assert worker.stop() == 0
     assert {answer.status for answer in found} == {AnswerStatus.OK}
     assert expired.status is AnswerStatus.EXPIRED

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from schemas.events import QueryEvent
+from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
 MOST_FILES = 24
@@ -60,7 +61,7 @@ def test_a_query_passes_through_the_files_that_the_architecture_lists_and_no_oth
         ask(client, "second")
         await_committed(worker, 2)
         worker.process.send_signal(signal.SIGUSR2)
-    assert await_condition(told.exists, timeout_s=60), worker.describe()
+    assert await_condition(told.exists, timeout_s=HANG_S), worker.describe()
     assert worker.stop() == 0
 
     passed = {file for file in told.read_text().splitlines() if not file.startswith(WATCHING)}
@@ -73,10 +74,10 @@ def test_a_query_passes_through_the_files_that_the_architecture_lists_and_no_oth
 
 def ask(client: QueryClient, name: str) -> None:
     event = QueryEvent(id=name, text=f"What permissions does Debezium need on MySQL? ({name})")
-    assert client.ask(event, timeout_s=300).contexts
+    assert client.ask(event, timeout_s=HANG_S).contexts
 
 
 def await_committed(worker: WorkerProcess, count: int) -> None:
-    assert await_condition(lambda: f'"committed_offset": {count}' in worker.describe(), timeout_s=120), (
+    assert await_condition(lambda: f'"committed_offset": {count}' in worker.describe(), timeout_s=HANG_S), (
         worker.describe()
     )

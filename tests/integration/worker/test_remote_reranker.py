@@ -7,11 +7,12 @@ import pytest
 
 from schemas.events import AnswerStatus, QueryEvent
 from tests.fakes.endpoint import fake_endpoint
+from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = pytest.mark.slow
 
 
 def ranking(*scores: float) -> dict[str, object]:
@@ -32,13 +33,13 @@ def test_the_endpoint_decides_the_order(
             RERANK__REMOTE_API_KEY="secret",
             RERANK__MODEL="rerank-v3.5",
         ).await_ready()
-        answer = client.ask(QueryEvent(id="well", text="capital of france", generate=False), timeout_s=90)
+        answer = client.ask(QueryEvent(id="well", text="capital of france", generate=False), timeout_s=HANG_S)
         assert answer.status is AnswerStatus.OK
         assert [context.recall_rank for context in answer.contexts] == [3, 2, 1]
         assert [context.rerank_score for context in answer.contexts] == [0.9, 0.2, 0.1]
         assert answer.models.cross_encoder == "rerank-v3.5"
 
-        answer = client.ask(QueryEvent(id="down", text="capital of france", generate=False), timeout_s=90)
+        answer = client.ask(QueryEvent(id="down", text="capital of france", generate=False), timeout_s=HANG_S)
         assert answer.status is AnswerStatus.DEGRADED
         assert [context.recall_rank for context in answer.contexts] == [1, 2, 3]
         assert worker.stop() == 0
@@ -53,7 +54,7 @@ def test_a_wrong_key_ends_the_worker_at_start(
         worker = start_worker(
             kafka_settings(), collection, RERANK__REMOTE_URL=endpoint.base_url, RERANK__MODEL="rerank-v3.5"
         )
-        assert await_condition(lambda: worker.ended, timeout_s=90)
+        assert await_condition(lambda: worker.ended, timeout_s=HANG_S)
     assert worker.process.returncode == 1
     lines = [json.loads(line) for line in worker.log_path.read_text().splitlines() if line.startswith("{")]
     [reason] = [line["reason"] for line in lines if line["event"] == "the worker ends"]

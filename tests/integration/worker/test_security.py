@@ -17,13 +17,14 @@ from schemas import wire
 from schemas.events import AnswerStatus, QueryEvent
 from tests.fakes.llm import fake_llm
 from tests.integration.worker.secure_broker import PASSWORD, SecureBroker, secure_broker
+from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
 from worker.local.kafka import missing_tools
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 API_KEY = "sk-of-an-llm-that-costs-money"
 TOKEN = "token-of-a-vector-store"  # noqa: S105
@@ -52,7 +53,7 @@ def environment(kafka: KafkaSettings) -> dict[str, str]:
 
 def end_of(worker: WorkerProcess) -> str:
     """Why it ended: the reason of the one line that says so."""
-    assert await_condition(lambda: worker.ended, timeout_s=120), worker.log_path.read_text()
+    assert await_condition(lambda: worker.ended, timeout_s=HANG_S), worker.log_path.read_text()
     assert worker.process.returncode == 1
     log = worker.log_path.read_text()
     assert "Traceback" not in log
@@ -78,10 +79,10 @@ def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
     event = QueryEvent(id=f"asked-{guarantee}", text=QUESTION)
     with fake_llm() as llm, QueryClient(kafka.plain) as client:
         worker = start_worker(kafka.secure, collection, **secrets, ANSWER__BASE_URL=llm.base_url).await_ready()
-        assert client.ask(event, timeout_s=90).status is AnswerStatus.OK
+        assert client.ask(event, timeout_s=HANG_S).status is AnswerStatus.OK
         # An endpoint that refuses the key may repeat it; a busy one ends in a warning and a degradation.
         llm.fall_ill("broken")
-        degraded = client.ask(event.model_copy(update={"id": f"degraded-{guarantee}"}), timeout_s=90)
+        degraded = client.ask(event.model_copy(update={"id": f"degraded-{guarantee}"}), timeout_s=HANG_S)
         assert degraded.status is AnswerStatus.DEGRADED
         told = [httpx.get(f"{worker.telemetry}/{page}").text for page in ("metrics", "ready", "progress")]
         shown = subprocess.run(
@@ -89,7 +90,7 @@ def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
             env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in secrets.items()}},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_S,
             check=False,
         )
         assert worker.stop() == 0
@@ -158,5 +159,5 @@ def test_a_topic_that_may_not_be_written_is_one_line(
     worker = start_worker(mute, collection, **environment(mute)).await_ready()
     producer = Producer({"bootstrap.servers": kafka.plain.bootstrap_servers})
     producer.produce("asked", wire.encode_query(QueryEvent(id="unheard", text=QUESTION, generate=False)))
-    assert producer.flush(30) == 0
+    assert producer.flush(HANG_S) == 0
     assert "TOPIC_AUTHORIZATION_FAILED" in end_of(worker)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
@@ -29,7 +30,7 @@ class FakeRunner:
 
     def __call__(self, items: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(items))
-        if self.held and not self.release.acquire(timeout=10):
+        if self.held and not self.release.acquire(timeout=HANG_S):
             raise AssertionError("the test never released the runner")
         if self.poison & set(items):
             raise ValueError("poison")
@@ -67,7 +68,7 @@ async def a_batcher(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -121,13 +122,13 @@ async def test_an_empty_job_needs_no_batch() -> None:
 
 async def test_a_full_batch_leaves_without_lingering() -> None:
     runner = FakeRunner()
-    async with a_batcher(runner, max_wait_s=60) as (batcher, _), asyncio.timeout(5):
+    async with a_batcher(runner, max_wait_s=10 * HANG_S) as (batcher, _), asyncio.timeout(HANG_S):
         assert await batcher.submit([1, 2, 3, 4]) == [2, 4, 6, 8]
 
 
 async def test_lingering_counts_from_the_first_waiting_item_not_from_the_last_batch(clock: Clock) -> None:
     runner = FakeRunner()
-    async with a_batcher(runner, max_wait_s=100) as (batcher, _):
+    async with a_batcher(runner, max_wait_s=10 * HANG_S) as (batcher, _):
         for item in (1, 10):
             await clock.advance(1_000)
             first = asyncio.create_task(batcher.submit([item]))
@@ -142,7 +143,7 @@ async def test_lingering_counts_from_the_first_waiting_item_not_from_the_last_ba
 
 async def test_items_that_waited_for_a_busy_function_leave_as_soon_as_it_is_free(clock: Clock) -> None:
     runner = FakeRunner(held=True)
-    async with a_batcher(runner, max_wait_s=100) as (batcher, _):
+    async with a_batcher(runner, max_wait_s=10 * HANG_S) as (batcher, _):
         running = asyncio.create_task(batcher.submit([1]))
         await clock.advance(100)
         await until(lambda: len(runner.batches) == 1)
@@ -154,7 +155,7 @@ async def test_items_that_waited_for_a_busy_function_leave_as_soon_as_it_is_free
 
 async def test_what_a_full_batch_left_behind_does_not_linger_anew(clock: Clock) -> None:
     runner = FakeRunner(held=True)
-    async with a_batcher(runner, max_items=2, max_wait_s=100) as (batcher, _):
+    async with a_batcher(runner, max_items=2, max_wait_s=10 * HANG_S) as (batcher, _):
         job = asyncio.create_task(batcher.submit([1, 2, 3]))
         await until(lambda: len(runner.batches) == 1)
         await clock.advance(100)
@@ -163,12 +164,12 @@ async def test_what_a_full_batch_left_behind_does_not_linger_anew(clock: Clock) 
 
 
 async def test_a_batch_whose_cost_is_full_leaves_without_lingering() -> None:
-    async with a_batcher(FakeRunner(), max_cost=10, max_wait_s=60) as (batcher, _), asyncio.timeout(5):
+    async with a_batcher(FakeRunner(), max_cost=10, max_wait_s=10 * HANG_S) as (batcher, _), asyncio.timeout(HANG_S):
         assert await asyncio.gather(batcher.submit([5]), batcher.submit([5])) == [[10], [10]]
 
 
 async def test_nobody_lingers_until_it_is_too_late(clock: Clock) -> None:
-    async with a_batcher(FakeRunner(), max_wait_s=100) as (batcher, _), asyncio.timeout(5):
+    async with a_batcher(FakeRunner(), max_wait_s=10 * HANG_S) as (batcher, _), asyncio.timeout(HANG_S):
         now_s = asyncio.get_running_loop().time()
         assert await batcher.submit([1], deadline_s=now_s + 60) == [2]
 
@@ -412,7 +413,7 @@ async def test_closing_gives_up_on_a_runner_that_hangs() -> None:
     async with a_batcher(runner) as (batcher, _):
         hanging = asyncio.create_task(batcher.submit([1]))
         await until(lambda: len(runner.batches) == 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await batcher.close(timeout_s=0.05)
         with pytest.raises(ClosedError):
             await hanging
@@ -431,7 +432,7 @@ def test_every_job_ends_once_with_its_own_results(
 ) -> None:
     async def scenario() -> None:
         limits = {"max_items": max_items, "max_cost": max_cost, "max_wait_s": 0.0, "padded": padded}
-        async with a_batcher(FakeRunner(), **limits) as (batcher, reports), asyncio.timeout(10):
+        async with a_batcher(FakeRunner(), **limits) as (batcher, reports), asyncio.timeout(HANG_S):
             results = await asyncio.gather(*map(batcher.submit, jobs))
         assert results == [[2 * item for item in job] for job in jobs]
         assert sum(report.items for report in reports) == sum(map(len, jobs))
@@ -471,7 +472,7 @@ class Play:
     permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def run(self, items: Sequence[Item]) -> list[Item]:
-        assert self.permits.acquire(timeout=10)
+        assert self.permits.acquire(timeout=HANG_S)
         if any(item.poison for item in items):
             raise ValueError("poison")
         self.scored.extend(items)

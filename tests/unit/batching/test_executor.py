@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tests.patience import HANG_S
 from worker.batching.executor import SingleThreadExecutor
 
 
@@ -37,7 +38,7 @@ def test_a_call_cancelled_before_its_turn_is_skipped() -> None:
     skipped = thread.submit(lambda: ran.append("skipped"))
     assert skipped.cancel()
     release.set()
-    blocking.result(10)
+    blocking.result(HANG_S)
     thread.close()
     assert thread.join(10)
     assert ran == []
@@ -48,7 +49,7 @@ def test_closing_ends_the_calls_it_has_and_takes_no_more() -> None:
     last = thread.submit(lambda: "done")
     thread.close()
     thread.close()
-    assert last.result(5) == "done"
+    assert last.result(HANG_S) == "done"
     with pytest.raises(RuntimeError, match="closed"):
         thread.submit(lambda: None)
 
@@ -59,5 +60,5 @@ def test_a_process_ends_although_a_call_hangs() -> None:
         "thread = SingleThreadExecutor('hung'); thread.submit(threading.Event().wait); thread.close()\n"
         "print('joined', thread.join(0.05))"
     )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert ended.stdout.strip() == "joined False"

@@ -8,6 +8,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from tests.patience import HANG_S
 from worker.cli.main import app
 
 runner = CliRunner()
@@ -15,7 +16,11 @@ runner = CliRunner()
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "worker.cli.main", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "worker.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
     )
 
 
@@ -30,7 +35,7 @@ def test_help_loads_no_heavy_library() -> None:
         "import sys; from worker.cli.main import app; app(['--help'], standalone_mode=False); "
         "print([m for m in ('torch', 'chromadb', 'transformers', 'confluent_kafka') if m in sys.modules])"
     )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert loaded.stdout.splitlines()[-1] == "[]"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
+from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
@@ -27,7 +28,7 @@ class FakeHangingSearch:
 
     def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate]]:
         self.begun.set()
-        self.release.wait(timeout=60)
+        self.release.wait(timeout=HANG_S)
         return [[] for _ in queries]
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, TransientError
@@ -38,7 +39,7 @@ class FakeScorer:
     def _maybe_stuck(self, where: str) -> None:
         if self.stuck == where:
             self.begun.set()
-            assert self.release.wait(timeout=10)
+            assert self.release.wait(timeout=HANG_S)
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         self._maybe_stuck("encode")

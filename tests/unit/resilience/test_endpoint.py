@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.fakes.endpoint import FakeEndpoint
+from tests.patience import HANG_S
 from tests.unit.answer.conftest import CONTEXTS, QUERY, completion
 from worker.answer.llm import LlmAnswerer
 from worker.errors import RefusedError, TransientError
@@ -98,7 +99,7 @@ async def test_a_query_that_is_cancelled_says_nothing_of_the_llm(endpoint: FakeE
     told: list[bool] = []
     async with answering(endpoint, told, circuit_failures=1) as llm:
         asking = asyncio.create_task(llm.answer(QUERY, CONTEXTS))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not endpoint.requests:
                 await asyncio.sleep(0.01)
         asking.cancel()

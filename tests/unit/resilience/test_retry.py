@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from structlog.testing import capture_logs
 
+from tests.patience import HANG_S
 from worker.domain import Query
 from worker.errors import ExpiredError, PoisonError, RefusedError, TransientError
 from worker.resilience import retry
@@ -114,6 +115,6 @@ async def test_a_pause_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(retry, "OUTAGE_LONGEST_PAUSE_S", 1e6)
     inner = Dependency([TransientError("away")] * 100_000)
     soon = Query("q", "why?", "docs", top_k=20, top_n=3, deadline_s=time.time() + 0.1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         with pytest.raises(TransientError, match="away"):
             await outlasting(patience_s=600).call(soon, inner)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import HANG_S
 from worker.telemetry import health as module
 from worker.telemetry.health import HEARTBEAT_TIMEOUT_S, Health
 
@@ -59,7 +60,7 @@ where_it_hangs()
 
 @pytest.mark.slow
 def test_a_stuck_worker_dumps_its_stacks_once() -> None:
-    ended = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert ended.stderr.count("Timeout (") == 1
     assert "where_it_hangs" in ended.stderr
 
@@ -67,5 +68,5 @@ def test_a_stuck_worker_dumps_its_stacks_once() -> None:
 @pytest.mark.slow
 def test_a_worker_that_ends_is_not_taken_for_stuck() -> None:
     ending = STUCK.replace("watched.beat()", "watched.beat(); watched.end()")
-    ended = subprocess.run([sys.executable, "-c", ending], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run([sys.executable, "-c", ending], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert ended.stderr == ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.patience import HANG_S
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
@@ -137,7 +138,7 @@ class Bench:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from tests.patience import HANG_S
 from worker.errors import TransientError
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
@@ -153,7 +154,7 @@ async def test_nothing_stays_paused(happenings: list[tuple[str, int]], ordering:
         job.end.set()
     source = world.delivery.source
     assert isinstance(source, FakeSource)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while not world.idle or source.held != PauseSet():
             await asyncio.sleep(0.001)
     assert world.delivery.why_stopped is None
