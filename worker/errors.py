@@ -1,4 +1,4 @@
-"""The kinds of error that may cross a stage's boundary, named by what the worker must do next."""
+"""The kinds of error that may cross a stage's boundary, named by what the worker must do next. Short: all import it."""
 
 
 class WorkerError(Exception):

@@ -1,5 +1,6 @@
 """What holds for the repository as a whole."""
 
+import ast
 import os
 import re
 import shutil
@@ -34,6 +35,9 @@ LAYOUT = {
     "worker",
 }
 DOTFILES = {".dockerignore", ".editorconfig", ".gitignore", ".pre-commit-config.yaml"}
+
+# Lines of a file: under the one it is perhaps no thought of its own, over the other more than one.
+SHORT, LONG = 40, 250
 
 # Put together from pieces, so that this file is not found by its own search.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "repo." + "maven", "repo1." + "maven"]
@@ -72,6 +76,34 @@ def test_no_file_names_a_registry_or_a_path_of_somebodys_machine() -> None:
         for match in [*(host for host in REGISTRIES if host in text), *MACHINE_PATHS.findall(text)]
     ]
     assert found == []
+
+
+def test_nothing_lies_loose_at_the_workers_root_but_what_everybody_imports() -> None:
+    loose = {path.name for path in (REPOSITORY / "worker").iterdir() if path.is_file()}
+    assert loose == {"__init__.py", "client.py", "domain.py", "errors.py", "py.typed"}
+
+
+def test_a_file_that_is_very_short_or_very_long_says_why() -> None:
+    silent = []
+    for path in (REPOSITORY / "worker").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        lines = text.count("\n")
+        why = {lines < SHORT: "short", lines > LONG: "long"}.get(True)
+        docstring = ast.get_docstring(ast.parse(text)) or ""
+        if path.name != "__init__.py" and why is not None and why not in docstring.lower():
+            silent.append(f"{path.relative_to(REPOSITORY)}: {lines} lines")
+    assert silent == []
+
+
+def test_a_unit_test_of_the_worker_stands_where_its_module_does() -> None:
+    unit, rooms = REPOSITORY / "tests/unit", REPOSITORY / "worker"
+    modules = {
+        test: test.with_name(test.name.removeprefix("test_")).relative_to(unit)
+        for test in unit.rglob("test_*.py")
+        if test.parent != unit and (rooms / test.relative_to(unit).parts[0]).is_dir()
+    }
+    assert modules
+    assert [test.name for test, module in modules.items() if not (rooms / module).exists()] == []
 
 
 def test_links_between_documents_lead_somewhere() -> None:

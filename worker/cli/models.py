@@ -1,4 +1,4 @@
-"""`rerank-worker models`: which models are used, and where they come from."""
+"""`rerank-worker models`: which models are used, and where they come from. Short, since it is a command."""
 
 from typing import Annotated
 

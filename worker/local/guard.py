@@ -1,4 +1,4 @@
-"""Runs one command and ends it when its owner goes, however the owner goes.
+"""Runs one command and ends it when its owner goes, however the owner goes. Short: a process of its own.
 
 ``python -m worker.local.guard COMMAND …`` reads its standard input: the owner holds the other end of that pipe and
 never writes. End of file means that the owner has closed it or has died, even by ``kill -9``. Linux's parent-death

@@ -154,7 +154,10 @@ class Source:
                         self._act_on_statistics(consumer)
                     if self._to_pause != self._paused.applied:
                         self._apply_pauses(consumer)
-                    self._remember_group(consumer)
+                    if self._kafka.delivery_guarantee == "exactly_once":
+                        # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
+                        # raise the member's epoch without a callback. It takes under a millisecond.
+                        self._group_metadata = consumer.consumer_group_metadata()
                     self._poll(consumer)
                 self._serve_commands(consumer)
             finally:
@@ -211,12 +214,6 @@ class Source:
         self._tell(take)
         if not taken.wait(HANDOVER_TIMEOUT_S):
             logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
-
-    def _remember_group(self, consumer: Consumer) -> None:
-        # On this thread, for consumer_group_metadata() hangs beside a poll() on another; it takes under a millisecond.
-        # Before each poll, for KIP-848 may raise the member's epoch without a callback.
-        if self._kafka.delivery_guarantee == "exactly_once":
-            self._group_metadata = consumer.consumer_group_metadata()
 
     def _apply_pauses(self, consumer: Consumer) -> None:
         self._paused.apply(consumer, self._to_pause, self._rebalance.owned)
