@@ -7,7 +7,7 @@ Redpanda Connect). Commits are made on the thread that owns the consumer, of par
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -42,26 +42,52 @@ class Position:
         return (self.topic, self.partition)
 
 
-class CompletedPrefix:
-    """Offsets of one assignment of one partition: tracked in order, completed in any order.
+class Lease:
+    """One partition's stay with this member, from its assignment until it is revoked or lost.
 
-    Belongs to the loop thread. A partition that is revoked and comes back gets a new object, so that a late
-    completion from the former assignment can't move the commit of the present one.
+    Ended by the consumer's thread, before it gives the partition up and whatever the loop is doing: nothing may be
+    committed for a partition that has left, and no coroutine that can be late or cut off may decide that. Any thread
+    may read it.
     """
 
     def __init__(self) -> None:
+        self.ended = False
+
+    def end(self) -> None:
+        """Say that the partition leaves."""
+        self.ended = True
+
+
+class CompletedPrefix:
+    """Offsets of one epoch of one partition: tracked in order, completed in any order.
+
+    Belongs to the loop thread. A partition that is revoked and comes back, or whose offsets begin again (its topic was
+    made anew, its log truncated), gets a new object, so that a late completion from the former epoch can't move the
+    commit of the present one.
+    """
+
+    def __init__(self, lease: Lease | None = None) -> None:
+        self._lease = Lease() if lease is None else lease
         self._unfinished: deque[tuple[Position, float]] = deque()
         self._finished: set[int] = set()
         self._last_tracked = -1
         self._completed: Position | None = None
         self.committed: Position | None = None
         """The last record whose offset this assignment has committed."""
-        self.ended = False
-        """Whether the partition has been taken away: checked where the commit is made."""
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the partition has been taken away or has begun again: checked where the commit is made."""
+        return self._ended or self._lease.ended
+
+    def goes_back(self, position: Position) -> bool:
+        """Whether an offset is not behind all that were tracked: the partition's log is another one by now."""
+        return position.offset <= self._last_tracked
 
     def track(self, position: Position, *, now_s: float) -> None:
         """Begin with an offset. Gaps are fine (compaction, transaction markers); going back is a ValueError."""
-        if position.offset <= self._last_tracked:
+        if self.goes_back(position):
             raise ValueError(f"offset {position.offset} tracked after {self._last_tracked}")
         self._last_tracked = position.offset
         self._unfinished.append((position, now_s))
@@ -76,8 +102,8 @@ class CompletedPrefix:
             self._finished.discard(self._completed.offset)
 
     def end(self) -> None:
-        """End the assignment (revoked or lost): from now on nothing here may be committed."""
-        self.ended = True
+        """End the epoch (revoked, lost or begun again): from now on nothing here may be committed."""
+        self._ended = True
 
     def mark_committed(self, position: Position) -> None:
         """Remember what the broker has taken, so that it is not committed again."""
@@ -120,6 +146,7 @@ class Committer:
 
     def commit(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         """Send a commit and return at once; a later poll calls ``on_commit``. ``on_ended`` follows in any case."""
+        # Should the one before never have been answered, its answer may still come: it is told by its offsets.
         self._under_way = _committable(prefixes)
         if not self._under_way:
             self._on_ended()
@@ -127,7 +154,7 @@ class Committer:
         try:
             consumer.commit(offsets=_offsets(self._under_way), asynchronous=True)
         except KafkaException as error:
-            self.on_commit(error.args[0], [])
+            self.on_commit(error.args[0], _offsets(self._under_way))
 
     def commit_revoked(self, consumer: Consumer, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         """Send the last commit of partitions that are revoked, from the rebalance callback, and return at once.
@@ -152,11 +179,14 @@ class Committer:
         if of_revoke is not None:
             answered = of_revoke
             self._of_revoked.remove(of_revoke)
-        else:
+        elif _same(_offsets(self._under_way), offsets):
             answered, self._under_way = self._under_way, []
             self._on_ended()
+        else:
+            logger.info("a commit was answered when it was no longer waited for")
+            return
         try:
-            self._settle(answered, error)
+            self._settle(answered, error, offsets)
         except FatalError as fatal:
             self._on_fatal(fatal)
 
@@ -168,40 +198,46 @@ class Committer:
         committable = _committable(prefixes)
         if not committable:
             return
-        answer: Future[KafkaError | None] = Future()
+        answer: Future[tuple[KafkaError | None, list[TopicPartition]]] = Future()
 
         def commit() -> None:
             try:
-                consumer.commit(offsets=_offsets(committable), asynchronous=False)
+                committed = consumer.commit(offsets=_offsets(committable), asynchronous=False)
             except KafkaException as failure:
-                answer.set_result(failure.args[0])
+                answer.set_result((failure.args[0], []))
             else:
-                answer.set_result(None)
+                answer.set_result((None, committed or []))
 
         # librdkafka waits for a coordinator that is away for socket.timeout.ms, 60 s, and takes no other timeout.
         self._final = threading.Thread(target=commit, name="kafka-commit", daemon=True)
         self._final.start()
         try:
-            error = answer.result(timeout_s)
+            error, offsets = answer.result(timeout_s)
         except TimeoutError:
             # Should it still arrive, it comes with the generation this member was in.
             logger.warning("the last commit was not answered in time; its queries will be answered again")
             return
-        self._settle(committable, error)
+        self._settle(committable, error, offsets)
 
     def close(self) -> None:
         """Wait for a commit that outlasted its timeout: the consumer may not be closed under it."""
         if self._final is not None:
             self._final.join(COMMIT_TIMEOUT_S)
 
-    def _settle(self, answered: _Committable, error: KafkaError | None) -> None:
-        if error is None:
-            for prefix, position in answered:
+    def _settle(self, answered: _Committable, error: KafkaError | None, offsets: Sequence[TopicPartition] = ()) -> None:
+        # The request may succeed and one of its partitions not: that one's error stands beside its offset alone.
+        of_partition = {(at.topic, at.partition): at.error for at in offsets if at.error is not None}
+        refused: KafkaError | None = None
+        for prefix, position in answered:
+            failure = error or of_partition.get(position.topic_partition)
+            if failure is None:
                 self._on_committed(prefix, position)
-        elif error.code() in COMMIT_LATER:
-            logger.info("commit put off", reason=error.name())
-        else:
-            raise FatalError(f"Kafka refused an offset commit: {error.str()}")
+            elif failure.code() in COMMIT_LATER:
+                logger.info("commit put off", reason=failure.name(), partition=position.topic_partition)
+            else:
+                refused = failure
+        if refused is not None:
+            raise FatalError(f"Kafka refused an offset commit: {refused.str()}")
 
 
 def _committable(prefixes: Mapping[Partition, CompletedPrefix]) -> _Committable:
@@ -221,4 +257,15 @@ def _same(some: list[TopicPartition], others: list[TopicPartition]) -> bool:
 
 
 def _offsets(committable: _Committable) -> list[TopicPartition]:
-    return [TopicPartition(at.topic, at.partition, at.offset + 1) for _, at in committable]
+    return [to_commit(at) for _, at in committable]
+
+
+def to_commit(last: Position) -> TopicPartition:
+    """Return what says that everything up to this record is done with.
+
+    With the leader epoch: whoever begins there has the broker compare it, and learns that the log was truncated or the
+    topic made anew (KIP-320), which the offset alone can't tell.
+    """
+    if last.leader_epoch is None:
+        return TopicPartition(last.topic, last.partition, last.offset + 1)
+    return TopicPartition(last.topic, last.partition, last.offset + 1, leader_epoch=last.leader_epoch)

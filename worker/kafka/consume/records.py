@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, cast
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from worker.errors import FatalError
-from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
 
 LAST_TIMESTAMP_MS = 253_402_300_799_999
 """The end of the year 9999, and of Python's and most others' dates."""
@@ -15,6 +16,9 @@ LAST_TIMESTAMP_MS = 253_402_300_799_999
 # Of a revoke's time, what its queries get; the rest is for their transaction or commit.
 FINISH_SHARE = 0.8
 TRANSACTION_SHARE = 0.1
+
+NO_LEASES: Mapping[Partition, Lease] = MappingProxyType({})
+"""Of a source that never takes a partition away unheard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,11 @@ class SourceListener(Protocol):
     def on_records(self, records: Sequence[Record]) -> None:
         """Take records of assigned partitions, in offset order per partition."""
 
-    def on_assigned(self, partitions: Sequence[Partition]) -> None:
-        """Begin with these partitions; their records come after this call. None: a member with nothing to do."""
+    def on_assigned(self, partitions: Sequence[Partition], leases: Mapping[Partition, Lease] = NO_LEASES) -> None:
+        """Begin with these partitions; their records come after this call. None: a member with nothing to do.
+
+        A partition's lease ends when it leaves, before anybody is told.
+        """
 
     async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
         """Finish what can be finished within ``FINISH_SHARE`` of ``revoke_timeout_s``; return the prefixes to commit.

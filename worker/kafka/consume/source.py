@@ -59,10 +59,12 @@ class Source:
             on_fatal=lambda error: self._tell(listener.on_fatal, error),
         )
         self._commit_begun_s: float | None = None
+        self._thread_ended: Future[None] = Future()
         self._rebalance = Rebalance(
             listener,
             self._committer,
             revoke_timeout_s=kafka.revoke_timeout_s,
+            tell=self._tell,
             after_assign=self._apply_pauses,
             after_unassign=self._paused.forget,
         )
@@ -112,7 +114,9 @@ class Source:
 
         self._commands.put_nowait(command)
         answered = asyncio.wrap_future(done)
-        await asyncio.wait({answered}, timeout=COMMIT_TIMEOUT_S)
+        # A thread that has ended answers nobody.
+        ended = asyncio.wrap_future(self._thread_ended)
+        await asyncio.wait({answered, ended}, timeout=COMMIT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if answered.done():
             await answered
         else:
@@ -170,6 +174,8 @@ class Source:
         except Exception as error:
             logger.exception("internal error")
             self._tell(self._listener.on_fatal, FatalError(f"the consumer's thread broke: {error!r}"))
+        finally:
+            self._thread_ended.set_result(None)
 
     def _serve_commands(self, consumer: Consumer) -> None:
         while True:
@@ -241,7 +247,15 @@ class Source:
         logger.warning("kafka consumer error", code=error.name(), reason=error.str())
 
     def _tell(self, method: Callable[..., object], *args: object) -> None:
-        self._loop.call_soon_threadsafe(method, *args)
+        self._loop.call_soon_threadsafe(self._call, method, *args)
+
+    def _call(self, method: Callable[..., object], *args: object) -> None:
+        # Left to asyncio, an error would be logged, and what was handed over lost while later offsets are committed.
+        try:
+            method(*args)
+        except Exception as error:
+            logger.exception("internal error")
+            self._listener.on_fatal(FatalError(f"what Kafka's thread handed over was not taken: {error!r}"))
 
 
 def _any_broker_up(statistics: Mapping[str, object]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.ordering import PublishOrder
@@ -35,16 +35,25 @@ class Watermark:
 
 
 class AssignedPartition:
-    """One partition while it is assigned to this process; one that comes back is another object.
+    """One epoch of a partition that is assigned to this process; one that comes back or begins again is another object.
 
     Its offsets, the tasks of its jobs, and why it takes nothing now, if so.
     """
 
     def __init__(
-        self, partition: Partition, *, max_pending: int, order: PublishOrder | None, on_change: Callable[[], None]
+        self,
+        partition: Partition,
+        *,
+        max_pending: int,
+        order: PublishOrder | None,
+        on_change: Callable[[], None],
+        lease: Lease | None = None,
     ) -> None:
         self.partition = partition
-        self.prefix = CompletedPrefix()
+        self.lease = Lease() if lease is None else lease
+        self.prefix = CompletedPrefix(self.lease)
+        self.superseded = False
+        """Whether its offsets have begun again in another object: outcomes still go out, no offset counts any more."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._on_change = on_change
         # One slow query holds back the commit of all behind it: without this mark their number, and with it the
@@ -135,10 +144,13 @@ class AssignedPartition:
             paused=self.why_paused or why_all_paused,
         )
 
-    def cancel(self) -> None:
-        """Cancel every task: what they have not finished is left to the next owner."""
-        for task in self.tasks:
-            task.cancel()
+    def supersede(self) -> None:
+        """End the epoch, its offsets having begun again.
+
+        What is in flight is answered all the same: its records may not be there any more, and nobody else would.
+        """
+        self.superseded = True
+        self.prefix.end()
 
 
 class InFlight:
@@ -149,14 +161,15 @@ class InFlight:
         self._metrics = metrics
         self._pause = pause
         self.assigned: dict[Partition, AssignedPartition] = {}
+        self._superseded: list[AssignedPartition] = []
         self.draining = False
         self._queries = 0
         self._pairs = 0
         self._queries_mark = Watermark(kafka.max_in_flight)
         self._pairs_mark = Watermark(kafka.max_in_flight_pairs)
 
-    def assign(self, partition: Partition) -> None:
-        """Begin a partition with a new prefix."""
+    def assign(self, partition: Partition, lease: Lease | None = None) -> None:
+        """Begin a partition with a new prefix, which ends with its lease."""
         # A transaction publishes in the order of offsets, which keeps every order there is.
         ordered = self._kafka.ordering != "none" and self._kafka.delivery_guarantee != "exactly_once"
         self.assigned[partition] = AssignedPartition(
@@ -164,7 +177,23 @@ class InFlight:
             max_pending=self._kafka.max_in_flight,
             order=PublishOrder(self._kafka.ordering) if ordered else None,
             on_change=self.apply_backpressure,
+            lease=lease,
         )
+
+    def begin_again(self, position: Position) -> AssignedPartition:
+        """Begin a new epoch of an assigned partition, whose offsets have gone back to this; return it."""
+        former = self.assigned[position.topic_partition]
+        logger.warning(
+            "the offsets of a partition went back: its topic was made anew or its log truncated",
+            topic=position.topic,
+            partition=position.partition,
+            offset=position.offset,
+            in_flight=len(former.tasks),
+        )
+        former.supersede()
+        self._superseded = [each for each in self._superseded if each.tasks] + [former]
+        self.assign(position.topic_partition, former.lease)
+        return self.assigned[position.topic_partition]
 
     def unassign(self, partitions: Iterable[Partition]) -> dict[Partition, AssignedPartition]:
         """Forget these partitions; return those that were assigned."""
@@ -172,8 +201,8 @@ class InFlight:
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
-        """The tasks of all assigned partitions."""
-        return {task for assigned in self.assigned.values() for task in assigned.tasks}
+        """The tasks of all assigned partitions, and of what was in flight when one of them began again."""
+        return {task for each in (*self.assigned.values(), *self._superseded) for task in each.tasks}
 
     def admit(self, pairs: int) -> "Permit":
         """Count one more query. Call ``apply_backpressure`` after the last of a batch."""

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.codes import publish_failure
-from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position, to_commit
 from worker.kafka.consume.records import TRANSACTION_SHARE
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.in_flight import AssignedPartition
@@ -138,6 +138,8 @@ class ExactlyOnce:
         if not batch:
             return
         self._idle.clear()
+        # One that begins again meanwhile has ended too: its offsets may not be sent any more, its outcomes go later.
+        counting = {outcome.partition.prefix for outcome in batch if not outcome.partition.superseded}
         try:
             await self._thread.run(
                 partial(
@@ -146,7 +148,7 @@ class ExactlyOnce:
                     _offsets(batch),
                     group,
                     singly=self._singly,
-                    may_commit=lambda: not any(outcome.partition.prefix.ended for outcome in batch),
+                    may_commit=lambda: not any(prefix.ended for prefix in counting),
                 )
             )
         except RecordsRefusedError as refused:
@@ -165,7 +167,7 @@ class ExactlyOnce:
 
     def _next_batch(self) -> list[PendingOutcome]:
         """Take of each partition, in the order of its offsets, what is in the completed prefix and may go now."""
-        for partition in [partition for partition in self._pending if partition.prefix.ended]:
+        for partition in [partition for partition in self._pending if _left(partition)]:
             del self._pending[partition]
         flowing: list[PendingOutcome] = []
         stopped: list[PendingOutcome] = []
@@ -179,7 +181,9 @@ class ExactlyOnce:
         last = partition.prefix.to_commit
         now_s = self._loop.time()
         for outcome in sorted(self._pending[partition], key=lambda outcome: outcome.position.offset):
-            if last is None or outcome.position.offset > last.offset or outcome.not_before_s > now_s:
+            # Once its offsets have begun again there is no prefix to wait for.
+            complete = partition.superseded or (last is not None and outcome.position.offset <= last.offset)
+            if not complete or outcome.not_before_s > now_s:
                 return
             yield outcome
 
@@ -241,7 +245,13 @@ class ExactlyOnce:
                     outcome.committed.set_exception(error)
 
 
+def _left(partition: AssignedPartition) -> bool:
+    # One whose offsets have begun again is published without them: its records may not be there for anybody else.
+    return partition.prefix.ended and not partition.superseded
+
+
 def _offsets(batch: Sequence[PendingOutcome]) -> list[TopicPartition]:
     # A batch is in the order of offsets, so the last of a partition counts.
-    last = {outcome.position.topic_partition: outcome.position for outcome in batch}
-    return [TopicPartition(at.topic, at.partition, at.offset + 1) for at in last.values()]
+    counting = [outcome.position for outcome in batch if not outcome.partition.superseded]
+    last = {position.topic_partition: position for position in counting}
+    return [to_commit(position) for position in last.values()]

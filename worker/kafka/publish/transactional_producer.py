@@ -103,7 +103,10 @@ class TransactionalProducer:
     def _commit(self, offsets: Sequence[TopicPartition], group: object, may_commit: Callable[[], bool]) -> None:
         if not may_commit():
             raise AbandonedError
-        self._until_done(lambda timeout_s: self._producer.send_offsets_to_transaction(list(offsets), group, timeout_s))
+        if offsets:
+            self._until_done(
+                lambda timeout_s: self._producer.send_offsets_to_transaction(list(offsets), group, timeout_s)
+            )
         # From here on only the broker knows: asking again until it answers is the one safe thing.
         self._until_done(self._producer.commit_transaction)
 
