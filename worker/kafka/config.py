@@ -43,6 +43,8 @@ def consumer_config(kafka: KafkaSettings) -> Config:
         "isolation.level": "read_committed",
         "max.poll.interval.ms": int(kafka.max_poll_interval_s * 1000),
         "allow.auto.create.topics": False,
+        # Behind transactions only this tells that a partition is read up: their markers are never handed out.
+        "enable.partition.eof": True,
     }
     config.setdefault("statistics.interval.ms", 5_000)
     if kafka.group_instance_id is not None:

@@ -74,7 +74,7 @@ class QueryJob:
         self._record = record
         self._begun_at_s = service.unix_time_s()
         self.asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
-        self._decoded = _decode(record.value)
+        self._decoded = _decode(record)
 
     @property
     def pairs(self) -> int:
@@ -202,8 +202,14 @@ class _DeadLetter(Publication):
         )
 
 
-def _decode(value: bytes | None) -> QueryEvent | PoisonError:
+def _decode(record: Record) -> QueryEvent | PoisonError:
+    if record.unreadable_headers is not None:
+        return PoisonError("invalid_headers", record.unreadable_headers)
     try:
-        return wire.decode_query(value)
+        return wire.decode_query(record.value)
     except wire.WireError as error:
         return PoisonError(error.reason, str(error))
+    except Exception as error:
+        # Whatever else one event brings out is its own dead letter too, not the end of those beside it.
+        logger.exception("internal error")
+        return PoisonError("internal_error", repr(error))

@@ -20,7 +20,7 @@ CLIENT_OPTIONS_REFUSED = {
     "enable.auto.offset.store": _FIXED,
     "enable.gapless.guarantee": _FIXED,
     "enable.idempotence": _FIXED,
-    "enable.partition.eof": "leave it out: the source would take the end of a partition for an error",
+    "enable.partition.eof": "leave it out: what is committed behind transactions rests on it",
     "group.id": "set kafka.group_id",
     "group.instance.id": "set kafka.group_instance_id",
     "group.protocol": "set kafka.group_protocol",

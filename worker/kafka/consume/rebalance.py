@@ -8,7 +8,8 @@ import structlog
 from confluent_kafka import Consumer, TopicPartition
 
 from worker.errors import FatalError
-from worker.kafka.consume.offsets import Committer, Lease, Partition
+from worker.kafka.consume.commits import Committer
+from worker.kafka.consume.offsets import Lease, Partition
 from worker.kafka.consume.records import SourceListener
 
 logger = structlog.get_logger()

@@ -14,8 +14,9 @@ from worker.errors import FatalError
 from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
 from worker.kafka.consume.records import FINISH_SHARE, NO_LEASES, Record, SourceListener
 from worker.kafka.consume.source import Source
-from worker.kafka.deliver.in_flight import AssignedPartition, InFlight, Permit
+from worker.kafka.deliver.in_flight import InFlight, Permit
 from worker.kafka.deliver.outcome import Guarantee, Job
+from worker.kafka.deliver.partition import AssignedPartition
 from worker.settings import KafkaSettings
 from worker.telemetry.health import PartitionProgress
 from worker.telemetry.metrics import Metrics
@@ -97,7 +98,7 @@ class Delivery:
     def _admit(self, record: Record, assigned: AssignedPartition) -> None:
         # Before it is tracked: an offset without a job would hold its partition for ever.
         job = self._new_job(record)
-        if assigned.prefix.goes_back(record.position):
+        if record.position.offset <= assigned.prefix.last_tracked:
             assigned = self._in_flight.begin_again(record.position)
         assigned.track(record, now_s=self._loop.time())
         permit = self._in_flight.admit(job.pairs)
@@ -119,6 +120,17 @@ class Delivery:
         # What waits to be published is bounded per partition instead: one that is stuck must not starve the others.
         permit.release()
         await self._guarantee.deliver(assigned, position, publication)
+
+    def on_ends(self, ends: Sequence[Position]) -> None:
+        """Let what is done with count up to the end of its partition; see ``SourceListener``."""
+        if self._in_flight.draining or self._fatal.done():
+            return
+        for last in ends:
+            assigned = self._in_flight.assigned.get(last.topic_partition)
+            if assigned is not None:
+                if last.offset < assigned.prefix.last_tracked:
+                    assigned = self._in_flight.begin_again(last)
+                assigned.prefix.reach_end(last)
 
     def on_assigned(self, partitions: Sequence[Partition], leases: Mapping[Partition, Lease] = NO_LEASES) -> None:
         """Begin each partition with a new prefix; see ``SourceListener``."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from schemas.wire import Headers
 from worker.errors import PoisonError
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
-from worker.kafka.deliver.in_flight import AssignedPartition
+from worker.kafka.deliver.partition import AssignedPartition
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from worker.kafka.codes import UNKNOWN_TOPIC, publish_failure
 from worker.kafka.config import METADATA_TIMEOUT_S, outcome_config
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.source import Source
-from worker.kafka.deliver.in_flight import AssignedPartition
 from worker.kafka.deliver.outcome import Publication
+from worker.kafka.deliver.partition import AssignedPartition
 from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
 

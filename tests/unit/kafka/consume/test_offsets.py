@@ -1,12 +1,10 @@
 """The completed prefix against a naive model of it."""
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import FatalError
-from worker.kafka.consume.offsets import Committer, CompletedPrefix, Lease, Position, to_commit
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Position, to_commit
 
 
 def at(offset: int) -> Position:
@@ -102,82 +100,29 @@ def test_the_leader_epoch_is_committed_with_the_offset() -> None:
     assert to_commit(at(7)).leader_epoch is None
 
 
-class FakeConsumer:
-    """Takes commits; the test answers them."""
+def test_behind_transactions_a_partition_that_is_done_with_counts_to_its_end() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(3), now_s=0.0)
+    prefix.reach_end(at(5))
+    assert prefix.to_commit is None
+    prefix.complete(at(3))
+    assert prefix.to_commit == at(5)
+    assert prefix.pending == 0
+    prefix.mark_committed(at(5))
 
-    def __init__(self) -> None:
-        self.commits: list[list[TopicPartition]] = []
-
-    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
-        self.commits.append(offsets)
-
-
-class Commits:
-    """A committer and what it told."""
-
-    def __init__(self) -> None:
-        self.committed: list[Position] = []
-        self.ended = 0
-        self.fatal: list[FatalError] = []
-        self.committer = Committer(self._on_committed, self._on_ended, self.fatal.append)
-        self.consumer = FakeConsumer()
-
-    def commit(self, *offsets: int) -> list[TopicPartition]:
-        """Commit one offset of each partition, numbered from 0; return what was sent."""
-        prefixes = {}
-        for number, offset in enumerate(offsets):
-            position = Position("queries", number, offset)
-            prefix = prefixes["queries", number] = CompletedPrefix()
-            prefix.track(position, now_s=0.0)
-            prefix.complete(position)
-        self.committer.commit(self.consumer, prefixes)  # type: ignore[arg-type]  # a fake
-        return self.consumer.commits[-1]
-
-    def _on_committed(self, prefix: CompletedPrefix, position: Position) -> None:
-        prefix.mark_committed(position)
-        self.committed.append(position)
-
-    def _on_ended(self) -> None:
-        self.ended += 1
+    # Nothing in flight: it counts at once. The end of what has been passed already is no news.
+    prefix.reach_end(at(5))
+    assert prefix.to_commit is None
+    prefix.reach_end(at(7))
+    assert prefix.to_commit == at(7)
 
 
-def test_a_commit_that_the_broker_takes_for_one_partition_and_puts_off_for_another() -> None:
-    commits = Commits()
-    sent = commits.commit(4, 9)
-    answer = [TopicPartition(one.topic, one.partition, one.offset) for one in sent]
-    answer[1] = FailedPartition("queries", 1, 10, KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS))
-    commits.committer.on_commit(None, answer)
-    assert commits.committed == [Position("queries", 0, 4)]
-    assert commits.ended == 1
-    assert commits.fatal == []
-
-
-def test_a_commit_that_the_broker_refuses_for_one_partition_is_fatal() -> None:
-    commits = Commits()
-    commits.commit(4)
-    denied = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    commits.committer.on_commit(None, [FailedPartition("queries", 0, 5, denied)])
-    assert commits.committed == []
-    assert len(commits.fatal) == 1
-
-
-def test_a_late_answer_to_an_older_commit_is_not_taken_for_the_newer_one() -> None:
-    commits = Commits()
-    older = commits.commit(4)
-    newer = commits.commit(6)
-    commits.committer.on_commit(None, older)
-    assert (commits.committed, commits.ended) == ([], 0)
-    commits.committer.on_commit(None, newer)
-    assert (commits.committed, commits.ended) == ([Position("queries", 0, 6)], 1)
-
-
-class FailedPartition(TopicPartition):
-    """What the client hands back of a partition whose commit failed; its own class takes no error."""
-
-    def __init__(self, topic: str, partition: int, offset: int, error: KafkaError) -> None:
-        super().__init__(topic, partition, offset)
-        self._error = error
-
-    @property
-    def error(self) -> KafkaError:
-        return self._error
+def test_an_end_with_records_behind_it_does_not_count_for_them() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(3), now_s=0.0)
+    prefix.reach_end(at(5))
+    prefix.track(at(6), now_s=0.0)
+    prefix.complete(at(3))
+    assert prefix.to_commit == at(3)
+    with pytest.raises(ValueError, match="tracked after"):
+        prefix.track(at(5), now_s=0.0)

@@ -10,6 +10,7 @@ from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.kafka.consume import source as source_module
 from worker.kafka.consume.offsets import CompletedPrefix, Position
+from worker.kafka.consume.polling import Polled
 from worker.kafka.consume.records import Record
 from worker.kafka.consume.source import Source
 from worker.settings import KafkaSettings
@@ -34,7 +35,7 @@ async def test_records_that_the_loop_can_not_take_end_the_worker() -> None:
     listener = Listener()
     source = Source(KafkaSettings(), listener)  # type: ignore[arg-type]  # what is told here
     record = Record(Position("queries", 0, 0), None, b"", (), 0)
-    await asyncio.to_thread(source._hand_over, [record])
+    await asyncio.to_thread(source._hand_over, Polled([record], []))
     async with asyncio.timeout(HANG_S):
         assert "unforeseen" in str(await listener.fatal)
 

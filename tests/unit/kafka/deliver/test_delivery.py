@@ -498,3 +498,26 @@ async def test_the_loop_says_that_it_turns_however_rarely_it_commits() -> None:
     async with a_bench(on_tick=tick, commit_interval_s=HANG_S) as bench:
         await until(lambda: ticks >= 2)
         assert bench.source.commits == []
+
+
+async def test_a_partition_that_is_done_with_is_committed_to_its_end() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 0)
+        # An aborted transaction and its marker: no record comes, and the partition is read up.
+        bench.source.listener.on_ends([Position("queries", 0, 501), Position("queries", 1, 7)])
+        assert await bench.committed(P1) == 8
+        assert await bench.committed(P0) is None
+        bench.jobs[0, 0].finish()
+        assert await bench.committed(P0) == 502
+        bench.feed(0, 502)
+        bench.jobs[0, 502].finish()
+        assert await bench.committed(P0) == 503
+
+
+async def test_an_end_before_what_was_read_begins_a_new_epoch() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 5)
+        bench.source.listener.on_ends([Position("queries", 0, 1)])
+        bench.jobs[0, 5].finish()
+        assert await bench.committed(P0) == 2
+        await until(lambda: len(bench.sink.published) == 1)

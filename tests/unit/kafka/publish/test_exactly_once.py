@@ -10,8 +10,8 @@ from confluent_kafka import TopicPartition
 from tests.patience import HANG_S
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
-from worker.kafka.deliver.in_flight import AssignedPartition
 from worker.kafka.deliver.outcome import Publication
+from worker.kafka.deliver.partition import AssignedPartition
 from worker.kafka.publish.exactly_once import ExactlyOnce
 from worker.kafka.publish.guarantees import publish_policy
 from worker.kafka.publish.transactional_producer import AbandonedError
@@ -56,6 +56,8 @@ class FakeProducer:
 
 @dataclass
 class Bench:
+    """A guarantee and the outcomes it was given."""
+
     guarantee: ExactlyOnce
     producer: FakeProducer
     deliveries: "list[asyncio.Task[None]]" = field(default_factory=list)
@@ -137,3 +139,17 @@ async def test_what_was_in_flight_when_offsets_went_back_is_published_without_it
         bench.outcome(present, 0)
         await until(lambda: len(bench.producer.transactions) == 2)
         assert bench.producer.transactions[1] == ([b"0"], [(0, 1)])
+
+
+async def test_a_partition_that_is_done_with_is_committed_to_its_end_and_one_in_work_is_not() -> None:
+    async with a_bench() as bench:
+        idle, busy = a_partition(0), a_partition(1)
+        for partition in (idle, busy):
+            partition.prefix.reach_end(Position("queries", partition.partition[1], 4))
+        busy.tasks.add(asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]  # any task that lasts
+        bench.guarantee.commit({idle.partition: idle, busy.partition: busy})
+        await until(lambda: bench.producer.transactions != [])
+        assert bench.producer.transactions == [([], [(0, 5)])]
+        assert idle.prefix.committed == Position("queries", 0, 4)
+        for task in busy.tasks:
+            task.cancel()
