@@ -24,6 +24,9 @@ from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
+# A key that is longer is left out too where a dead letter does not fit its topic.
+CLAIM_CHECK_KEY_BYTES = 1_024
+
 
 class PoisonGuard:
     """Against a broken producer: when too much of a topic is poison, stop instead of draining it into dead letters.
@@ -163,6 +166,18 @@ class QueryJob:
             info=info,
         )
 
+    def claim_check(self, info: DeadLetterInfo) -> Publication:
+        """Return a dead letter that fits any topic: where the record stands, in place of what it holds."""
+        key = self._record.key
+        return _ClaimCheck(
+            self.service.settings.kafka.dead_letter_topic,
+            key=key if key is not None and len(key) <= CLAIM_CHECK_KEY_BYTES else None,
+            value=None,
+            headers=[*wire.dead_letter_headers(info, ()), (wire.VALUE_OMITTED, b"true")],
+            job=self,
+            info=info,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer(Publication):
@@ -200,6 +215,18 @@ class _DeadLetter(Publication):
             message=info.error_message,
             **self.job.log_fields,
         )
+
+    def refused(self, error: PoisonError) -> Publication | None:  # noqa: ARG002 - what it says is of the dead letter
+        # The event is still in its own topic: a note of where is better than a partition that stands still for ever.
+        return self.job.claim_check(self.info)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClaimCheck(_DeadLetter):
+    """See ``QueryJob.claim_check``."""
+
+    def refused(self, error: PoisonError) -> Publication | None:  # noqa: ARG002 - there is nothing smaller
+        return None
 
 
 def _decode(record: Record) -> QueryEvent | PoisonError:

@@ -186,6 +186,29 @@ async def test_whatever_decoding_brings_out_is_that_events_own_dead_letter(monke
     assert reason_of(await outcome_of(record(event()))) == "internal_error"
 
 
+async def test_a_dead_letter_that_does_not_fit_becomes_a_note_of_where_the_record_stands() -> None:
+    too_large = PoisonError("answer_too_large", "too large")
+    letter = await outcome_of(record(b"{" * 1_000, headers=(("large", b"x" * 1_000),)))
+    note = letter.refused(too_large)
+    assert note is not None
+    assert (note.topic, note.key, note.value) == (letter.topic, b"key", None)
+    info = wire.dead_letter_info(note.headers)
+    assert (info.error_class, info.source_topic, info.source_partition, info.source_offset) == (
+        *("invalid_json", "queries"),
+        *(2, 41),
+    )
+    assert wire.header(note.headers, wire.VALUE_OMITTED) == "true"
+    assert wire.header(note.headers, "large") is None
+    # There is nothing smaller: its partition waits.
+    assert note.refused(too_large) is None
+
+    letter = await outcome_of(record(b"{", key=b"k" * 2_000))
+    note = letter.refused(too_large)
+    assert note is not None
+    assert note.key is None
+    assert note.size_bytes < 2_000
+
+
 async def test_the_same_id_twice_is_answered_twice() -> None:
     # Ids are the producer's: only it can tell a repeat from a question asked again.
     first, second = await outcome_of(record(event())), await outcome_of(record(event(text="How?")))

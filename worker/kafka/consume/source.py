@@ -38,8 +38,9 @@ CLOSE_TIMEOUT_S = 15.0
 class Source:
     """Consumes the query topic. Built and used on the loop's thread; ``start`` and ``close`` once each."""
 
-    def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
+    def __init__(self, kafka: KafkaSettings, listener: SourceListener, client_id: str | None = None) -> None:
         self._kafka = kafka
+        self._client_id = client_id
         self._listener = listener
         self._calls = LoopCalls(listener.on_fatal)
         self._tell = self._calls.tell
@@ -148,7 +149,7 @@ class Source:
     def _run(self) -> None:
         try:
             consumer = Consumer(
-                consumer_config(self._kafka)
+                consumer_config(self._kafka, self._client_id)
                 | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
             )
             self._rebalance.subscribe(consumer, self._kafka.query_topic)

@@ -117,8 +117,9 @@ class Delivery:
 
     async def _work(self, job: Job, position: Position, assigned: AssignedPartition, permit: Permit) -> None:
         publication = await job.run()
-        # What waits to be published is bounded per partition instead: one that is stuck must not starve the others.
-        permit.release()
+        # What waits to be published is bounded per partition instead, for one that is stuck must not starve the
+        # others, and by its bytes in all.
+        permit.made(publication.size_bytes)
         await self._guarantee.deliver(assigned, position, publication)
 
     def on_ends(self, ends: Sequence[Position]) -> None:

@@ -30,6 +30,8 @@ class InFlight:
         self._pairs = 0
         self._queries_mark = Watermark(kafka.max_in_flight)
         self._pairs_mark = Watermark(kafka.max_in_flight_pairs)
+        self._unpublished_bytes = 0
+        self._unpublished_mark = Watermark(kafka.max_unpublished_bytes)
 
     def assign(self, partition: Partition, lease: Lease | None = None) -> None:
         """Begin a partition with a new prefix, which ends with its lease."""
@@ -79,6 +81,11 @@ class InFlight:
         self._queries_mark.update(self._queries)
         self._pairs_mark.update(self._pairs)
 
+    def count_unpublished(self, size_bytes: int) -> None:
+        """Change how many bytes of outcomes wait to be published."""
+        self._unpublished_bytes += size_bytes
+        self._unpublished_mark.update(self._unpublished_bytes)
+
     @property
     def _why_all_paused(self) -> str | None:
         if self.draining:
@@ -87,6 +94,8 @@ class InFlight:
             return f"{self._queries} queries are in work"
         if self._pairs_mark.reached:
             return f"{self._pairs} pairs are in work"
+        if self._unpublished_mark.reached:
+            return f"{self._unpublished_bytes} bytes wait to be published"
         return None
 
     def apply_backpressure(self) -> None:
@@ -97,6 +106,7 @@ class InFlight:
         self._pause(PauseSet(everything, paused))
         self._metrics.in_flight_queries.set(self._queries)
         self._metrics.in_flight_pairs.set(self._pairs)
+        self._metrics.unpublished_bytes.set(self._unpublished_bytes)
         self._metrics.paused_partitions.set(len(self.assigned) if everything else len(paused))
         self._metrics.stopped_partitions.set(sum(each.why_stopped is not None for each in self.assigned.values()))
 
@@ -109,16 +119,27 @@ class InFlight:
 
 
 class Permit:
-    """Counts one query as in work until it is released."""
+    """Counts one query as in work, and then what its outcome holds in memory, until it is done with."""
 
     def __init__(self, in_flight: InFlight, pairs: int) -> None:
         self._in_flight = in_flight
         self._pairs = pairs
-        self._released = False
+        self._bytes = 0
+        self._made = False
+
+    def made(self, size_bytes: int = 0) -> None:
+        """Stop counting it as in work, its outcome being there; count these bytes instead. Once."""
+        self._made = True
+        self._bytes = size_bytes
+        self._in_flight.count(-1, -self._pairs)
+        self._in_flight.count_unpublished(size_bytes)
+        self._in_flight.apply_backpressure()
 
     def release(self) -> None:
-        """Stop counting it; a second call has no effect."""
-        if not self._released:
-            self._released = True
-            self._in_flight.count(-1, -self._pairs)
+        """Stop counting anything of it; a second call has no effect."""
+        if not self._made:
+            self.made()
+        if self._bytes:
+            self._in_flight.count_unpublished(-self._bytes)
+            self._bytes = 0
             self._in_flight.apply_backpressure()

@@ -22,6 +22,12 @@ class Publication:
     value: bytes | None
     headers: Headers
 
+    @property
+    def size_bytes(self) -> int:
+        """What it holds in memory, about."""
+        fields = (self.key, self.value, *(value for _, value in self.headers))
+        return sum(len(field) for field in fields if field is not None) + sum(len(name) for name, _ in self.headers)
+
     def acknowledged(self) -> None:
         """Take note, on the loop and once, that it counts: the broker has it, or its transaction is committed."""
 

@@ -34,10 +34,11 @@ class AbandonedError(Exception):
 class TransactionalProducer:
     """Blocking, for one thread at a time; ``close`` may come from any."""
 
-    def __init__(self, kafka: KafkaSettings, transactional_id: str) -> None:
+    def __init__(self, kafka: KafkaSettings, transactional_id: str, client_id: str | None = None) -> None:
         self._kafka = kafka
         self._id = transactional_id
-        self._producer = Producer(transactional_config(kafka, transactional_id) | {"error_cb": self._on_error})
+        config = transactional_config(kafka, transactional_id, client_id)
+        self._producer = Producer(config | {"error_cb": self._on_error})
         self._must_abort = False
         self._unknown_topics: set[str] = set()
         self._closing = False

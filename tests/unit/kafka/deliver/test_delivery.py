@@ -120,6 +120,7 @@ class Bench:
     stop: asyncio.Event
     jobs: dict[tuple[int, int], FakeJob]
     run: "asyncio.Task[bool]"
+    metrics: Metrics
 
     def feed(self, partition: int, *offsets: int) -> None:
         self.source.listener.on_records([a_record(partition, offset) for offset in offsets])
@@ -156,11 +157,12 @@ async def a_bench(on_tick: Callable[[], None] = lambda: None, **kafka: object) -
         {"commit_interval_s": 0.01, "revoke_timeout_s": 0.2, "publish_retry_max_s": 0.02, **kafka}
     )
     sink = FakeSink()
+    metrics = Metrics(CollectorRegistry())
     delivery = Delivery(
         settings,
         new_job,
         lambda source: AtLeastOnce(source, sink, publish_policy(settings)),  # type: ignore[arg-type]  # a fake producer
-        Metrics(CollectorRegistry()),
+        metrics,
         on_tick=on_tick,
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
     )
@@ -170,7 +172,7 @@ async def a_bench(on_tick: Callable[[], None] = lambda: None, **kafka: object) -
     source = delivery.source
     assert isinstance(source, FakeSource)
     try:
-        yield Bench(delivery, source, sink, stop, jobs, run)
+        yield Bench(delivery, source, sink, stop, jobs, run, metrics)
     finally:
         stop.set()
         for job in jobs.values():
@@ -521,3 +523,29 @@ async def test_an_end_before_what_was_read_begins_a_new_epoch() -> None:
         bench.jobs[0, 5].finish()
         assert await bench.committed(P0) == 2
         await until(lambda: len(bench.sink.published) == 1)
+
+
+async def test_outcomes_that_wait_for_the_broker_pause_all_partitions_at_a_mark_of_bytes() -> None:
+    async with a_bench(max_unpublished_bytes=12) as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0)
+        bench.feed(1, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.source.held == PauseSet(partitions=frozenset({P0})))
+        bench.jobs[1, 0].finish()
+        await until(lambda: bench.source.paused)
+        assert bench.metrics.registry.get_sample_value("rerank_worker_unpublished_bytes") == 12
+
+        bench.sink.refuse.clear()
+        await until(lambda: bench.source.held == PauseSet())
+        await until(lambda: bench.metrics.registry.get_sample_value("rerank_worker_unpublished_bytes") == 0)
+
+
+async def test_what_a_partition_that_leaves_had_to_publish_is_no_longer_held() -> None:
+    async with a_bench(max_unpublished_bytes=6) as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.source.paused)
+        bench.delivery.on_lost([P0])
+        await until(lambda: bench.source.held == PauseSet())
