@@ -1,4 +1,4 @@
-"""A topic that is deleted and made again under load: every query is answered, nothing is committed past one that is not."""
+"""A topic deleted and made again under load: every query is answered, nothing is committed past one that is not."""
 
 import asyncio
 import itertools
