@@ -39,6 +39,10 @@ DEAD_LETTER_HEADERS = {
 }
 """Header name to field of ``DeadLetterInfo``, in the order they are written."""
 
+VALUE_OMITTED = "value.omitted"
+"""Header of a dead letter, `true`: the record did not fit the dead-letter topic. The value is null, the record's own
+headers and a key of more than 1 kB are left out; all of it stands where `source.*` says, while that topic keeps it."""
+
 MAX_EVENT_BYTES = 1_048_576
 """Kafka's own default limit: a query event of 8,192 characters never comes near."""
 MAX_MESSAGE_CHARS = 500

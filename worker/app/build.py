@@ -15,6 +15,7 @@ from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Answerer, Reranker
 from worker.errors import FatalError
 from worker.kafka.admin import topics
+from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.models import resolve as models
@@ -60,7 +61,8 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
-    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
+    new_source = partial(Source, client_id=settings.worker_id)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat, new_source=new_source)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s

@@ -76,8 +76,12 @@ COMMIT_LATER = GROUP_MOVED_ON | {
     KafkaError._DESTROY,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._NO_OFFSET,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
-"""Retried at the next cadence, the coordinator being away or moving: the prefix only grows meanwhile."""
+"""Retried at the next cadence, the coordinator being away or moving: the prefix only grows meanwhile.
+
+A topic that is being made anew is not there for a moment; one that stays away is what the consumer says.
+"""
 
 LEADER_MOVING = frozenset(
     {

@@ -4,21 +4,40 @@ Whatever the delivery guarantee rests on is set last, so that no passthrough opt
 """
 
 import logging
+import re
 from typing import Any
 
 from worker.settings import KafkaSettings
 
 logger = logging.getLogger("librdkafka")
 
+
+def _concerns_nobody(record: logging.LogRecord) -> bool:
+    # Options of a user go to consumer and producer alike; each warns of those that are the other's.
+    message = record.getMessage()
+    return (
+        "CONFWARN" in message
+        and re.search(r"is a (producer|consumer) property and will be ignored", message) is not None
+    )
+
+
+logger.addFilter(lambda record: not _concerns_nobody(record))
+
 Config = dict[str, Any]
+
+COMMAND_CLIENT_ID = "rerank-worker-command"
 
 # Asking for a topic is one round trip; a broker that is away is asked again with the next try.
 METADATA_TIMEOUT_S = 5.0
 
 
-def common_config(kafka: KafkaSettings) -> Config:
-    """Return how to reach the broker: shared by consumer, producer and admin client."""
+def common_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
+    """Return how to reach the broker: shared by consumer, producer and admin client.
+
+    ``client_id`` is how brokers and their tools call this client, a worker's its ``worker_id``; None: a command.
+    """
     config: Config = {**kafka.client_options, "bootstrap.servers": kafka.bootstrap_servers, "logger": logger}
+    config.setdefault("client.id", COMMAND_CLIENT_ID if client_id is None else client_id)
     if kafka.security_protocol != "plaintext":
         config["security.protocol"] = kafka.security_protocol
     if kafka.sasl_mechanism is not None:
@@ -32,9 +51,9 @@ def common_config(kafka: KafkaSettings) -> Config:
     return config
 
 
-def consumer_config(kafka: KafkaSettings) -> Config:
+def consumer_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
     """Return a consumer that never commits by itself and hands partitions over one by one."""
-    config = common_config(kafka) | {
+    config = common_config(kafka, client_id) | {
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
         "auto.offset.reset": kafka.auto_offset_reset,
@@ -43,6 +62,8 @@ def consumer_config(kafka: KafkaSettings) -> Config:
         "isolation.level": "read_committed",
         "max.poll.interval.ms": int(kafka.max_poll_interval_s * 1000),
         "allow.auto.create.topics": False,
+        # Behind transactions only this tells that a partition is read up: their markers are never handed out.
+        "enable.partition.eof": True,
     }
     config.setdefault("statistics.interval.ms", 5_000)
     if kafka.group_instance_id is not None:
@@ -58,9 +79,9 @@ def consumer_config(kafka: KafkaSettings) -> Config:
     return config
 
 
-def producer_config(kafka: KafkaSettings) -> Config:
+def producer_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
     """Return a producer whose acknowledgement means that every in-sync replica has the record, once."""
-    config = common_config(kafka) | {
+    config = common_config(kafka, client_id) | {
         "enable.idempotence": True,
         "acks": "all",
         "delivery.timeout.ms": int(kafka.delivery_timeout_s * 1000),
@@ -69,13 +90,16 @@ def producer_config(kafka: KafkaSettings) -> Config:
     }
     # An answer waits for nobody: at the default of 5 ms, batching would be most of a fast query's latency.
     config.setdefault("linger.ms", 1)
-    config.setdefault("compression.type", "lz4")
+    # Set as options of the client, they count: that was the way before there were settings for them.
+    if not config.keys() & {"compression.type", "compression.codec"}:
+        config["compression.type"] = kafka.compression
+    config.setdefault("partitioner", kafka.partitioner)
     return config
 
 
-def outcome_config(kafka: KafkaSettings) -> Config:
+def outcome_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
     """Return the producer of answers and dead letters, which may not be refused where their topic would take them."""
-    config = producer_config(kafka)
+    config = producer_config(kafka, client_id)
     # What a record may weigh is the topic's to say: at the client's limit of 1 MB, an event that came in with more
     # could never be dead-lettered.
     config.setdefault("message.max.bytes", 100_000_000)
@@ -84,10 +108,10 @@ def outcome_config(kafka: KafkaSettings) -> Config:
     return config
 
 
-def transactional_config(kafka: KafkaSettings, transactional_id: str) -> Config:
+def transactional_config(kafka: KafkaSettings, transactional_id: str, client_id: str | None = None) -> Config:
     """Return a producer whose records count when its transaction commits."""
     timeout_ms = int(kafka.transaction_timeout_s * 1000)
-    return outcome_config(kafka) | {
+    return outcome_config(kafka, client_id) | {
         "transactional.id": transactional_id,
         "transaction.timeout.ms": timeout_ms,
         # librdkafka refuses a record that could outlive its transaction.

@@ -58,7 +58,7 @@ class MockCluster:
 
     def __init__(self, topics: Sequence[str], *, partitions: int) -> None:
         """Raise FatalError if the client's library has none."""
-        self._lib = lib = _librdkafka()
+        self._lib = lib = load_librdkafka()
         error = ctypes.create_string_buffer(512)
         client = lib.rd_kafka_new(PRODUCER, None, error, len(error))
         self._cluster = lib.rd_kafka_mock_cluster_new(client, 1) if client else None
@@ -80,7 +80,7 @@ class MockCluster:
         self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, api_key, 1, ctypes.byref(ctypes.c_int(error)))
 
 
-def _librdkafka() -> ctypes.CDLL:
+def load_librdkafka() -> ctypes.CDLL:
     """Load the library that the wheel carries, with the few signatures used here (rdkafka_mock.h)."""
     folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     found = sorted(folder.glob("librdkafka-*.so*"))

@@ -24,6 +24,9 @@ from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
+# A key that is longer is left out too where a dead letter does not fit its topic.
+CLAIM_CHECK_KEY_BYTES = 1_024
+
 
 class PoisonGuard:
     """Against a broken producer: when too much of a topic is poison, stop instead of draining it into dead letters.
@@ -74,7 +77,7 @@ class QueryJob:
         self._record = record
         self._begun_at_s = service.unix_time_s()
         self.asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
-        self._decoded = _decode(record.value)
+        self._decoded = _decode(record)
 
     @property
     def pairs(self) -> int:
@@ -163,6 +166,18 @@ class QueryJob:
             info=info,
         )
 
+    def claim_check(self, info: DeadLetterInfo) -> Publication:
+        """Return a dead letter that fits any topic: where the record stands, in place of what it holds."""
+        key = self._record.key
+        return _ClaimCheck(
+            self.service.settings.kafka.dead_letter_topic,
+            key=key if key is not None and len(key) <= CLAIM_CHECK_KEY_BYTES else None,
+            value=None,
+            headers=[*wire.dead_letter_headers(info, ()), (wire.VALUE_OMITTED, b"true")],
+            job=self,
+            info=info,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer(Publication):
@@ -201,9 +216,27 @@ class _DeadLetter(Publication):
             **self.job.log_fields,
         )
 
+    def refused(self, error: PoisonError) -> Publication | None:  # noqa: ARG002 - what it says is of the dead letter
+        # The event is still in its own topic: a note of where is better than a partition that stands still for ever.
+        return self.job.claim_check(self.info)
 
-def _decode(value: bytes | None) -> QueryEvent | PoisonError:
+
+@dataclass(frozen=True, slots=True)
+class _ClaimCheck(_DeadLetter):
+    """See ``QueryJob.claim_check``."""
+
+    def refused(self, error: PoisonError) -> Publication | None:  # noqa: ARG002 - there is nothing smaller
+        return None
+
+
+def _decode(record: Record) -> QueryEvent | PoisonError:
+    if record.unreadable_headers is not None:
+        return PoisonError("invalid_headers", record.unreadable_headers)
     try:
-        return wire.decode_query(value)
+        return wire.decode_query(record.value)
     except wire.WireError as error:
         return PoisonError(error.reason, str(error))
+    except Exception as error:
+        # Whatever else one event brings out is its own dead letter too, not the end of those beside it.
+        logger.exception("internal error")
+        return PoisonError("internal_error", repr(error))

@@ -46,6 +46,8 @@ class KafkaSettings(Section):
     """Queries in work at which partitions are paused; they resume at half of it. Bounds memory and reprocessing."""
     max_in_flight_pairs: Count = 16_384
     """(query, document) pairs in work at which partitions are paused, counted as `top_k` per query."""
+    max_unpublished_bytes: Count = 67_108_864
+    """Bytes of outcomes that wait for the broker at which partitions are paused: memory while a topic takes nothing."""
     commit_interval_s: Seconds = 1.0
     """How often finished prefixes are committed: a crash repeats at most this much finished work."""
     revoke_timeout_s: Seconds = 20.0
@@ -56,6 +58,12 @@ class KafkaSettings(Section):
     """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
     delivery_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
     """`exactly_once`: answers, dead letters and offsets in one transaction; readers set `read_committed`."""
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "gzip"
+    """How answers and dead letters are compressed. `gzip` is what every client reads; `lz4` and `zstd` cost less."""
+    partitioner: Literal[
+        "consistent", "consistent_random", "murmur2", "murmur2_random", "fnv1a", "fnv1a_random", "random"
+    ] = "murmur2_random"
+    """Which partition a key goes to: `murmur2_random` as Java, Kafka Streams and JavaScript clients do."""
     ordering: Literal["none", "key", "partition"] = "none"
     """Outcomes leave in the order of their queries, per key or per partition: the slow hold back those behind them."""
     transaction_interval_s: Seconds = 0.05

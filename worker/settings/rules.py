@@ -20,7 +20,7 @@ CLIENT_OPTIONS_REFUSED = {
     "enable.auto.offset.store": _FIXED,
     "enable.gapless.guarantee": _FIXED,
     "enable.idempotence": _FIXED,
-    "enable.partition.eof": "leave it out: the source would take the end of a partition for an error",
+    "enable.partition.eof": "leave it out: what is committed behind transactions rests on it",
     "group.id": "set kafka.group_id",
     "group.instance.id": "set kafka.group_instance_id",
     "group.protocol": "set kafka.group_protocol",
@@ -50,6 +50,9 @@ CLIENT_OPTIONS_REFUSED = {
 
 # Everybody in the group waits for a revoke: a consumer that takes longer than this share risks its own membership.
 REVOKE_SHARE = 0.2
+
+# What the liveness probe bears is 30 s (worker/telemetry/health.py): a poll that lasts as long would fail it.
+LONGEST_POLL_S = 10.0
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -139,6 +142,11 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
         )
     if kafka.poll_timeout_s >= kafka.max_poll_interval_s:
         yield "kafka.poll_timeout_s is not below kafka.max_poll_interval_s: the broker would give up on a quiet topic"
+    elif kafka.poll_timeout_s > LONGEST_POLL_S:
+        yield (
+            f"kafka.poll_timeout_s is {kafka.poll_timeout_s:g}: set at most {LONGEST_POLL_S:g}, or a quiet topic would "
+            "fail the liveness probe"
+        )
     if kafka.poll_batch > kafka.max_in_flight:
         yield (
             f"kafka.poll_batch is {kafka.poll_batch}, more than kafka.max_in_flight ({kafka.max_in_flight}): "

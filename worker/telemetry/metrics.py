@@ -69,6 +69,9 @@ class Metrics:
         )
         self.in_flight_queries = self._gauge("in_flight_queries", "Query events in work.")
         self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
+        self.unpublished_bytes = self._gauge(
+            "unpublished_bytes", "Bytes of answers and dead letters that are made and that the broker has not yet."
+        )
         self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this process owns.")
         self.paused_partitions = self._gauge("paused_partitions", "Owned partitions that backpressure has paused.")
         self.oldest_in_flight_age_seconds = self._gauge(

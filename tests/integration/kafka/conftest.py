@@ -39,7 +39,7 @@ class EchoJob:
         value = self.record.value or b""
         if gate := self.gates.get(value):
             await gate.wait()
-        if value.startswith(b"poison"):
+        if value.startswith(b"poison") or self.record.unreadable_headers is not None:
             return self.dead_letter()
         return Echo(self.kafka.answer_topic, self.record.key, value, (), self)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -169,6 +169,44 @@ async def test_a_query_that_fails_is_dead_lettered(error: Exception, kind: str, 
     info = wire.dead_letter_info(publication.headers)
     assert (info.error_kind, info.error_class, info.attempts) == (kind, reason, 5)
     assert publication.value == event()
+
+
+async def test_headers_that_can_not_be_read_are_a_dead_letter_with_key_and_value_as_they_came() -> None:
+    sent = replace(record(event()), unreadable_headers="a header's name can't be read")
+    letter = await outcome_of(sent)
+    assert reason_of(letter) == "invalid_headers"
+    assert (letter.key, letter.value) == (sent.key, sent.value)
+
+
+async def test_whatever_decoding_brings_out_is_that_events_own_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(value: bytes | None) -> None:
+        raise RecursionError("unforeseen")
+
+    monkeypatch.setattr(wire, "decode_query", broken)
+    assert reason_of(await outcome_of(record(event()))) == "internal_error"
+
+
+async def test_a_dead_letter_that_does_not_fit_becomes_a_note_of_where_the_record_stands() -> None:
+    too_large = PoisonError("answer_too_large", "too large")
+    letter = await outcome_of(record(b"{" * 1_000, headers=(("large", b"x" * 1_000),)))
+    note = letter.refused(too_large)
+    assert note is not None
+    assert (note.topic, note.key, note.value) == (letter.topic, b"key", None)
+    info = wire.dead_letter_info(note.headers)
+    assert (info.error_class, info.source_topic, info.source_partition, info.source_offset) == (
+        *("invalid_json", "queries"),
+        *(2, 41),
+    )
+    assert wire.header(note.headers, wire.VALUE_OMITTED) == "true"
+    assert wire.header(note.headers, "large") is None
+    # There is nothing smaller: its partition waits.
+    assert note.refused(too_large) is None
+
+    letter = await outcome_of(record(b"{", key=b"k" * 2_000))
+    note = letter.refused(too_large)
+    assert note is not None
+    assert note.key is None
+    assert note.size_bytes < 2_000
 
 
 async def test_the_same_id_twice_is_answered_twice() -> None:

@@ -176,6 +176,7 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"kafka": {"revoke_timeout_s": 61}}, "kafka.revoke_timeout_s", "at most 60"),
         ({"kafka": {"session_timeout_s": 301}}, "kafka.session_timeout_s", "at most"),
         ({"kafka": {"poll_timeout_s": 400}}, "kafka.poll_timeout_s", "kafka.max_poll_interval_s"),
+        ({"kafka": {"poll_timeout_s": 30}}, "kafka.poll_timeout_s", "set at most 10"),
         ({"kafka": {"poll_batch": 300}}, "kafka.poll_batch", "kafka.max_in_flight"),
         ({"kafka": {"max_in_flight_pairs": 19}}, "kafka.max_in_flight_pairs", "(20)"),
         ({"recall": {"mode": "embedded", "headers": {"x-token": "t"}}}, "recall.headers", "recall.mode server"),

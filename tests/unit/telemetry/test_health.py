@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.patience import HANG_S
+from worker.kafka.consume.hand_over import HANDOVER_TIMEOUT_S
+from worker.kafka.deliver.delivery import TICK_S
+from worker.settings.rules import LONGEST_POLL_S
 from worker.telemetry import health as module
 from worker.telemetry.health import HEARTBEAT_TIMEOUT_S, Health
 
@@ -70,3 +73,9 @@ def test_a_worker_that_ends_is_not_taken_for_stuck() -> None:
     ending = STUCK.replace("watched.beat()", "watched.beat(); watched.end()")
     ended = subprocess.run([sys.executable, "-c", ending], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert ended.stderr == ""
+
+
+def test_no_setting_makes_a_healthy_worker_look_dead() -> None:
+    # A poll of the longest may be followed by a hand-over of its longest.
+    assert LONGEST_POLL_S + HANDOVER_TIMEOUT_S < HEARTBEAT_TIMEOUT_S
+    assert TICK_S < HEARTBEAT_TIMEOUT_S

@@ -1,13 +1,16 @@
 """The topics the worker lives on: looked at, created, or missed with a clear word."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from worker.errors import FatalError, TransientError
@@ -19,6 +22,12 @@ from worker.settings import KafkaSettings
 # Between two looks for a refusal, which a request that waits for a connection does not end for.
 LOOK_S = 1.0
 RETRY_S = 0.05
+
+MAX_MESSAGE_BYTES = "max.message.bytes"
+# What a dead letter is larger by than its event: its headers, 0.7 kB as a rule and never as much as this.
+DEAD_LETTER_ROOM = 4_096
+
+logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +58,17 @@ def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
     found = cluster.describe()
     missing = [topic.name for topic in found if topic.partitions == 0]
     if not missing:
+        _warn_if_dead_letters_may_not_fit(cluster.admin, kafka)
         return found
     if not create:
         raise FatalError(
             f"missing Kafka topics at {kafka.bootstrap_servers}: {', '.join(missing)}. Create them with "
             "`rerank-worker topics --create`, or set RERANK_WORKER_KAFKA__CREATE_TOPICS=true"
         )
-    _create(cluster.admin, missing, kafka)
+    # The dead-letter topic last, for what it must take depends on what the query topic does.
+    _create(cluster.admin, [name for name in missing if name != kafka.dead_letter_topic], kafka)
+    if kafka.dead_letter_topic in missing:
+        _create_dead_letter_topic(cluster.admin, kafka)
     return _await_created(cluster, kafka)
 
 
@@ -109,8 +122,53 @@ class _Cluster:
             self._refusal = error
 
 
-def _create(admin: AdminClient, names: Sequence[str], kafka: KafkaSettings) -> None:
-    new = [NewTopic(name, kafka.partitions, kafka.replication_factor) for name in names]
+def _create_dead_letter_topic(admin: AdminClient, kafka: KafkaSettings) -> None:
+    limit = _max_message_bytes(admin, kafka, kafka.query_topic)
+    if limit is not None:
+        try:
+            # What came in compressed goes out as this worker compresses: twice is room for that, too.
+            _create(admin, [kafka.dead_letter_topic], kafka, {MAX_MESSAGE_BYTES: str(2 * limit + DEAD_LETTER_ROOM)})
+        except FatalError as error:
+            # Some providers leave this limit to nobody.
+            logger.info("the dead-letter topic gets the broker's own size limit", reason=str(error))
+        else:
+            return
+    _create(admin, [kafka.dead_letter_topic], kafka)
+
+
+def _warn_if_dead_letters_may_not_fit(admin: AdminClient, kafka: KafkaSettings) -> None:
+    # Not refused: a record that does not fit is still set aside, by a note of where it stands.
+    taken = _max_message_bytes(admin, kafka, kafka.query_topic)
+    fits = _max_message_bytes(admin, kafka, kafka.dead_letter_topic)
+    if taken is not None and fits is not None and fits < taken + DEAD_LETTER_ROOM:
+        logger.warning(
+            "the largest events would not fit the dead-letter topic, which then gets a note of where they stand: "
+            "raise its limit",
+            query_topic_max_message_bytes=taken,
+            dead_letter_topic_max_message_bytes=fits,
+            command=f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers} --alter --topic "
+            f"{kafka.dead_letter_topic} --add-config {MAX_MESSAGE_BYTES}={2 * taken + DEAD_LETTER_ROOM}",
+        )
+
+
+def _max_message_bytes(admin: AdminClient, kafka: KafkaSettings, topic: str) -> int | None:
+    """Return the largest batch the topic takes; None where the broker does not tell."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        described = admin.describe_configs([resource], request_timeout=kafka.startup_timeout_s)[resource]
+        return int(described.result(kafka.startup_timeout_s)[MAX_MESSAGE_BYTES].value)
+    except (KafkaException, TimeoutError, KeyError, TypeError, ValueError) as error:
+        # Telling needs DescribeConfigs on the topic, which a worker needs for nothing else.
+        logger.info("the broker does not tell how large a topic's records may be", topic=topic, reason=repr(error))
+        return None
+
+
+def _create(
+    admin: AdminClient, names: Sequence[str], kafka: KafkaSettings, config: Mapping[str, str] | None = None
+) -> None:
+    if not names:
+        return
+    new = [NewTopic(name, kafka.partitions, kafka.replication_factor, config=dict(config or {})) for name in names]
     created: dict[str, Future[None]] = admin.create_topics(new, operation_timeout=kafka.startup_timeout_s)
     for name, future in created.items():
         try:

@@ -8,7 +8,8 @@ import structlog
 from confluent_kafka import Consumer, TopicPartition
 
 from worker.errors import FatalError
-from worker.kafka.consume.offsets import Committer, Partition
+from worker.kafka.consume.commits import Committer
+from worker.kafka.consume.offsets import Lease, Partition
 from worker.kafka.consume.records import SourceListener
 
 logger = structlog.get_logger()
@@ -17,7 +18,8 @@ logger = structlog.get_logger()
 class Rebalance:
     """The callbacks, which librdkafka calls on the consumer's thread, within a poll.
 
-    ``after_assign`` is called when partitions have come, ``after_unassign`` when some have left, both there.
+    ``tell`` has a method called on the loop; ``after_assign`` is called when partitions have come, ``after_unassign``
+    when some have left, both there.
     """
 
     def __init__(
@@ -26,15 +28,18 @@ class Rebalance:
         committer: Committer,
         *,
         revoke_timeout_s: float,
+        tell: Callable[..., None],
         after_assign: Callable[[Consumer], None],
         after_unassign: Callable[[Sequence[Partition]], None],
     ) -> None:
         self._listener = listener
         self._committer = committer
         self._revoke_timeout_s = revoke_timeout_s
+        self._tell = tell
         self._after_assign = after_assign
         self._after_unassign = after_unassign
         self._loop = asyncio.get_running_loop()
+        self._leases: dict[Partition, Lease] = {}
         self.owned: set[Partition] = set()
         self.left: set[Partition] = set()
         """What has left since this was last cleared, whether it came back or not."""
@@ -47,7 +52,9 @@ class Rebalance:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = _keys(partitions)
-        self._loop.call_soon_threadsafe(self._listener.on_assigned, keys)
+        leases = {key: Lease() for key in keys}
+        self._leases |= leases
+        self._tell(self._listener.on_assigned, keys, leases)
         if not partitions:
             return
         consumer.incremental_assign(partitions)
@@ -67,26 +74,27 @@ class Rebalance:
         self.busy_until_s = time.monotonic() + self._revoke_timeout_s
         finished = asyncio.run_coroutine_threadsafe(self._listener.on_revoked(keys), self._loop)
         try:
-            prefixes = finished.result(self._revoke_timeout_s)
-            self._committer.commit_revoked(consumer, prefixes)
-            for prefix in prefixes.values():
-                prefix.end()
+            self._committer.commit_revoked(consumer, finished.result(self._revoke_timeout_s))
         except TimeoutError:
             finished.cancel()
             logger.warning("in-flight queries of revoked partitions did not end in time", partitions=keys)
         except FatalError as error:
-            self._loop.call_soon_threadsafe(self._listener.on_fatal, error)
+            self._tell(self._listener.on_fatal, error)
         self.busy_until_s = time.monotonic()
         self._unassign(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not partitions:
             return
-        self._loop.call_soon_threadsafe(self._listener.on_lost, _keys(partitions))
+        self._tell(self._listener.on_lost, _keys(partitions))
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = _keys(partitions)
+        # Here and not on the loop, which may be busy: from now on the partitions may have another owner.
+        for key in keys:
+            if (lease := self._leases.pop(key, None)) is not None:
+                lease.end()
         self.owned.difference_update(keys)
         self.left.update(keys)
         self._after_unassign(keys)

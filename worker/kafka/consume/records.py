@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, cast
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from worker.errors import FatalError
-from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
 
 LAST_TIMESTAMP_MS = 253_402_300_799_999
 """The end of the year 9999, and of Python's and most others' dates."""
@@ -15,6 +16,9 @@ LAST_TIMESTAMP_MS = 253_402_300_799_999
 # Of a revoke's time, what its queries get; the rest is for their transaction or commit.
 FINISH_SHARE = 0.8
 TRANSACTION_SHARE = 0.1
+
+NO_LEASES: Mapping[Partition, Lease] = MappingProxyType({})
+"""Of a source that never takes a partition away unheard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
     timestamp_ms: int | None
     """Kafka timestamp, Unix milliseconds; None where the topic carries none."""
+    unreadable_headers: str | None = None
+    """Why ``headers`` is empty although the producer sent some; None where it holds what there is."""
 
     @property
     def timestamp_s(self) -> float | None:
@@ -42,8 +48,14 @@ class SourceListener(Protocol):
     def on_records(self, records: Sequence[Record]) -> None:
         """Take records of assigned partitions, in offset order per partition."""
 
-    def on_assigned(self, partitions: Sequence[Partition]) -> None:
-        """Begin with these partitions; their records come after this call. None: a member with nothing to do."""
+    def on_ends(self, ends: Sequence[Position]) -> None:
+        """Take note that partitions were read to their end: of each the last offset before it, record or not."""
+
+    def on_assigned(self, partitions: Sequence[Partition], leases: Mapping[Partition, Lease] = NO_LEASES) -> None:
+        """Begin with these partitions; their records come after this call. None: a member with nothing to do.
+
+        A partition's lease ends when it leaves, before anybody is told.
+        """
 
     async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
         """Finish what can be finished within ``FINISH_SHARE`` of ``revoke_timeout_s``; return the prefixes to commit.
@@ -63,21 +75,37 @@ class SourceListener(Protocol):
 
 
 def from_message(message: Message) -> Record:
-    """Copy a message without an error out of librdkafka."""
+    """Copy a message without an error out of librdkafka; what its producer may have put into it raises nothing."""
     kind, timestamp_ms = message.timestamp()
+    headers, why_unreadable = _headers(message)
     return Record(
-        position=Position(
-            topic=message.topic() or "",
-            partition=_known(message.partition()),
-            offset=_known(message.offset()),
-            leader_epoch=message.leader_epoch(),
-        ),
+        position=position_of(message),
         key=_bytes(message.key()),
         value=_bytes(message.value()),
-        # The stub also allows what produce() takes; a consumed message always has a list of (str, bytes | None).
-        headers=tuple(cast("list[tuple[str, bytes | None]]", message.headers() or [])),
+        headers=headers,
         timestamp_ms=None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
+        unreadable_headers=why_unreadable,
     )
+
+
+def position_of(message: Message) -> Position:
+    """Return where a message stands, or where an end of a partition is."""
+    return Position(
+        topic=message.topic() or "",
+        partition=_known(message.partition()),
+        offset=_known(message.offset()),
+        leader_epoch=message.leader_epoch(),
+    )
+
+
+def _headers(message: Message) -> tuple[tuple[tuple[str, bytes | None], ...], str | None]:
+    try:
+        # Once only: after a failure the client answers a second call with a list that holds a null pointer.
+        headers = message.headers()
+    except Exception as error:  # noqa: BLE001 - a SystemError by the client, caused by the name of a header
+        return (), f"a header's name can't be read: {error.__cause__ or error}"
+    # The stub also allows what produce() takes; a consumed message always has a list of (str, bytes | None).
+    return tuple(cast("list[tuple[str, bytes | None]]", headers or [])), None
 
 
 def _known(number: int | None) -> int:

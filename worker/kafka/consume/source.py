@@ -19,11 +19,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from worker.errors import FatalError
 from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.config import consumer_config
-from worker.kafka.consume.offsets import COMMIT_TIMEOUT_S, Committer, CompletedPrefix, Partition
+from worker.kafka.consume.commits import COMMIT_TIMEOUT_S, Committer
+from worker.kafka.consume.hand_over import LoopCalls
+from worker.kafka.consume.offsets import CompletedPrefix, Partition
 from worker.kafka.consume.pauses import PausedPartitions, PauseSet
+from worker.kafka.consume.polling import Polled, Poller
 from worker.kafka.consume.rebalance import Rebalance
-from worker.kafka.consume.records import Record, SourceListener, from_message
-from worker.kafka.consume.stalled_fetch import StalledFetchDetector
+from worker.kafka.consume.records import SourceListener
+from worker.kafka.consume.stalled_fetch import StalledFetchDetector, any_broker_up
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -31,18 +34,16 @@ logger = structlog.get_logger()
 # Leaving the group takes one round trip; beyond this the broker is gone and its session timeout will do it.
 CLOSE_TIMEOUT_S = 15.0
 
-# One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
-# that is busy for longer than this gets the next batch all the same: polling must go on.
-HANDOVER_TIMEOUT_S = 10.0
-
 
 class Source:
     """Consumes the query topic. Built and used on the loop's thread; ``start`` and ``close`` once each."""
 
-    def __init__(self, kafka: KafkaSettings, listener: SourceListener) -> None:
+    def __init__(self, kafka: KafkaSettings, listener: SourceListener, client_id: str | None = None) -> None:
         self._kafka = kafka
+        self._client_id = client_id
         self._listener = listener
-        self._loop = asyncio.get_running_loop()
+        self._calls = LoopCalls(listener.on_fatal)
+        self._tell = self._calls.tell
         # Bounded by its use: one commit and the last one are outstanding at most.
         self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=4)
         self._stopping = threading.Event()
@@ -59,13 +60,16 @@ class Source:
             on_fatal=lambda error: self._tell(listener.on_fatal, error),
         )
         self._commit_begun_s: float | None = None
+        self._thread_ended: Future[None] = Future()
         self._rebalance = Rebalance(
             listener,
             self._committer,
             revoke_timeout_s=kafka.revoke_timeout_s,
+            tell=self._tell,
             after_assign=self._apply_pauses,
-            after_unassign=self._paused.forget,
+            after_unassign=self._after_unassign,
         )
+        self._poller = Poller(kafka, self._rebalance.left, self._on_error)
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     def start(self) -> None:
@@ -112,7 +116,9 @@ class Source:
 
         self._commands.put_nowait(command)
         answered = asyncio.wrap_future(done)
-        await asyncio.wait({answered}, timeout=COMMIT_TIMEOUT_S)
+        # A thread that has ended answers nobody.
+        ended = asyncio.wrap_future(self._thread_ended)
+        await asyncio.wait({answered, ended}, timeout=COMMIT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if answered.done():
             await answered
         else:
@@ -143,7 +149,7 @@ class Source:
     def _run(self) -> None:
         try:
             consumer = Consumer(
-                consumer_config(self._kafka)
+                consumer_config(self._kafka, self._client_id)
                 | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
             )
             self._rebalance.subscribe(consumer, self._kafka.query_topic)
@@ -170,6 +176,8 @@ class Source:
         except Exception as error:
             logger.exception("internal error")
             self._tell(self._listener.on_fatal, FatalError(f"the consumer's thread broke: {error!r}"))
+        finally:
+            self._thread_ended.set_result(None)
 
     def _serve_commands(self, consumer: Consumer) -> None:
         while True:
@@ -181,46 +189,31 @@ class Source:
 
     def _poll(self, consumer: Consumer) -> None:
         self._last_poll_s = time.monotonic()
-        # consume(n, t) waits for n messages or all of t; poll() returns with the first one, the rest is then there.
-        first = consumer.poll(self._kafka.poll_timeout_s)
-        if first is None:
-            return
-        messages = [first]
-        if self._kafka.poll_batch > 1:
-            self._rebalance.left.clear()
-            rest = consumer.consume(self._kafka.poll_batch - 1, timeout=0)
-            # A rebalance served by consume() may have taken the partition of the message poll() had returned.
-            messages = rest if (first.topic(), first.partition()) in self._rebalance.left else [first, *rest]
-        records = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(from_message(message))
-            else:
-                self._on_error(error)
-        if records:
-            self._hand_over(records)
+        polled = self._poller.poll(consumer)
+        if polled.records or polled.ends:
+            self._hand_over(polled)
 
-    def _hand_over(self, records: Sequence[Record]) -> None:
+    def _hand_over(self, polled: Polled) -> None:
         self._brokers_down = False
-        taken = threading.Event()
 
         def take() -> None:
-            try:
-                self._listener.on_records(records)
-            finally:
-                taken.set()
+            if polled.records:
+                self._listener.on_records(polled.records)
+            if polled.ends:
+                self._listener.on_ends(polled.ends)
 
-        self._tell(take)
-        if not taken.wait(HANDOVER_TIMEOUT_S):
-            logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
+        self._calls.hand_over(take)
+
+    def _after_unassign(self, partitions: Sequence[Partition]) -> None:
+        self._paused.forget(partitions)
+        self._poller.forget(partitions)
 
     def _apply_pauses(self, consumer: Consumer) -> None:
         self._paused.apply(consumer, self._to_pause, self._rebalance.owned)
 
     def _on_statistics(self, document: str) -> None:
         statistics: dict[str, object] = json.loads(document)
-        self._brokers_down = self._brokers_down and not _any_broker_up(statistics)
+        self._brokers_down = self._brokers_down and not any_broker_up(statistics)
         self._stalled.observe(statistics, self._rebalance.owned)
         self._statistics_came = True
         self._tell(self._listener.on_statistics, statistics)
@@ -239,11 +232,3 @@ class Source:
             self._brokers_down = True
         # librdkafka retries everything else by itself.
         logger.warning("kafka consumer error", code=error.name(), reason=error.str())
-
-    def _tell(self, method: Callable[..., object], *args: object) -> None:
-        self._loop.call_soon_threadsafe(method, *args)
-
-
-def _any_broker_up(statistics: Mapping[str, object]) -> bool:
-    brokers = statistics.get("brokers")
-    return isinstance(brokers, dict) and any(broker.get("state") == "UP" for broker in brokers.values())

@@ -57,3 +57,9 @@ def _fetch_state(statistics: Mapping[str, Any], partition: Partition) -> str | N
     known = statistics.get("topics", {}).get(topic, {}).get("partitions", {})
     state: str | None = known.get(str(number), {}).get("fetch_state")
     return state
+
+
+def any_broker_up(statistics: Mapping[str, Any]) -> bool:
+    """Whether a report says of any broker that it is connected."""
+    brokers = statistics.get("brokers")
+    return isinstance(brokers, dict) and any(broker.get("state") == "UP" for broker in brokers.values())

@@ -11,16 +11,20 @@ from typing import Any
 import structlog
 
 from worker.errors import FatalError
-from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
-from worker.kafka.consume.records import FINISH_SHARE, Record, SourceListener
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
+from worker.kafka.consume.records import FINISH_SHARE, NO_LEASES, Record, SourceListener
 from worker.kafka.consume.source import Source
-from worker.kafka.deliver.in_flight import AssignedPartition, InFlight, Permit
+from worker.kafka.deliver.in_flight import InFlight, Permit
 from worker.kafka.deliver.outcome import Guarantee, Job
+from worker.kafka.deliver.partition import AssignedPartition
 from worker.settings import KafkaSettings
 from worker.telemetry.health import PartitionProgress
 from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
+
+# How often the loop says that it turns. Not the cadence of commits, which may be longer than a probe's patience.
+TICK_S = 1.0
 
 
 class Delivery:
@@ -57,34 +61,46 @@ class Delivery:
         stopped = self._loop.create_task(stop.wait())
         self._source.start()
         try:
+            commit_at_s = self._loop.time() + self._kafka.commit_interval_s
             while not stopped.done() and not self._fatal.done():
                 ends: set[asyncio.Future[Any]] = {stopped, self._fatal}
-                await asyncio.wait(ends, timeout=self._kafka.commit_interval_s, return_when=asyncio.FIRST_COMPLETED)
+                timeout_s = max(0.0, min(TICK_S, commit_at_s - self._loop.time()))
+                await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
                 self._tick()
-                self._guarantee.commit(self._in_flight.assigned)
+                if self._loop.time() >= commit_at_s or self._fatal.done():
+                    commit_at_s = self._loop.time() + self._kafka.commit_interval_s
+                    self._guarantee.commit(self._in_flight.assigned)
             if self._fatal.done():
                 await self._fatal
             return await self._drain()
         finally:
             stopped.cancel()
-            _cancel(self._in_flight.assigned.values())
+            _cancel(self._in_flight.tasks)
             await self._source.close()
             await self._guarantee.close()
 
     def on_records(self, records: Sequence[Record]) -> None:
         """Start a job per record; see ``SourceListener``."""
-        if self._in_flight.draining:
+        if self._in_flight.draining or self._fatal.done():
             # Untracked, hence never committed: the next owner reads them again.
             return
-        for record in records:
-            assigned = self._in_flight.assigned.get(record.position.topic_partition)
-            if assigned is not None:
-                self._admit(record, assigned)
+        try:
+            for record in records:
+                assigned = self._in_flight.assigned.get(record.position.topic_partition)
+                if assigned is not None:
+                    self._admit(record, assigned)
+        except Exception as error:
+            # The rest of the batch is not taken either: going on would commit past it.
+            logger.exception("internal error")
+            self.on_fatal(FatalError(f"records were not taken: {error!r}"))
         self._in_flight.apply_backpressure()
 
     def _admit(self, record: Record, assigned: AssignedPartition) -> None:
-        assigned.track(record, now_s=self._loop.time())
+        # Before it is tracked: an offset without a job would hold its partition for ever.
         job = self._new_job(record)
+        if record.position.offset <= assigned.prefix.last_tracked:
+            assigned = self._in_flight.begin_again(record.position)
+        assigned.track(record, now_s=self._loop.time())
         permit = self._in_flight.admit(job.pairs)
         task = self._loop.create_task(self._work(job, record.position, assigned, permit))
         assigned.tasks.add(task)
@@ -101,24 +117,39 @@ class Delivery:
 
     async def _work(self, job: Job, position: Position, assigned: AssignedPartition, permit: Permit) -> None:
         publication = await job.run()
-        # What waits to be published is bounded per partition instead: one that is stuck must not starve the others.
-        permit.release()
+        # What waits to be published is bounded per partition instead, for one that is stuck must not starve the
+        # others, and by its bytes in all.
+        permit.made(publication.size_bytes)
         await self._guarantee.deliver(assigned, position, publication)
 
-    def on_assigned(self, partitions: Sequence[Partition]) -> None:
+    def on_ends(self, ends: Sequence[Position]) -> None:
+        """Let what is done with count up to the end of its partition; see ``SourceListener``."""
+        if self._in_flight.draining or self._fatal.done():
+            return
+        for last in ends:
+            assigned = self._in_flight.assigned.get(last.topic_partition)
+            if assigned is not None:
+                if last.offset < assigned.prefix.last_tracked:
+                    assigned = self._in_flight.begin_again(last)
+                assigned.prefix.reach_end(last)
+
+    def on_assigned(self, partitions: Sequence[Partition], leases: Mapping[Partition, Lease] = NO_LEASES) -> None:
         """Begin each partition with a new prefix; see ``SourceListener``."""
         self._joined = True
         for partition in partitions:
-            self._in_flight.assign(partition)
+            self._in_flight.assign(partition, leases.get(partition))
         self._rebalanced("assigned", partitions)
 
     async def on_revoked(self, partitions: Sequence[Partition]) -> Mapping[Partition, CompletedPrefix]:
         """Give in-flight jobs their bounded time, cancel the rest; see ``SourceListener``."""
         leaving = self._in_flight.unassign(partitions)
-        tasks = {task for assigned in leaving.values() for task in assigned.tasks}
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._kafka.revoke_timeout_s * FINISH_SHARE)
-        _cancel(leaving.values())
+        tasks = _tasks(leaving)
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._kafka.revoke_timeout_s * FINISH_SHARE)
+        finally:
+            # Cut off too: the partitions have left by then.
+            _cancel(tasks)
         self._rebalanced("revoked", partitions)
         return await self._guarantee.revoke(leaving)
 
@@ -127,7 +158,7 @@ class Delivery:
         leaving = self._in_flight.unassign(partitions)
         for assigned in leaving.values():
             assigned.prefix.end()
-        _cancel(leaving.values())
+        _cancel(_tasks(leaving))
         self._rebalanced("lost", partitions)
 
     def on_statistics(self, statistics: Mapping[str, object]) -> None:
@@ -178,12 +209,18 @@ class Delivery:
         unfinished = self._in_flight.tasks
         logger.info("draining", in_flight=len(unfinished))
         deadline_s = self._loop.time() + self._kafka.drain_timeout_s
-        while unfinished and (left_s := deadline_s - self._loop.time()) > 0:
+        all_done = asyncio.gather(*unfinished, return_exceptions=True)
+        while not all_done.done() and not self._fatal.done() and (left_s := deadline_s - self._loop.time()) > 0:
             self._tick()
-            _, unfinished = await asyncio.wait(unfinished, timeout=min(left_s, self._kafka.commit_interval_s))
-        await self._guarantee.commit_final(self._in_flight.assigned)
-        logger.info("drained", unfinished=len(unfinished))
-        return not unfinished
+            ends: set[asyncio.Future[Any]] = {all_done, self._fatal}
+            await asyncio.wait(ends, timeout=min(left_s, TICK_S), return_when=asyncio.FIRST_COMPLETED)
+        if not self._fatal.done():
+            await self._guarantee.commit_final(self._in_flight.assigned)
+        if self._fatal.done():
+            await self._fatal
+        left = sum(not task.done() for task in unfinished)
+        logger.info("drained", unfinished=left)
+        return not left
 
     def _rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
         self._metrics.rebalances.labels(kind=kind).inc()
@@ -191,6 +228,10 @@ class Delivery:
         logger.info("rebalanced", kind=kind, partitions=[f"{topic}-{number}" for topic, number in partitions])
 
 
-def _cancel(partitions: Iterable[AssignedPartition]) -> None:
-    for assigned in partitions:
-        assigned.cancel()
+def _tasks(partitions: Mapping[Partition, AssignedPartition]) -> set[asyncio.Task[None]]:
+    return {task for assigned in partitions.values() for task in assigned.tasks}
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()

@@ -7,7 +7,7 @@ from typing import Protocol
 from schemas.wire import Headers
 from worker.errors import PoisonError
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
-from worker.kafka.deliver.in_flight import AssignedPartition
+from worker.kafka.deliver.partition import AssignedPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,12 @@ class Publication:
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds in memory, about."""
+        fields = (self.key, self.value, *(value for _, value in self.headers))
+        return sum(len(field) for field in fields if field is not None) + sum(len(name) for name, _ in self.headers)
 
     def acknowledged(self) -> None:
         """Take note, on the loop and once, that it counts: the broker has it, or its transaction is committed."""

@@ -7,12 +7,11 @@ cover is the work itself: after a crash a query is worked on, and its LLM paid, 
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError
 
 from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError, PoisonError, TransientError
@@ -20,8 +19,9 @@ from worker.kafka.codes import publish_failure
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.records import TRANSACTION_SHARE
 from worker.kafka.consume.source import Source
-from worker.kafka.deliver.in_flight import AssignedPartition
 from worker.kafka.deliver.outcome import Publication
+from worker.kafka.deliver.partition import AssignedPartition
+from worker.kafka.publish.pending import PendingOutcome, PendingOutcomes
 from worker.kafka.publish.transactional_producer import AbandonedError, RecordsRefusedError, TransactionalProducer
 from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
@@ -30,19 +30,6 @@ logger = structlog.get_logger()
 
 # An abort is one round trip; a broker that is away aborts by itself after transaction_timeout_s.
 CLOSE_TIMEOUT_S = 5.0
-
-
-@dataclass(eq=False, slots=True)
-class PendingOutcome:
-    """An outcome that waits for its transaction."""
-
-    partition: AssignedPartition
-    position: Position
-    publication: Publication
-    committed: "asyncio.Future[None]"
-    failures: int = 0
-    not_before_s: float = 0.0
-    """On the loop's clock: it may not be tried again before."""
 
 
 class ExactlyOnce:
@@ -57,7 +44,7 @@ class ExactlyOnce:
         self._policy = policy
         self._thread = SingleThreadExecutor("kafka-transactions")
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[AssignedPartition, list[PendingOutcome]] = {}
+        self._pending = PendingOutcomes()
         self._work = asyncio.Event()
         self._under_way: Sequence[PendingOutcome] = ()
         self._idle = asyncio.Event()
@@ -76,13 +63,18 @@ class ExactlyOnce:
         if self._broken is not None:
             raise self._broken
         outcome = PendingOutcome(partition, position, publication, self._loop.create_future())
-        self._pending.setdefault(partition, []).append(outcome)
+        self._pending.add(outcome)
         partition.complete(position)
         self._work.set()
         await outcome.committed
 
     def commit(self, assigned: Mapping[Partition, AssignedPartition]) -> None:
-        """Do nothing: offsets travel with the outcomes. See ``Guarantee``."""
+        """Let partitions that are done with be committed to their end; other offsets travel with their outcomes.
+
+        In a transaction too, whose offsets the broker refuses once the group has moved on. See ``Guarantee``.
+        """
+        if self._pending.look_for_ends(assigned.values()):
+            self._work.set()
 
     async def revoke(self, leaving: Mapping[Partition, AssignedPartition]) -> Mapping[Partition, CompletedPrefix]:
         """End with these partitions: a transaction under way with them is committed, or can't be any more."""
@@ -92,7 +84,7 @@ class ExactlyOnce:
             await self._until_idle(self._kafka.revoke_timeout_s * TRANSACTION_SHARE)
         for partition in leaving.values():
             partition.prefix.end()
-            self._pending.pop(partition, None)
+            self._pending.forget(partition)
         return {}
 
     async def commit_final(self, assigned: Mapping[Partition, AssignedPartition]) -> None:
@@ -134,66 +126,49 @@ class ExactlyOnce:
         group = self._source.group_metadata
         if group is None:
             return
-        self._under_way = batch = self._next_batch()
-        if not batch:
+        batch = self._pending.next_batch(self._loop.time())
+        self._under_way = outcomes = batch.outcomes
+        if not outcomes and not batch.ends:
             return
         self._idle.clear()
+        # One that leaves or begins again meanwhile has ended: its offsets may not be sent any more.
+        counting = batch.prefixes
         try:
             await self._thread.run(
                 partial(
                     self._producer.transact,
-                    [outcome.publication for outcome in batch],
-                    _offsets(batch),
+                    [outcome.publication for outcome in outcomes],
+                    batch.offsets,
                     group,
                     singly=self._singly,
-                    may_commit=lambda: not any(outcome.partition.prefix.ended for outcome in batch),
+                    may_commit=lambda: not any(prefix.ended for prefix in counting),
                 )
             )
         except RecordsRefusedError as refused:
-            self._take_refusals(batch, refused.errors)
+            self._take_refusals(outcomes, refused.errors)
         except AbandonedError:
             logger.info("transaction aborted: the group has moved on")
             self._loop.call_later(self._policy.first_pause_s, self._work.set)
         except TransientError as error:
-            self._retry_later(batch, error)
+            self._retry_later(outcomes, error)
         else:
             self._singly = False
-            self._committed(batch)
+            for prefix, last in batch.ends.items():
+                prefix.mark_committed(last)
+            self._committed(outcomes)
         finally:
             self._under_way = ()
             self._idle.set()
-
-    def _next_batch(self) -> list[PendingOutcome]:
-        """Take of each partition, in the order of its offsets, what is in the completed prefix and may go now."""
-        for partition in [partition for partition in self._pending if partition.prefix.ended]:
-            del self._pending[partition]
-        flowing: list[PendingOutcome] = []
-        stopped: list[PendingOutcome] = []
-        for partition in self._pending:
-            batch = flowing if partition.why_stopped is None else stopped
-            batch.extend(self._ready(partition))
-        # A partition that is stopped is tried when the others have nothing, so that its failure is not theirs.
-        return flowing or stopped
-
-    def _ready(self, partition: AssignedPartition) -> Iterator[PendingOutcome]:
-        last = partition.prefix.to_commit
-        now_s = self._loop.time()
-        for outcome in sorted(self._pending[partition], key=lambda outcome: outcome.position.offset):
-            if last is None or outcome.position.offset > last.offset or outcome.not_before_s > now_s:
-                return
-            yield outcome
 
     def _committed(self, batch: Sequence[PendingOutcome]) -> None:
         for outcome in batch:
             outcome.partition.prefix.mark_committed(outcome.position)
             outcome.partition.go_on(outcome.position)
-            waiting = self._pending.get(outcome.partition, [])
-            if outcome in waiting:
-                waiting.remove(outcome)
+            self._pending.remove(outcome)
             outcome.publication.acknowledged()
             if not outcome.committed.done():
                 outcome.committed.set_result(None)
-        if any(partition.why_stopped for partition in self._pending):
+        if self._pending.any_stopped:
             # Its time to be tried again may have come and gone during this transaction.
             self._work.set()
 
@@ -235,13 +210,6 @@ class ExactlyOnce:
 
     def _fail(self, error: FatalError) -> None:
         self._broken = error
-        for waiting in self._pending.values():
-            for outcome in waiting:
-                if not outcome.committed.done():
-                    outcome.committed.set_exception(error)
-
-
-def _offsets(batch: Sequence[PendingOutcome]) -> list[TopicPartition]:
-    # A batch is in the order of offsets, so the last of a partition counts.
-    last = {outcome.position.topic_partition: outcome.position for outcome in batch}
-    return [TopicPartition(at.topic, at.partition, at.offset + 1) for at in last.values()]
+        for outcome in self._pending.all:
+            if not outcome.committed.done():
+                outcome.committed.set_exception(error)

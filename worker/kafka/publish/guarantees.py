@@ -2,8 +2,9 @@
 
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.outcome import Guarantee
-from worker.kafka.publish.at_least_once import AtLeastOnce, IdempotentProducer
+from worker.kafka.publish.at_least_once import AtLeastOnce
 from worker.kafka.publish.exactly_once import ExactlyOnce
+from worker.kafka.publish.idempotent_producer import IdempotentProducer
 from worker.kafka.publish.transactional_producer import TransactionalProducer
 from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
@@ -14,9 +15,9 @@ FIRST_RETRY_S = 0.5
 def new_guarantee(kafka: KafkaSettings, worker_id: str, source: Source) -> Guarantee:
     """Return the guarantee with a producer of its own; ``worker_id`` must be this process's alone."""
     if kafka.delivery_guarantee == "exactly_once":
-        producer = TransactionalProducer(kafka, f"{kafka.group_id}-{worker_id}")
+        producer = TransactionalProducer(kafka, f"{kafka.group_id}-{worker_id}", client_id=worker_id)
         return ExactlyOnce(kafka, source, producer, publish_policy(kafka))
-    return AtLeastOnce(source, IdempotentProducer(kafka), publish_policy(kafka))
+    return AtLeastOnce(source, IdempotentProducer(kafka, worker_id), publish_policy(kafka))
 
 
 def publish_policy(kafka: KafkaSettings) -> RetryPolicy:

@@ -34,10 +34,11 @@ class AbandonedError(Exception):
 class TransactionalProducer:
     """Blocking, for one thread at a time; ``close`` may come from any."""
 
-    def __init__(self, kafka: KafkaSettings, transactional_id: str) -> None:
+    def __init__(self, kafka: KafkaSettings, transactional_id: str, client_id: str | None = None) -> None:
         self._kafka = kafka
         self._id = transactional_id
-        self._producer = Producer(transactional_config(kafka, transactional_id) | {"error_cb": self._on_error})
+        config = transactional_config(kafka, transactional_id, client_id)
+        self._producer = Producer(config | {"error_cb": self._on_error})
         self._must_abort = False
         self._unknown_topics: set[str] = set()
         self._closing = False
@@ -103,7 +104,10 @@ class TransactionalProducer:
     def _commit(self, offsets: Sequence[TopicPartition], group: object, may_commit: Callable[[], bool]) -> None:
         if not may_commit():
             raise AbandonedError
-        self._until_done(lambda timeout_s: self._producer.send_offsets_to_transaction(list(offsets), group, timeout_s))
+        if offsets:
+            self._until_done(
+                lambda timeout_s: self._producer.send_offsets_to_transaction(list(offsets), group, timeout_s)
+            )
         # From here on only the broker knows: asking again until it answers is the one safe thing.
         self._until_done(self._producer.commit_transaction)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.kafka.consume.offsets import CompletedPrefix, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Position, to_commit
 
 
 def at(offset: int) -> Position:
@@ -82,3 +82,47 @@ def test_the_watermark_is_that_of_the_oldest_unfinished_offset() -> None:
     assert prefix.oldest_since_s == 2.0
     prefix.complete(at(1))
     assert prefix.oldest_since_s == 6.0
+
+
+def test_a_prefix_ends_with_its_partitions_lease() -> None:
+    lease = Lease()
+    prefix = CompletedPrefix(lease)
+    prefix.track(at(1), now_s=0.0)
+    lease.end()
+    prefix.complete(at(1))
+    assert prefix.ended
+    assert prefix.to_commit is None
+
+
+def test_the_leader_epoch_is_committed_with_the_offset() -> None:
+    commit = to_commit(Position("queries", 3, 7, leader_epoch=5))
+    assert (commit.topic, commit.partition, commit.offset, commit.leader_epoch) == ("queries", 3, 8, 5)
+    assert to_commit(at(7)).leader_epoch is None
+
+
+def test_behind_transactions_a_partition_that_is_done_with_counts_to_its_end() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(3), now_s=0.0)
+    prefix.reach_end(at(5))
+    assert prefix.to_commit is None
+    prefix.complete(at(3))
+    assert prefix.to_commit == at(5)
+    assert prefix.pending == 0
+    prefix.mark_committed(at(5))
+
+    # Nothing in flight: it counts at once. The end of what has been passed already is no news.
+    prefix.reach_end(at(5))
+    assert prefix.to_commit is None
+    prefix.reach_end(at(7))
+    assert prefix.to_commit == at(7)
+
+
+def test_an_end_with_records_behind_it_does_not_count_for_them() -> None:
+    prefix = CompletedPrefix()
+    prefix.track(at(3), now_s=0.0)
+    prefix.reach_end(at(5))
+    prefix.track(at(6), now_s=0.0)
+    prefix.complete(at(3))
+    assert prefix.to_commit == at(3)
+    with pytest.raises(ValueError, match="tracked after"):
+        prefix.track(at(5), now_s=0.0)

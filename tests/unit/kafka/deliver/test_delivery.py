@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from tests.patience import HANG_S
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
-from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
-from worker.kafka.deliver.outcome import Publication
+from worker.kafka.deliver.outcome import Job, Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
 from worker.kafka.publish.guarantees import publish_policy
 from worker.settings import KafkaSettings
@@ -120,11 +120,10 @@ class Bench:
     stop: asyncio.Event
     jobs: dict[tuple[int, int], FakeJob]
     run: "asyncio.Task[bool]"
+    metrics: Metrics
 
     def feed(self, partition: int, *offsets: int) -> None:
-        self.source.listener.on_records(
-            [Record(Position("queries", partition, offset), None, b"{}", (), 0) for offset in offsets]
-        )
+        self.source.listener.on_records([a_record(partition, offset) for offset in offsets])
 
     async def committed(self, partition: Partition) -> int | None:
         """The partition's committed offset after the next cadence."""
@@ -137,6 +136,10 @@ class Bench:
         return merged.get(partition)
 
 
+def a_record(partition: int, offset: int) -> Record:
+    return Record(Position("queries", partition, offset), None, b"{}", (), 0)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(HANG_S):
         while not condition():
@@ -144,7 +147,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
+async def a_bench(on_tick: Callable[[], None] = lambda: None, **kafka: object) -> AsyncIterator[Bench]:
     jobs: dict[tuple[int, int], FakeJob] = {}
 
     def new_job(record: Record) -> FakeJob:
@@ -154,11 +157,13 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
         {"commit_interval_s": 0.01, "revoke_timeout_s": 0.2, "publish_retry_max_s": 0.02, **kafka}
     )
     sink = FakeSink()
+    metrics = Metrics(CollectorRegistry())
     delivery = Delivery(
         settings,
         new_job,
         lambda source: AtLeastOnce(source, sink, publish_policy(settings)),  # type: ignore[arg-type]  # a fake producer
-        Metrics(CollectorRegistry()),
+        metrics,
+        on_tick=on_tick,
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
     )
     stop = asyncio.Event()
@@ -167,7 +172,7 @@ async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
     source = delivery.source
     assert isinstance(source, FakeSource)
     try:
-        yield Bench(delivery, source, sink, stop, jobs, run)
+        yield Bench(delivery, source, sink, stop, jobs, run, metrics)
     finally:
         stop.set()
         for job in jobs.values():
@@ -390,3 +395,157 @@ async def test_progress_tells_of_each_partition_what_it_waits_for_and_why_it_is_
         bench.sink.refuse.clear()
         bench.jobs[0, 1].finish()
         await until(lambda: bench.delivery.progress[0].committed_offset == 2)
+
+
+async def test_offsets_that_go_back_begin_a_new_epoch_and_lose_nothing() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 5, 6)
+        bench.jobs[0, 5].finish()
+        assert await bench.committed(P0) == 6
+        late = bench.jobs[0, 6]
+
+        # After a truncation, or the topic deleted and made again: one batch, with another partition's record in it.
+        bench.source.listener.on_records([a_record(0, 0), a_record(0, 1), a_record(1, 0)])
+        bench.jobs[0, 0].finish()
+        bench.jobs[1, 0].finish()
+        assert await bench.committed(P0) == 1
+        await until(lambda: any(P1 in commit for commit in bench.source.commits))
+
+        # What was in flight is answered, for nobody could read its record again, and no offset counts for it.
+        late.finish()
+        await until(lambda: len(bench.sink.published) == 4)
+        bench.jobs[0, 1].finish()
+        assert await bench.committed(P0) == 2
+
+
+async def test_a_drain_waits_for_what_was_in_flight_when_offsets_went_back() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 6)
+        late = bench.jobs[0, 6]
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        bench.stop.set()
+        await until(lambda: bench.source.paused)
+        assert not bench.run.done()
+        late.finish()
+        assert await bench.run is True
+        assert len(bench.sink.published) == 2
+
+
+async def test_a_job_that_can_not_be_made_ends_the_run_and_nothing_is_committed_past_it() -> None:
+    async with a_bench() as bench:
+        make = bench.delivery._new_job
+
+        def broken(record: Record) -> Job:
+            if record.position == Position("queries", 0, 1):
+                raise RecursionError("unforeseen")
+            return make(record)
+
+        bench.delivery._new_job = broken
+        bench.feed(0, 0, 1, 2)
+        bench.feed(0, 3)
+        assert list(bench.jobs) == [(0, 0)]
+        with pytest.raises(FatalError, match="unforeseen"):
+            await bench.run
+        assert all(commit.get(P0, 0) <= 1 for commit in bench.source.commits)
+
+
+async def test_a_fatal_error_while_draining_is_not_a_clean_drain() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 0, 1)
+        bench.stop.set()
+        await until(lambda: bench.source.paused)
+        bench.jobs[0, 0].finish(FatalError("fenced"))
+        # At once, not when the last query in flight has ended.
+        with pytest.raises(FatalError, match="fenced"):
+            await bench.run
+
+
+async def test_a_partition_given_up_while_the_loop_was_busy_is_never_committed() -> None:
+    """The rebalance callback, step by step, where the loop does not answer within `revoke_timeout_s`."""
+    async with a_bench(revoke_timeout_s=0.05) as bench:
+        leases = {P0: Lease()}
+        bench.delivery.on_lost([P0])
+        bench.delivery.on_assigned([P0], leases)
+        bench.feed(0, 0)
+        job = bench.jobs[0, 0]
+        await until(lambda: job.started)
+        # The consumer's thread: it has waited long enough, ends the lease, gives the partition up.
+        leases[P0].end()
+        job.finish()
+        bench.feed(1, 0)
+        bench.jobs[1, 0].finish()
+        assert await bench.committed(P1) == 1
+        assert await bench.committed(P0) is None
+
+
+async def test_a_revoke_that_is_cut_off_cancels_what_is_in_flight() -> None:
+    async with a_bench(revoke_timeout_s=HANG_S) as bench:
+        bench.feed(0, 0)
+        await until(lambda: bench.jobs[0, 0].started)
+        revoked = asyncio.create_task(bench.delivery.on_revoked([P0]))
+        await until(lambda: bench.delivery.assigned_partitions == 1)
+        revoked.cancel()
+        await until(lambda: bench.jobs[0, 0].cancelled)
+        assert await bench.committed(P0) is None
+
+
+async def test_the_loop_says_that_it_turns_however_rarely_it_commits() -> None:
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    async with a_bench(on_tick=tick, commit_interval_s=HANG_S) as bench:
+        await until(lambda: ticks >= 2)
+        assert bench.source.commits == []
+
+
+async def test_a_partition_that_is_done_with_is_committed_to_its_end() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 0)
+        # An aborted transaction and its marker: no record comes, and the partition is read up.
+        bench.source.listener.on_ends([Position("queries", 0, 501), Position("queries", 1, 7)])
+        assert await bench.committed(P1) == 8
+        assert await bench.committed(P0) is None
+        bench.jobs[0, 0].finish()
+        assert await bench.committed(P0) == 502
+        bench.feed(0, 502)
+        bench.jobs[0, 502].finish()
+        assert await bench.committed(P0) == 503
+
+
+async def test_an_end_before_what_was_read_begins_a_new_epoch() -> None:
+    async with a_bench() as bench:
+        bench.feed(0, 5)
+        bench.source.listener.on_ends([Position("queries", 0, 1)])
+        bench.jobs[0, 5].finish()
+        assert await bench.committed(P0) == 2
+        await until(lambda: len(bench.sink.published) == 1)
+
+
+async def test_outcomes_that_wait_for_the_broker_pause_all_partitions_at_a_mark_of_bytes() -> None:
+    async with a_bench(max_unpublished_bytes=12) as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0)
+        bench.feed(1, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.source.held == PauseSet(partitions=frozenset({P0})))
+        bench.jobs[1, 0].finish()
+        await until(lambda: bench.source.paused)
+        assert bench.metrics.registry.get_sample_value("rerank_worker_unpublished_bytes") == 12
+
+        bench.sink.refuse.clear()
+        await until(lambda: bench.source.held == PauseSet())
+        await until(lambda: bench.metrics.registry.get_sample_value("rerank_worker_unpublished_bytes") == 0)
+
+
+async def test_what_a_partition_that_leaves_had_to_publish_is_no_longer_held() -> None:
+    async with a_bench(max_unpublished_bytes=6) as bench:
+        bench.sink.refuse["answers"] = TransientError("topic answers is gone")
+        bench.feed(0, 0)
+        bench.jobs[0, 0].finish()
+        await until(lambda: bench.source.paused)
+        bench.delivery.on_lost([P0])
+        await until(lambda: bench.source.held == PauseSet())

@@ -1,0 +1,55 @@
+"""What the consumer's thread hands over to the loop, and what it owes the loop when it breaks."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from tests.patience import HANG_S
+from worker.errors import FatalError
+from worker.kafka.consume import source as source_module
+from worker.kafka.consume.offsets import CompletedPrefix, Position
+from worker.kafka.consume.polling import Polled
+from worker.kafka.consume.records import Record
+from worker.kafka.consume.source import Source
+from worker.settings import KafkaSettings
+
+
+class Listener:
+    """Takes nothing, and remembers what it is told is fatal."""
+
+    def __init__(self) -> None:
+        self.fatal: asyncio.Future[FatalError] = asyncio.get_running_loop().create_future()
+
+    def on_records(self, records: Sequence[Record]) -> None:
+        raise RuntimeError("unforeseen")
+
+    def on_fatal(self, error: FatalError) -> None:
+        if not self.fatal.done():
+            self.fatal.set_result(error)
+
+
+async def test_records_that_the_loop_can_not_take_end_the_worker() -> None:
+    """asyncio would log the error and go on, and later offsets would be committed past these records."""
+    listener = Listener()
+    source = Source(KafkaSettings(), listener)  # type: ignore[arg-type]  # what is told here
+    record = Record(Position("queries", 0, 0), None, b"", (), 0)
+    await asyncio.to_thread(source._hand_over, Polled([record], []))
+    async with asyncio.timeout(HANG_S):
+        assert "unforeseen" in str(await listener.fatal)
+
+
+async def test_the_last_commit_does_not_wait_for_a_thread_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(configuration: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "broken"))
+
+    monkeypatch.setattr(source_module, "Consumer", broken)
+    monkeypatch.setattr(source_module, "COMMIT_TIMEOUT_S", 10 * HANG_S)
+    listener = Listener()
+    source = Source(KafkaSettings(), listener)  # type: ignore[arg-type]  # what is told here
+    source.start()
+    async with asyncio.timeout(HANG_S):
+        assert "broken" in str(await listener.fatal)
+        await source.commit_now({("queries", 0): CompletedPrefix()})
+    await source.close()

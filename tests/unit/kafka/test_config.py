@@ -1,0 +1,49 @@
+"""What brokers and other clients see of ours."""
+
+import logging
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from worker.kafka.config import common_config, consumer_config, outcome_config, producer_config, transactional_config
+from worker.settings import KafkaSettings
+
+
+def test_the_clients_of_a_worker_have_its_name_and_those_of_commands_the_commands() -> None:
+    kafka = KafkaSettings()
+    assert consumer_config(kafka, "worker-3")["client.id"] == "worker-3"
+    assert outcome_config(kafka, "worker-3")["client.id"] == "worker-3"
+    assert transactional_config(kafka, "t", "worker-3")["client.id"] == "worker-3"
+    assert common_config(kafka)["client.id"] == "rerank-worker-command"
+    named = KafkaSettings(client_options={"client.id": "billing"})
+    assert consumer_config(named, "worker-3")["client.id"] == "billing"
+
+
+def test_by_default_answers_are_what_every_client_reads_and_lie_where_java_looks_for_them() -> None:
+    config = producer_config(KafkaSettings())
+    assert (config["compression.type"], config["partitioner"]) == ("gzip", "murmur2_random")
+
+
+def test_compression_and_partitioner_are_settings_and_options_of_the_client_still_count() -> None:
+    config = producer_config(KafkaSettings(compression="zstd", partitioner="consistent_random"))
+    assert (config["compression.type"], config["partitioner"]) == ("zstd", "consistent_random")
+    options = {"compression.codec": "snappy", "partitioner": "random"}
+    config = producer_config(KafkaSettings(client_options=options))
+    assert (config["compression.codec"], config["partitioner"]) == ("snappy", "random")
+    assert "compression.type" not in config
+
+
+@pytest.mark.parametrize("partitioner", KafkaSettings.model_json_schema()["properties"]["partitioner"]["enum"])
+def test_the_client_takes_every_partitioner_there_is_to_choose(partitioner: str) -> None:
+    Producer(producer_config(KafkaSettings.model_validate({"partitioner": partitioner})))
+
+
+def test_an_option_of_the_producer_does_not_warn_in_the_consumer(caplog: pytest.LogCaptureFixture) -> None:
+    kafka = KafkaSettings(client_options={"linger.ms": 3, "fetch.wait.max.ms": 50})
+    caplog.set_level(logging.DEBUG, logger="librdkafka")
+    consumer = Consumer(consumer_config(kafka))
+    producer = Producer(producer_config(kafka))
+    consumer.poll(0)
+    producer.poll(0)
+    consumer.close()
+    assert [record for record in caplog.records if "CONFWARN" in record.getMessage()] == []
