@@ -51,8 +51,6 @@ async def run_worker(settings: Settings) -> int:
         # At start a dependency that stays away is as fatal as a wrong setting: the orchestrator tries again.
         logger.error("the worker ends", reason=str(error))  # noqa: TRY400 - the reason is the message, not the stack
         return EXIT_FATAL
-    finally:
-        end.cancel()
     return EXIT_DRAINED if drained else EXIT_NOT_DRAINED
 
 
@@ -66,7 +64,12 @@ async def _consume(kafka: KafkaSettings, delivery: Delivery, health: Health, end
 
     beating = asyncio.create_task(_beat(delivery, health))
     try:
-        return await delivery.run(stop, before_joining=joining, before_closing=lambda: end.begin(kafka.close_timeout_s))
+        return await delivery.run(
+            stop,
+            before_joining=joining,
+            # After a signal the deadline is set already; else this is the end of a worker that can't go on.
+            before_closing=lambda: end.begin(kafka.close_timeout_s, EXIT_FATAL),
+        )
     finally:
         beating.cancel()
 
@@ -74,9 +77,12 @@ async def _consume(kafka: KafkaSettings, delivery: Delivery, health: Health, end
 async def _beat(delivery: Delivery, health: Health) -> None:
     while True:
         health.beat()
-        # Only a new process has a thread that works; queries in flight are worked on there, none is blamed.
+        # Only a new process has a thread that works; the queries in flight are left to it, none is blamed.
         if health.starting is None and (why := health.why_hanging()) is not None:
+            # Told here too: closing may well end by its deadline now.
+            logger.error("a thread hangs", reason=why)
             delivery.on_fatal(FatalError(why))
+            return
         await asyncio.sleep(BEAT_S)
 
 
@@ -94,7 +100,7 @@ def _drain_on_signals(stop: asyncio.Event, kafka: KafkaSettings, health: Health,
         if stop.is_set():
             os._exit(EXIT_SECOND_SIGNAL)
         health.draining = True
-        end.begin(kafka.drain_timeout_s + kafka.close_timeout_s)
+        end.begin(kafka.drain_timeout_s + kafka.close_timeout_s, EXIT_NOT_DRAINED)
         stop.set()
 
     for number in STOP_SIGNALS:

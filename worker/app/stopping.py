@@ -49,20 +49,15 @@ class EndDeadline:
         self._say = say
         self._timer: threading.Timer | None = None
 
-    def begin(self, seconds: float) -> None:
-        """Let the process end with ``EXIT_NOT_DRAINED`` after so long, if it still runs; only the first call counts."""
+    def begin(self, seconds: float, exit_code: int) -> None:
+        """Let the process end with this code after so long, if it still runs; only the first call counts."""
         if self._timer is None:
-            self._timer = threading.Timer(seconds, self._end, (seconds,))
+            self._timer = threading.Timer(seconds, self._end, (seconds, exit_code))
             self._timer.daemon = True
             self._timer.start()
 
-    def cancel(self) -> None:
-        """Everything is closed in time."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _end(self, seconds: float) -> None:
+    def _end(self, seconds: float, exit_code: int) -> None:
         try:
             self._say(seconds)
         finally:
-            os._exit(EXIT_NOT_DRAINED)
+            os._exit(exit_code)

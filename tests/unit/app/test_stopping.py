@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.patience import HANG_S
-from worker.app.stopping import EXIT_DRAINED, EXIT_NOT_DRAINED, EndDeadline
+from worker.app.stopping import EXIT_DRAINED, EXIT_NOT_DRAINED
 
 STARTING = """
 import threading
@@ -22,8 +22,8 @@ CLOSING = """
 import threading
 from worker.app.stopping import EndDeadline
 end = EndDeadline(lambda seconds: print("took", seconds, flush=True))
-end.begin(0.05)
-end.begin(1_000)
+end.begin(0.05, 3)
+end.begin(1_000, 1)
 {then}
 threading.Event().wait()
 """
@@ -55,10 +55,7 @@ def test_a_deadline_that_can_not_say_so_ends_the_process_all_the_same() -> None:
     assert ended.returncode == EXIT_NOT_DRAINED
 
 
-def test_what_was_closed_in_time_is_left_alone() -> None:
-    told: list[float] = []
-    end = EndDeadline(told.append)
-    end.cancel()
-    end.begin(1_000)
-    end.cancel()
-    assert told == []
+def test_a_process_that_ends_in_time_does_not_wait_for_its_deadline() -> None:
+    script = CLOSING.format(then="raise SystemExit(7)").replace("end.begin(0.05, 3)", "")
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=HANG_S, check=False)
+    assert ended.returncode == 7

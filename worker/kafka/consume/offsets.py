@@ -109,10 +109,12 @@ class Committer:
         self,
         on_committed: Callable[[CompletedPrefix, Position], None],
         on_ended: Callable[[], None],
+        on_outcome: Callable[[str], None],
         on_fatal: Callable[[FatalError], None],
     ) -> None:
         self._on_committed = on_committed
         self._on_ended = on_ended
+        self._on_outcome = on_outcome
         self._on_fatal = on_fatal
         self._under_way: _Committable = []
         self._of_revoked: list[_Committable] = []
@@ -198,8 +200,10 @@ class Committer:
         if error is None:
             for prefix, position in answered:
                 self._on_committed(prefix, position)
+            self._on_outcome("ok")
         elif error.code() in COMMIT_LATER:
             logger.info("commit put off", reason=error.name())
+            self._on_outcome("put_off")
         else:
             raise FatalError(f"Kafka refused an offset commit: {error.str()}")
 

@@ -137,6 +137,10 @@ class Delivery:
         _cancel(leaving.values())
         self._rebalanced("lost", partitions)
 
+    def on_commit(self, outcome: str) -> None:
+        """Count the commit; see ``SourceListener``."""
+        self._metrics.commits.labels(outcome=outcome).inc()
+
     def on_statistics(self, statistics: Mapping[str, object]) -> None:
         """Publish the consumer lag; see ``SourceListener``."""
         self._metrics.observe_statistics(statistics)
