@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from worker.errors import FatalError, TransientError
-from worker.kafka.codes import NOT_LET_IN
+from worker.kafka.codes import LEADER_MOVING, NOT_LET_IN
 from worker.kafka.config import common_config
 from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
@@ -19,6 +19,7 @@ from worker.settings import KafkaSettings
 # Between two looks for a refusal, which a request that waits for a connection does not end for.
 LOOK_S = 1.0
 RETRY_S = 0.05
+LEADER_RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,20 @@ def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
         )
     _create(cluster.admin, missing, kafka)
     return _await_created(cluster, kafka)
+
+
+def watermarks(consumer: Consumer, kafka: KafkaSettings, partition: TopicPartition) -> tuple[int, int]:
+    """Return a partition's first offset and its end. Waits ``startup_timeout_s`` for one that is between two leaders.
+
+    KafkaException if it still is after that, or for any other reason.
+    """
+    return RetryPolicy(LEADER_RETRY_S, LEADER_RETRY_S, retries=_leader_moves).run_blocking(
+        lambda: consumer.get_watermark_offsets(partition, timeout=kafka.startup_timeout_s), left_s=_startup_time(kafka)
+    )
+
+
+def _leader_moves(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in LEADER_MOVING
 
 
 class _Cluster:
