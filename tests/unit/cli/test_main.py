@@ -66,6 +66,7 @@ def test_a_wrong_setting_is_named_before_anything_starts(monkeypatch: pytest.Mon
         ["ask", "why?", "--timeout", "0"],
         ["ingest"],
         ["ingest", "file.jsonl", "--sample", "demo"],
+        ["ingest", "--sample", "nope"],
         ["config"],
         ["models", "--path", "nothing"],
     ],
@@ -103,3 +104,15 @@ def test_without_a_broker_a_command_says_so_whatever_time_a_worker_would_give_it
     ended = runner.invoke(app, arguments)
     assert isinstance(ended.exception, FatalError)
     assert "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS" in str(ended.exception)
+
+
+def test_a_path_that_is_not_there_is_told_before_anything_is_loaded() -> None:
+    script = (
+        "import sys; from worker.cli.main import main; sys.argv[1:] = ['ingest', 'not-there']\n"
+        "try: main()\n"
+        "finally: print([m for m in ('torch', 'chromadb', 'transformers') if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert ended.returncode == 1
+    assert "not-there does not exist" in ended.stderr
+    assert ended.stdout == "[]\n"
