@@ -153,6 +153,11 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
 
 
 def _recall(recall: RecallSettings) -> Iterator[str]:
+    if "/" in recall.host or recall.host != recall.host.strip() or not recall.host:
+        yield (
+            f"recall.host is {recall.host!r}: set the host's name or address alone, the port in recall.port and "
+            "recall.ssl for https"
+        )
     if recall.mode == "embedded":
         if recall.headers or recall.ssl:
             yield "recall.headers and recall.ssl belong to a server: set recall.mode server, or leave them out"

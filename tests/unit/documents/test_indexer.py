@@ -105,10 +105,10 @@ def test_an_id_of_another_source_is_refused_and_stays_what_it_is(
     ]
     with pytest.raises(FatalError, match=r"team-b.jsonl:1: the id '1' is already that of .*'team-a.jsonl'.*--adopt"):
         index(*theirs)
-    assert stored(chroma_client) == {"1": "A's document", "9": "A's", "2": "B's 2"}
+    assert stored(chroma_client) == {"1": "A's document", "9": "A's", "2": "B's"}
     # Nor is it deleted when the other source holds it no longer.
     assert counts(index(theirs[1])) == (0, 0, 1, 0)
-    assert stored(chroma_client) == {"1": "A's document", "9": "A's", "2": "B's 2"}
+    assert stored(chroma_client) == {"1": "A's document", "9": "A's", "2": "B's"}
 
 
 def test_a_long_document_with_an_id_of_another_source_leaves_no_part_behind(
