@@ -1,7 +1,7 @@
 """From the settings to the parts of a worker: the one place that knows every class."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -61,11 +61,14 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
-    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat, new_source=new_source)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, new_source=new_source)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
-    health.poll_age_s = delivery.source.poll_age_s
+    # A quiet topic is polled that seldom.
+    health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
+    health.threads = (executor, *recall.threads, *reranking.threads)
     health.stopped = lambda: delivery.why_stopped
     health.progress = lambda: delivery.progress
     return delivery
@@ -78,6 +81,8 @@ class _Reranking:
     reranker: Reranker
     model: str
     prior_weight: float
+    threads: Sequence[SingleThreadExecutor] = ()
+    """On which a query may hang."""
 
 
 async def _new_reranking(
@@ -100,7 +105,7 @@ async def _new_reranking(
         executor=executor,
     )
     parts.push_async_callback(local.close)
-    return _Reranking(local, cross_encoder.name, prior_weight)
+    return _Reranking(local, cross_encoder.name, prior_weight, local.threads)
 
 
 def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, parts: AsyncExitStack) -> Answerer:

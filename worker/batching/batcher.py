@@ -106,6 +106,11 @@ class MicroBatcher(Generic[Item, Result]):
             self._open.discard(job)
             self._queue.remove(job)
 
+    @property
+    def executor(self) -> SingleThreadExecutor:
+        """The thread the batches run on."""
+        return self._executor
+
     async def close(self, *, timeout_s: float) -> None:
         """Fail what waits, let the running batch end, join its own thread; a hung function is left behind in time."""
         self._serving.cancel()

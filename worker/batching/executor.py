@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -24,8 +25,19 @@ class SingleThreadExecutor:
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._closed = False
+        self._busy_since_s: float | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """The thread's name, as in dumps of its stack."""
+        return self._thread.name
+
+    @property
+    def busy_since_s(self) -> float | None:
+        """When the call that runs now began, on the monotonic clock; None between calls. Any thread may read it."""
+        return self._busy_since_s
 
     def submit(self, call: Callable[[], Result]) -> "Future[Result]":
         """Queue a call, from any thread; cancelling its future before its turn skips it. RuntimeError once closed."""
@@ -57,7 +69,9 @@ class SingleThreadExecutor:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
+            self._busy_since_s = time.monotonic()
             call()
+            self._busy_since_s = None
 
 
 def _settle(future: "Future[Result]", call: Callable[[], Result]) -> None:

@@ -62,8 +62,14 @@ class ChromaConnection:
             self._client = None
 
     @property
+    def _host(self) -> str:
+        # An IPv6 address; in a URL its colons would be read as a port's.
+        host = self._settings.host
+        return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+    @property
     def _url(self) -> str:
-        return f"{'https' if self._settings.ssl else 'http'}://{self._settings.host}:{self._settings.port}"
+        return f"{'https' if self._settings.ssl else 'http'}://{self._host}:{self._settings.port}"
 
     def _try_once(self, operation: Callable[[ClientAPI], Result], deadline: float) -> Result:
         remaining_s = deadline - time.monotonic()
@@ -89,7 +95,7 @@ class ChromaConnection:
         # HttpClient asks the server several things while it is made, without any timeout: see first if it answers.
         httpx.get(f"{self._url}/api/v2/heartbeat", headers=self._headers, timeout=timeout_s).raise_for_status()
         client = chromadb.HttpClient(
-            host=self._settings.host,
+            host=self._host,
             port=self._settings.port,
             ssl=self._settings.ssl,
             headers=dict(self._headers),
@@ -114,6 +120,11 @@ class ChromaConnection:
             return FatalError(
                 f"Chroma at {self.address} refuses the credentials: set RERANK_WORKER_RECALL__HEADERS, "
                 'e.g. {"Authorization": "Bearer ..."}.'
+            )
+        if any(isinstance(cause, httpx.InvalidURL) for cause in causes):
+            return FatalError(
+                f"Chroma at {self.address} cannot be asked ({error}): check RERANK_WORKER_RECALL__HOST, and NO_PROXY, "
+                "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY in the environment."
             )
         if any(isinstance(cause, httpx.TimeoutException) for cause in causes):
             return TransientError(f"Chroma at {self.address} did not answer in time.")

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
+from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
 from worker.domain import Candidate, Query
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.recall.chroma_search import ChromaSearch
+from worker.recall.embedder import EMBED_TIMEOUT_S
 from worker.resilience.retry import OutageRetry, on_loop_clock
 from worker.settings import RecallSettings
 
@@ -31,8 +33,10 @@ class BatchedRecall:
         self._unix_time_s = unix_time_s
         self._batches_ended = 0
         self._outage = OutageRetry("vector store", patience_s=settings.patience_s, unix_time_s=unix_time_s)
-        # A search ends itself after `timeout_s`; twice that without the end of any batch is a thread that hangs.
-        self._patience_s = 2 * settings.timeout_s
+        # Embedding ends after its time, a search after `timeout_s`; no batch that ends in twice that is a thread that
+        # hangs.
+        self._close_timeout_s = 2 * settings.timeout_s
+        self._patience_s = EMBED_TIMEOUT_S + 2 * settings.timeout_s
         self._batcher: MicroBatcher[Query, Sequence[Candidate]] = MicroBatcher(
             search.search,
             name="recall",
@@ -49,7 +53,7 @@ class BatchedRecall:
         """Return the query's candidates; see ``Recall``. A store that is away is waited for: see ``OutageRetry``.
 
         Waiting behind other batches takes as long as it takes, but for the query's deadline (ExpiredError);
-        TransientError if none of them ends any more.
+        FatalError if none of them ends any more.
         """
         return await self._outage.call(query, partial(self._recall_once, query))
 
@@ -77,11 +81,17 @@ class BatchedRecall:
             if done:
                 return
             if self._batches_ended == ended:
-                raise TransientError(f"Recall has ended no batch for {self._patience_s:g} s: its thread hangs.")
+                # No query's fault, and no later try gets past that thread.
+                raise FatalError(f"Recall has ended no batch for {self._patience_s:g} s: its thread hangs.")
+
+    @property
+    def threads(self) -> Sequence[SingleThreadExecutor]:
+        """The threads on which a query may hang."""
+        return (self._batcher.executor,)
 
     async def close(self) -> None:
         """Fail what waits, let the running batch end and the connection go, in bounded time."""
-        await self._batcher.close(timeout_s=self._patience_s)
+        await self._batcher.close(timeout_s=self._close_timeout_s)
         self._search.close()
 
     def _batch_ended(self, report: BatchReport) -> None:

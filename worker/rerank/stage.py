@@ -78,6 +78,11 @@ class MicroBatchedReranker:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
         return ranked(candidates, document_scores(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
 
+    @property
+    def threads(self) -> Sequence[SingleThreadExecutor]:
+        """The threads on which a query may hang."""
+        return (self._tokenizing, self._batcher.executor)
+
     async def close(self) -> None:
         """Fail what waits and join the stage's own threads, in bounded time."""
         await self._batcher.close(timeout_s=CLOSE_TIMEOUT_S)

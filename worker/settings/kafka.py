@@ -53,7 +53,11 @@ class KafkaSettings(Section):
     revoke_timeout_s: Seconds = 20.0
     """Time in-flight queries of a revoked partition get to finish; the rest is left to the new owner."""
     drain_timeout_s: Seconds = 30.0
-    """Time in-flight queries get after SIGTERM. Keep it below the orchestrator's grace period."""
+    """Time in-flight queries get after SIGTERM. The orchestrator's grace period must be longer than this and
+    `close_timeout_s` together."""
+    close_timeout_s: Seconds = 15.0
+    """Time the last commit, leaving the group and ending threads get after that; then the process ends where it is,
+    and what is not committed is worked on again."""
     delivery_timeout_s: Seconds = 60.0
     """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
     delivery_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"

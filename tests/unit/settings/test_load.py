@@ -135,6 +135,70 @@ def test_a_config_file_that_is_wrong_says_where(yaml_file: Write, text: str, sai
     assert "\n" not in message
 
 
+def test_a_key_that_is_there_twice_is_refused_with_both_lines(yaml_file: Write) -> None:
+    yaml_file("kafka:\n  group_id: a\nrecall: {}\nkafka:\n  partitions: 3\n")
+    assert refusal().endswith("line 4: kafka is there already, in line 1")
+    yaml_file("kafka:\n  group_id: a\n  group_id: b\n")
+    assert refusal().endswith("line 3: group_id is there already, in line 2")
+
+
+def test_a_section_whose_members_are_all_commented_out_sets_nothing(yaml_file: Write) -> None:
+    yaml_file("kafka:\n  # partitions: 3\nrecall: {top_k: 7}\n")
+    settings = load_settings()
+    assert (settings.kafka.partitions, settings.recall.top_k) == (12, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("kafka: {client_options: {client.id: }}", "kafka.client_options.client.id"),
+        ("kafka: {group_id: }", "kafka.group_id"),
+    ],
+)
+def test_a_setting_without_a_value_is_named_as_it_stands_there(yaml_file: Write, text: str, named: str) -> None:
+    yaml_file(text)
+    variable = f"{ENV_PREFIX}{named.replace('.', '__', 2 if 'client' in named else 1)}".upper()
+    assert refusal() == f"wrong settings: {named} ({variable}): has no value: set one, or leave it out"
+
+
+def test_an_option_of_a_type_that_none_has_is_one_line(yaml_file: Write) -> None:
+    yaml_file("kafka: {client_options: {client.id: [a]}}")
+    assert refusal().endswith("give text, a number, true or false")
+    assert "\n" not in refusal()
+
+
+@pytest.mark.parametrize("name", [".env", "worker.yaml"])
+def test_a_file_that_is_no_utf_8_is_told(tmp_path: Path, yaml_file: Write, name: str) -> None:
+    if name == "worker.yaml":
+        yaml_file("")
+    (tmp_path / name).write_bytes(b"# caf\xe9\nRERANK_WORKER_WORKER_ID=x\n")
+    assert f"{name} is not UTF-8" in refusal()
+
+
+@pytest.mark.parametrize("name", [".env", "worker.yaml"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, yaml_file: Write, name: str) -> None:
+    if name == "worker.yaml":
+        yaml_file("")
+    text = "RERANK_WORKER_MODELS=offline\n" if name == ".env" else "models: offline\n"
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert load_settings().models == "offline"
+
+
+@pytest.mark.parametrize("secret", ["pa$$w${ord}#1", "${HOME}", "$HOME", "a$b"])
+def test_a_secret_in_dotenv_is_what_stands_there(dotenv: Write, secret: str) -> None:
+    dotenv(f"RERANK_WORKER_KAFKA__SASL_PASSWORD={secret}\nRERANK_WORKER_ANSWER__API_KEY='{secret}'\n")
+    settings = Settings()
+    assert settings.kafka.sasl_password is not None
+    assert settings.kafka.sasl_password.get_secret_value() == secret
+    assert settings.answer.api_key is not None
+    assert settings.answer.api_key.get_secret_value() == secret
+
+
+def test_an_empty_variable_in_dotenv_is_not_set(dotenv: Write) -> None:
+    dotenv("RERANK_WORKER_ANSWER__BASE_URL=\nRERANK_WORKER_ANSWER__MODEL\n")
+    assert load_settings().answer.base_url is None
+
+
 def test_an_empty_config_file_sets_nothing(yaml_file: Write) -> None:
     yaml_file("# nothing yet\n")
     assert load_settings().kafka.partitions == 12
@@ -180,6 +244,9 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"kafka": {"poll_batch": 300}}, "kafka.poll_batch", "kafka.max_in_flight"),
         ({"kafka": {"max_in_flight_pairs": 19}}, "kafka.max_in_flight_pairs", "(20)"),
         ({"recall": {"mode": "embedded", "headers": {"x-token": "t"}}}, "recall.headers", "recall.mode server"),
+        ({"recall": {"host": "http://chroma.example:8000"}}, "recall.host", "recall.ssl"),
+        ({"recall": {"host": ""}}, "recall.host", "alone"),
+        ({"telemetry": {"hang_timeout_s": 10}}, "telemetry.hang_timeout_s", "recall.timeout_s (10)"),
         ({"recall": {"mode": "embedded", "path": __file__}}, "recall.path", "folder"),
         ({"rerank": {"device": "cpu", "dtype": "float16"}}, "rerank.dtype", "float32"),
         ({"rerank": {"dtype": "int8"}}, "rerank.dtype", "rerank.backend openvino or onnx"),
