@@ -10,7 +10,7 @@ from worker.answer.completion import Completion, quoted, read_completion
 from worker.answer.prompt import Prompt, read_citations
 from worker.domain import Context, GeneratedAnswer, Query
 from worker.errors import RefusedError, TransientError
-from worker.resilience.endpoint import Circuit, Endpoint, failure
+from worker.resilience.endpoint import Circuit, Endpoint, failure, without_secrets
 from worker.resilience.retry import OutageRetry, on_loop_clock
 from worker.settings import AnswerSettings
 
@@ -33,6 +33,7 @@ class LlmAnswerer:
         self._settings = settings
         self._model = model
         self._unix_time_s = unix_time_s
+        self._secrets = [*settings.headers.values(), *([settings.api_key] if settings.api_key else [])]
         # The client's own retries would multiply ours, and its timeout counts per read, not per answer.
         self._client = AsyncOpenAI(
             base_url=base_url,
@@ -99,13 +100,18 @@ class LlmAnswerer:
         except APIConnectionError as error:
             raise TransientError(f"the LLM endpoint can't be reached: {error}", code="llm_unavailable") from error
         except APIStatusError as error:
-            text = f"the LLM endpoint answered {error.status_code}: {quoted(error.message)}"
+            said = quoted(without_secrets(error.message, self._secrets))
+            text = f"the LLM endpoint answered {error.status_code}: {said}"
             raise failure(error.status_code, error.response.headers, text, service=SERVICE) from error
         except (APIError, ValueError) as error:
             raise TransientError(
                 f"the LLM endpoint answered something else than a completion: {error}", code="llm_invalid_response"
             ) from error
-        return read_completion(body)
+        try:
+            return read_completion(body)
+        except TransientError as error:
+            error.args = (without_secrets(str(error), self._secrets),)
+            raise
 
     def _body(self, prompt: Prompt) -> dict[str, Any]:
         settings = self._settings

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, RefusedError, TransientError
 from worker.rerank.ranking import DocumentScore, ranked
-from worker.resilience.endpoint import Circuit, Endpoint, failure
+from worker.resilience.endpoint import Circuit, Endpoint, failure, without_secrets
 from worker.resilience.retry import expiring, on_loop_clock
 from worker.settings import RerankSettings
 
@@ -42,6 +42,7 @@ class RemoteReranker:
         self._unix_time_s = unix_time_s
         self._url = url
         key = settings.remote_api_key
+        self._secrets = [] if key is None else [key]
         self._client = httpx.AsyncClient(
             headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
             timeout=settings.remote_timeout_s,
@@ -100,7 +101,8 @@ class RemoteReranker:
         except httpx.HTTPError as error:
             raise TransientError(f"{self._name} can't be reached: {error!r}", code="reranker_unavailable") from error
         if not response.is_success:
-            text = f"{self._name} answered {response.status_code}: {response.text[:MAX_REASON_CHARS]!r}"
+            said = without_secrets(response.text, self._secrets)[:MAX_REASON_CHARS]
+            text = f"{self._name} answered {response.status_code}: {said!r}"
             raise failure(response.status_code, response.headers, text, service=SERVICE)
         return _scores(response.content, len(documents))
 

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from time import monotonic
 
 import structlog
 from aiolimiter import AsyncLimiter
+from pydantic import SecretStr
 
 from worker.domain import Result
 from worker.errors import ExpiredError, RefusedError, TransientError
@@ -204,6 +205,13 @@ def failure(status: int, headers: Mapping[str, str], message: str, *, service: s
     if status >= SERVER_ERROR:
         return TransientError(message, retry_after_s=_retry_after_s(headers), code=f"{service}_unavailable")
     return RefusedError(message, code=f"{service}_refused")
+
+
+def without_secrets(text: str, secrets: Sequence[SecretStr]) -> str:
+    """Take our own secrets out of what an endpoint said: one that refuses a key may repeat it, and logs keep it."""
+    for secret in secrets:
+        text = text.replace(secret.get_secret_value(), str(secret)) if secret.get_secret_value() else text
+    return text
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

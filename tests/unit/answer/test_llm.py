@@ -63,6 +63,23 @@ async def test_what_will_not_change_is_not_asked_again(endpoint: FakeEndpoint, s
     assert len(endpoint.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, {"error": {"message": "Incorrect API key provided: sk-secret, team t-secret"}}),
+        (200, {"error": {"message": "Incorrect API key provided: sk-secret, team t-secret"}}),
+        (200, "no key like sk-secret for t-secret"),
+    ],
+)
+async def test_an_endpoint_that_repeats_a_secret_tells_it_nobody(
+    endpoint: FakeEndpoint, status: int, body: object
+) -> None:
+    endpoint.reply(status, body)
+    with pytest.raises(TransientError, match="key") as raised:
+        await ask(endpoint, api_key="sk-secret", headers={"X-Team": "t-secret"}, attempts=1)
+    assert "secret" not in str(raised.value)
+
+
 async def test_what_is_no_completion_is_asked_for_again(endpoint: FakeEndpoint) -> None:
     endpoint.reply(200, "<html>").reply(200, {**completion("x"), "choices": []}).reply(200, completion("Fine [1]."))
     assert (await ask(endpoint)).text == "Fine [1]."
