@@ -94,6 +94,9 @@ class CandidateInfo(_Event):
     """How many windows of the text the score comes from; null if reranking failed or the reranker does not say."""
     truncated: bool | None = None
     """True: the text is longer than what the reranker read of it; null if that is not known."""
+    window: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    """Of a context that was read in windows: the characters `[from, to)` of the best one, from which the answer is
+    made; null: that is all of `text`."""
 
 
 class ContextInfo(CandidateInfo):
@@ -120,6 +123,10 @@ class Answer(_Event):
     """What wrote it: an LLM's name, or `extractive` and the scorer that chose the sentences."""
     usage: Usage | None = None
     """Token counts, where the model reports them."""
+    truncated: Flag = False
+    """True: the LLM stopped at its length limit, so the answer is cut."""
+    prompt_truncated: Flag = False
+    """True: the question or a context was too long for the prompt, so the LLM was shown only its beginning."""
 
 
 class Timings(_Event):
@@ -156,7 +163,9 @@ class Degradation(_Event):
     stage: Literal["rerank", "answer"]
     """The stage that failed."""
     reason: str
-    """Why, in one line."""
+    """Why, in one line, the same one for a code. What the failed service said is in the worker's log alone."""
+    code: str | None = None
+    """Why, stable, e.g. `llm_timeout`, `llm_declined`, `reranker_unavailable`; more may be added."""
 
 
 class AnswerStatus(StrEnum):

@@ -8,7 +8,7 @@ from functools import partial
 
 from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
-from worker.answer.extractive import ExtractiveAnswerer
+from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import SingleThreadExecutor, compute_executor
@@ -81,6 +81,7 @@ class _Reranking:
     reranker: Reranker
     model: str
     prior_weight: float
+    sentence_margin: float
     threads: Sequence[SingleThreadExecutor] = ()
     """On which a query may hang."""
 
@@ -93,7 +94,7 @@ async def _new_reranking(
         remote = RemoteReranker(rerank, rerank.remote_url)
         parts.push_async_callback(remote.close)
         await remote.check()
-        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
+        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0, BOUNDED_MARGIN)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
     scorer = await executor.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
     prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
@@ -105,13 +106,17 @@ async def _new_reranking(
         executor=executor,
     )
     parts.push_async_callback(local.close)
-    return _Reranking(local, cross_encoder.name, prior_weight, local.threads)
+    margin = BOUNDED_MARGIN if cross_encoder.scoring == "late-interaction" else LOGIT_MARGIN
+    return _Reranking(local, cross_encoder.name, prior_weight, margin, local.threads)
 
 
 def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, parts: AsyncExitStack) -> Answerer:
     answer = settings.answer
     if answer.base_url is None:
-        return ExtractiveAnswerer(reranking.reranker, cross_encoder=reranking.model, sentences=answer.sentences)
+        margin = reranking.sentence_margin if answer.sentence_margin is None else answer.sentence_margin
+        return ExtractiveAnswerer(
+            reranking.reranker, cross_encoder=reranking.model, sentences=answer.sentences, margin=margin
+        )
     if answer.model is None:
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
     llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)

@@ -119,8 +119,8 @@ class ChromaSearch:
             case NotFoundError():
                 return PoisonError(
                     "unknown_collection",
-                    f"There is no collection {name!r} in Chroma at {self._connection.address}: "
-                    f"fill it with `rerank-worker ingest --collection {name}`, or ask for another.",
+                    f"There is no collection {name!r}: fill it with `rerank-worker ingest --collection {name}`, "
+                    "or ask for another.",
                 )
             case ValueError() | TypeError() | InvalidArgumentError() if query.where:
                 return PoisonError("invalid_filter", f"Chroma rejects the filter {_filter_key(query.where)}: {error}")

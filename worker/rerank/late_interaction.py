@@ -60,6 +60,10 @@ class LateInteractionScorer:
         """Tokenise pairs; see ``Scorer``."""
         return self._pairs.encode(query, documents)
 
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Find windows of tokens in their texts; see ``Scorer``."""
+        return self._pairs.spans(documents, windows)
+
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Score pairs in two padded forward passes, of the distinct queries and of the documents; see ``Scorer``."""
         parts = [_apart(pair) for pair in pairs]

@@ -40,6 +40,13 @@ class Scorer(Protocol):
         """
         ...
 
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Return the characters, from and to, that one window (``EncodedPair.window``) of each document covers.
+
+        Blocking, CPU only.
+        """
+        ...
+
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Return one fp32 logit per pair, in order, from one forward pass. Blocking.
 
@@ -89,6 +96,10 @@ class CrossEncoderScorer:
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         """Tokenise pairs; see ``Scorer``."""
         return self._pairs.encode(query, documents)
+
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Find windows of tokens in their texts; see ``Scorer``."""
+        return self._pairs.spans(documents, windows)
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Score pairs in one forward pass; see ``Scorer``."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from worker.errors import FatalError
-from worker.settings import AnswerSettings, KafkaSettings, RecallSettings, RerankSettings, Settings, TelemetrySettings
+from worker.settings import KafkaSettings, RecallSettings, RerankSettings, Settings, TelemetrySettings, answer_rules
 
 _FIXED = "leave it out: the delivery guarantee rests on it"
 
@@ -67,7 +67,7 @@ def check_settings(settings: Settings) -> None:
         *_recall(settings.recall),
         *_rerank(settings.rerank, settings.recall),
         *_rerank_sizes(settings.rerank),
-        *_answer(settings.answer),
+        *answer_rules.problems(settings.answer),
         *_telemetry(settings.telemetry, settings.recall),
     ]
     if problems:
@@ -225,16 +225,6 @@ def _backend(rerank: RerankSettings) -> Iterator[str]:
             f"rerank.dtype is {rerank.dtype} with rerank.backend {rerank.backend}: "
             "set auto, float32 or int8, or rerank.backend torch"
         )
-
-
-def _answer(answer: AnswerSettings) -> Iterator[str]:
-    if answer.base_url is not None:
-        if answer.model is None:
-            yield "answer.base_url is set without answer.model: set the model's name as the endpoint knows it"
-        if not answer.base_url.startswith(("http://", "https://")):
-            yield "answer.base_url must begin with http:// or https://, e.g. https://api.openai.com/v1"
-    elif answer.model is not None:
-        yield "answer.model is set without answer.base_url: set the endpoint, or leave both out to answer by quotation"
 
 
 def _telemetry(telemetry: TelemetrySettings, recall: RecallSettings) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from schemas import wire
@@ -54,13 +55,14 @@ async def outcome_of(
     error: Exception | None = None,
     *,
     unix_time_s: Callable[[], float] = lambda: ASKED_AT_S + 1,
+    guard: PoisonGuard | None = None,
 ) -> Publication:
     service = Service(
         SETTINGS,
         FakePipeline(error),  # type: ignore[arg-type]  # a fake
         Metrics(CollectorRegistry()),
         Models(embedding="e", cross_encoder="c", prior_weight=0.0),
-        PoisonGuard(limit=1.0, window=100),
+        guard or PoisonGuard(limit=1.0, window=100),
         unix_time_s,
     )
     publication = await service.job(consumed).run()
@@ -207,6 +209,43 @@ async def test_a_dead_letter_that_does_not_fit_becomes_a_note_of_where_the_recor
     assert note is not None
     assert note.key is None
     assert note.size_bytes < 2_000
+
+
+HOST = "chroma.internal:8000"
+WITH_A_HOST = {
+    "a store that is away": (
+        TransientError(f"{HOST} is away", code="recall_failed"),
+        "recall_failed: the vector store",
+    ),
+    "whatever is away": (TransientError(f"{HOST} is away"), "query_failed: a part"),
+    "a bug": (RuntimeError(HOST), "RuntimeError: the worker's log"),
+}
+
+
+@pytest.mark.parametrize(("error", "message"), WITH_A_HOST.values(), ids=WITH_A_HOST.keys())
+async def test_a_dead_letter_names_no_host_and_the_log_does(error: Exception, message: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        publication = await outcome_of(record(event()), error)
+    told = wire.dead_letter_info(publication.headers).error_message
+    assert told.startswith(message)
+    assert HOST not in str(publication.headers)
+    assert HOST in str(logs) or any(log.get("exc_info") for log in logs)
+
+
+@pytest.mark.parametrize(
+    "error", [PoisonError("unknown_collection", "no such collection"), RuntimeError("a bug"), TransientError("away")]
+)
+async def test_what_only_its_asker_suffers_from_ends_no_worker(error: Exception) -> None:
+    guard = PoisonGuard(limit=0.0, window=2)
+    for _ in range(5):
+        await outcome_of(record(event()), error, guard=guard)
+
+
+async def test_what_is_no_query_event_counts_as_poison() -> None:
+    guard = PoisonGuard(limit=0.5, window=2)
+    await outcome_of(record(b"{"), guard=guard)
+    with pytest.raises(FatalError, match="2 of the last 2"):
+        await outcome_of(record(b"{"), guard=guard)
 
 
 async def test_the_same_id_twice_is_answered_twice() -> None:

@@ -229,6 +229,17 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"answer": {"base_url": "http://localhost/v1"}}, "answer.base_url", "answer.model"),
         ({"answer": {"base_url": "localhost/v1", "model": "m"}}, "answer.base_url", "http://"),
         ({"answer": {"model": "m"}}, "answer.model", "set the endpoint"),
+        ({"answer": {"extra_body": {"stream": True}}}, "answer.extra_body has stream", "leave it out"),
+        ({"answer": {"extra_body": {"max_tokens": 9}}}, "answer.extra_body has max_tokens", "answer.max_tokens_field"),
+        ({"answer": {"user_prompt": "{question}"}}, "answer.user_prompt has no {passages}", "would not be shown it"),
+        ({"answer": {"user_prompt": "{passages}"}}, "answer.user_prompt has no {question}", "would not be shown it"),
+        ({"answer": {"user_prompt": "{question} {passages} {context}"}}, "{context}", "placeholders are {question}"),
+        ({"answer": {"user_prompt": "{question} {passages} {}"}}, "{}", "placeholders are {question}"),
+        ({"answer": {"user_prompt": "{question.__class__} {question} {passages}"}}, "__class__", "placeholders are"),
+        ({"answer": {"user_prompt": "{question[0]} {question} {passages}"}}, "{question[0]}", "placeholders are"),
+        ({"answer": {"user_prompt": "{question!r} {passages}"}}, "{question!r}", "placeholders are"),
+        ({"answer": {"user_prompt": "{question:>9} {passages}"}}, "{question:>9}", "placeholders are"),
+        ({"answer": {"user_prompt": "{question} {passages} {"}}, "answer.user_prompt can't be read", "written twice"),
         ({"kafka": {"security_protocol": "sasl_ssl"}}, "kafka.sasl_mechanism, kafka.sasl_username", "set them"),
         ({"kafka": {"sasl_password": "p"}}, "kafka.sasl_password", "sasl_ssl"),
         ({"kafka": {"ssl_ca_location": "ca.pem"}}, "kafka.ssl_ca_location", "sasl_ssl"),
@@ -321,3 +332,18 @@ def test_what_is_shown_hides_every_secret() -> None:
     assert "hunter2" not in str(shown)
     assert shown["kafka"]["client_options"]["fetch.min.bytes"] == 1
     assert shown["answer"]["base_url"] == "https://**********@llm.example:8443/v1"
+
+
+def test_an_answers_request_is_set_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__TEMPERATURE", "none")
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__MAX_TOKENS_FIELD", "max_completion_tokens")
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__EXTRA_BODY", '{"reasoning_effort": "low"}')
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__HEADERS__X-TEAM", "search")
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__USER_PROMPT", "{{}} {question}: {passages}")
+    answer = load_settings().answer
+    assert (answer.temperature, answer.max_tokens_field) == ("none", "max_completion_tokens")
+    assert answer.extra_body == {"reasoning_effort": "low"}
+    assert {name.lower(): value.get_secret_value() for name, value in answer.headers.items()} == {"x-team": "search"}
+    assert answer.user_prompt == "{{}} {question}: {passages}"
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__TEMPERATURE", "0.5")
+    assert load_settings().answer.temperature == 0.5
