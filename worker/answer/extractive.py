@@ -1,8 +1,13 @@
-"""Answers without an LLM: the sentences of the contexts that the cross-encoder finds nearest to the question."""
+"""Answers without an LLM: the sentences of the contexts that the cross-encoder finds nearest to the question.
 
-from collections.abc import Sequence
+Sentences end where Unicode says (UAX #29), in any language, and with their line. That knows no abbreviations: "Dr."
+ends one. So what is too short for a sentence is joined to what follows it.
+"""
 
-from worker.answer.sentences import sentences
+from collections.abc import Iterator, Sequence
+
+from semantic_text_splitter import TextSplitter
+
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Reranker
 
 # More would cost as many pairs as the reranking itself.
@@ -11,6 +16,13 @@ MAX_SENTENCES_SCORED = 24
 # or 0.3 to 0.5 of a bounded score lower (measured with the offline models).
 LOGIT_MARGIN = 2.0
 BOUNDED_MARGIN = 0.2
+# As many as are scored, each of them rather long. Finding sentences takes time with the square of the text.
+MAX_CHARS = 4_000
+# UTF-8, so that three Chinese characters count as much as nine letters.
+MIN_BYTES = 9
+
+# From 1 character on a chunk may end, and it ends at the highest boundary within the line: a sentence's.
+_SPLITTER = TextSplitter((1, MAX_CHARS))
 
 
 class ExtractiveAnswerer:
@@ -37,7 +49,7 @@ class ExtractiveAnswerer:
         """Quote the best sentences, each with its context's number; see ``Answerer``."""
         found = [
             Candidate(context.candidate.document_id, sentence, rank, distance=0.0, metadata={"number": number})
-            for rank, (number, context, sentence) in enumerate(_sentences(contexts), 1)
+            for rank, (number, context, sentence) in enumerate(_numbered(contexts), 1)
         ][:MAX_SENTENCES_SCORED]
         ranking = await self._reranker.rerank(query, found)
         best = [scored.candidate for scored in ranking[: self._sentences] if self._is_near(scored, ranking[0])]
@@ -52,9 +64,35 @@ class ExtractiveAnswerer:
         return best.rerank_score - scored.rerank_score <= self._margin
 
 
-def _sentences(contexts: Sequence[Context]) -> list[tuple[int, Context, str]]:
+def _numbered(contexts: Sequence[Context]) -> list[tuple[int, Context, str]]:
     return [
         (number, context, sentence)
         for number, context in enumerate(contexts, 1)
         for sentence in sentences(context.judged_text) or [context.judged_text]
     ]
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text's beginning, as they stand there. Blocks for 0.1 s at the worst."""
+    # A half of a character, which a store may hold, is refused by the splitter.
+    lines = text[:MAX_CHARS].encode("utf-16", "surrogatepass").decode("utf-16", "replace").splitlines()
+    found = [sentence for line in lines for sentence in _of_line(line)]
+    if len(text) > MAX_CHARS and len(found) > 1:
+        # The end of the text has cut it.
+        found.pop()
+    return [sentence for sentence in found if _is_long_enough(sentence)] or found
+
+
+def _of_line(line: str) -> Iterator[str]:
+    parts = [(start, start + len(part)) for start, part in _SPLITTER.chunk_indices(line)] if line.strip() else []
+    begun: int | None = None
+    for number, (start, stop) in enumerate(parts):
+        begun = start if begun is None else begun
+        rest = line[stop:].strip()
+        if number == len(parts) - 1 or (_is_long_enough(line[begun:stop]) and _is_long_enough(rest)):
+            yield line[begun:stop]
+            begun = None
+
+
+def _is_long_enough(text: str) -> bool:
+    return len(text.encode()) >= MIN_BYTES
