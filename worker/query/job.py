@@ -74,7 +74,7 @@ class QueryJob:
         self._record = record
         self._begun_at_s = service.unix_time_s()
         self.asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
-        self._decoded = _decode(record.value)
+        self._decoded = _decode(record, max_bytes=service.settings.kafka.max_event_bytes)
 
     @property
     def pairs(self) -> int:
@@ -202,8 +202,8 @@ class _DeadLetter(Publication):
         )
 
 
-def _decode(value: bytes | None) -> QueryEvent | PoisonError:
+def _decode(record: Record, *, max_bytes: int) -> QueryEvent | PoisonError:
     try:
-        return wire.decode_query(value)
+        return wire.decode_query(record.value, record.headers, max_bytes=max_bytes)
     except wire.WireError as error:
         return PoisonError(error.reason, str(error))
