@@ -42,7 +42,9 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     executor = await parts.enter_async_context(compute_executor())
     # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
     reranking = await _new_reranking(settings, metrics, executor, parts)
-    embedder = await executor.run(partial(SentenceEmbedder, embedding.path, embedding.name))
+    embedder = await executor.run(
+        partial(SentenceEmbedder, embedding.path, embedding.name, _embedding_device(settings))
+    )
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
@@ -72,6 +74,10 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.stopped = lambda: delivery.why_stopped
     health.progress = lambda: delivery.progress
     return delivery
+
+
+def _embedding_device(settings: Settings) -> str:
+    return settings.rerank.device if settings.recall.device == "auto" else settings.recall.device
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ def _batch_observer(metrics: Metrics, batcher: str) -> Callable[[BatchReport], N
             padded_cost=report.padded_cost,
             seconds=report.seconds,
             wait_s=report.wait_s,
+            budget=report.budget,
         )
 
     return observe

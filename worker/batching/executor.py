@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from queue import SimpleQueue
 
 from worker.domain import Result
@@ -78,9 +78,27 @@ def _settle(future: "Future[Result]", call: Callable[[], Result]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        future.set_result(call())
+        with panics_as_errors():
+            result = call()
     except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the future
         future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raise a RuntimeError for what a Rust library's panic comes out as: no Exception, though one call's failure alone.
+
+    tokenizers and Chroma are such libraries; pyo3's PanicException derives from BaseException, so that whatever names
+    Exception lets it through, up to the end of the thread.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"native code panicked: {error}") from error
 
 
 @asynccontextmanager

@@ -78,7 +78,7 @@ class QueryJob:
         self._record = record
         self._begun_at_s = service.unix_time_s()
         self.asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
-        self._decoded = _decode(record)
+        self._decoded = _decode(record, max_bytes=service.settings.kafka.max_event_bytes)
 
     @property
     def pairs(self) -> int:
@@ -233,11 +233,11 @@ class _ClaimCheck(_DeadLetter):
         return None
 
 
-def _decode(record: Record) -> QueryEvent | PoisonError:
+def _decode(record: Record, *, max_bytes: int) -> QueryEvent | PoisonError:
     if record.unreadable_headers is not None:
         return PoisonError("invalid_headers", record.unreadable_headers)
     try:
-        return wire.decode_query(record.value)
+        return wire.decode_query(record.value, record.headers, max_bytes=max_bytes)
     except wire.WireError as error:
         return PoisonError(error.reason, str(error))
     except Exception as error:

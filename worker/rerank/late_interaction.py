@@ -44,7 +44,7 @@ class LateInteractionScorer:
         positions = int(model.config.max_position_embeddings)
         self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
         self._padding = int(tokenizer.pad_token_id or 0)
-        self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
+        finite(self.score(self.encode("warm-up", ["the first pass allocates and compiles"])), model_name)
 
     @property
     def model_name(self) -> str:
@@ -73,7 +73,7 @@ class LateInteractionScorer:
             queries, query_mask = self._vectors(list(rows))
             documents, document_mask = self._vectors([document for _, document in parts])
             scores = mean_maxsim_pairwise(queries[mine], documents, query_mask[mine], document_mask)
-            return finite(moved(scores), self._model_name)
+            return moved(scores)
 
     def _vectors(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (rows, tokens, dimensions) of length 1 and which of the tokens stand for words."""

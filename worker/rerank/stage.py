@@ -1,5 +1,6 @@
 """The rerank stage: pairs of many queries scored together, each query ordered by its own scores."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -45,7 +46,7 @@ class MicroBatchedReranker:
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = SingleThreadExecutor("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
-            partial(_score_distinct, scorer.score),
+            partial(_score_distinct, scorer),
             name="rerank-score",
             limits=Limits(
                 settings.batch_pairs,
@@ -109,12 +110,17 @@ class MicroBatchedReranker:
         await self._tokenizing.aclose(CLOSE_TIMEOUT_S)
 
 
-def _score_distinct(score: Callable[[Sequence[EncodedPair]], list[float]], pairs: Sequence[EncodedPair]) -> list[float]:
-    """Return one score per pair, in order, with ``score`` asked for each distinct pair once.
+def _score_distinct(scorer: Scorer, pairs: Sequence[EncodedPair]) -> list[float | Exception]:
+    """Return one score per pair, in order, with the scorer asked for each distinct pair once.
 
     A batch holds the same pair twice where recall returns a text twice, or a question is asked twice at the same time.
+    A pair without a number fails its query and no other: it would be ranked by chance.
     """
     keys = [(tuple(pair.input_ids), tuple(pair.token_type_ids)) for pair in pairs]
     distinct = dict(zip(keys, pairs, strict=True))
-    scores = dict(zip(distinct, score(list(distinct.values())), strict=True))
-    return [scores[key] for key in keys]
+    scores = dict(zip(distinct, scorer.score(list(distinct.values())), strict=True))
+    return [scores[key] if math.isfinite(scores[key]) else _no_number(scorer) for key in keys]
+
+
+def _no_number(scorer: Scorer) -> TransientError:
+    return TransientError(f"{scorer.model_name} gave a score that is not a number")

@@ -74,6 +74,11 @@ class Metrics:
             "Cost of micro-batches with padding; 1 - rate(batch_cost) / rate(this) is the padding's share.",
             ["batcher"],
         )
+        self.batch_budget = self._gauge(
+            "batch_budget",
+            "Most that a micro-batch may cost now, padding included: lowered while memory is too short for more.",
+            ["batcher"],
+        )
         self.events = self._counter(
             "events", "Query events that ended, by outcome: the answer's status, or dead_letter.", ["outcome"]
         )
@@ -150,14 +155,18 @@ class Metrics:
             self.llm_tokens.labels(kind="completion").inc(answer.answer.usage.completion_tokens)
 
     def observe_batch(
-        self, batcher: str, *, items: int, cost: int, padded_cost: int, seconds: float, wait_s: float
+        self, batcher: str, *, items: int, cost: int, padded_cost: int, seconds: float, wait_s: float, budget: int
     ) -> None:
-        """Record one micro-batch that has run: its cost without and with padding, its time, its first item's wait."""
+        """Record one micro-batch that has run: its cost without and with padding, its time, its first item's wait.
+
+        ``budget``: what the next one may cost.
+        """
         self.batch_items.labels(batcher=batcher).observe(items)
         self.batch_seconds.labels(batcher=batcher).observe(seconds)
         self.batch_wait_seconds.labels(batcher=batcher).observe(wait_s)
         self.batch_cost.labels(batcher=batcher).inc(cost)
         self.batch_padded_cost.labels(batcher=batcher).inc(padded_cost)
+        self.batch_budget.labels(batcher=batcher).set(budget)
 
     def observe_dead_letter(self, reason: str) -> None:
         """Record a dead letter the broker has acknowledged."""

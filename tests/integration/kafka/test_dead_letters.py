@@ -106,7 +106,7 @@ def test_a_replayed_event_is_what_it_was_and_counts_its_attempts(kafka: KafkaSet
     assert plan(kafka, Wanted()).letters == []
     [event] = replayed(kafka, 1)
     assert (event.key(), event.value()) == (b"k0", NOT_UTF8)
-    assert event.headers() == [*HEADERS, ("attempts", b"2")]
+    assert event.headers() == [*HEADERS, (wire.REPLAYED_ATTEMPTS, b"2")]
     assert wire.attempts(event.headers() or []) == 2
 
 

@@ -87,7 +87,7 @@ MALFORMED = {
     "two documents": (b"{}{}", "invalid_json"),
     "NaN": (b'{"id": "q1", "text": "Why?", "min_score": NaN}', "invalid_json"),
     "a number beyond floats": (b'{"id": "q1", "text": "Why?", "min_score": 1e999}', "invalid_schema"),
-    "nested without end": (b"[" * 100_000, "invalid_json"),
+    "nested without end": (b"[" * 50_000, "invalid_json"),
     "a lone surrogate": (rb'{"id": "q1", "text": "\ud800"}', "invalid_json"),
     "latin-1": ('{"id": "q1", "text": "où?"}'.encode("latin-1"), "invalid_utf8"),
     "Avro": (b"\x00\x00\x00\x00\x01\x04q1\xff", "invalid_utf8"),
@@ -107,8 +107,9 @@ MALFORMED = {
     "a negative deadline": (event(deadline_ms=-1), "invalid_schema"),
     "a text as switch": (event(generate="yes"), "invalid_schema"),
     "a filter that is a list": (event(where=[]), "invalid_schema"),
+    "a filter beyond the bounds": (event(where={"$or": [{"a": n} for n in range(257)]}), "invalid_filter"),
     "a short collection": (event(collection="x"), "invalid_schema"),
-    "oversize": (event(metadata={"padding": "x" * 1_048_576}), "oversize"),
+    "too large": (event(metadata={"padding": "x" * 65_536}), "event_too_large"),
 }
 
 
@@ -131,9 +132,11 @@ WELL_FORMED = {
     "no key": record(event(), key=None),
     "an empty key": record(event(), key=b""),
     "a key that is no text": record(event(), key=b"\xff\x00"),
-    "headers that are no text": record(event(), headers=(("traceparent", b"\xff"), ("attempts", b"\xff"))),
-    "a null header": record(event(), headers=(("correlation-id", None), ("attempts", None))),
-    "attempts that are no number": record(event(), headers=(("attempts", b"-1e9"),)),
+    "headers that are no text": record(
+        event(), headers=(("traceparent", b"\xff"), ("rerank-worker.attempts", b"\xff"))
+    ),
+    "a null header": record(event(), headers=(("correlation-id", None), ("rerank-worker.attempts", None))),
+    "attempts that are no number": record(event(), headers=(("rerank-worker.attempts", b"-1e9"),)),
     "a header twice": record(event(), headers=(("correlation-id", b"1"), ("correlation-id", b"2"))),
     "a byte order of dates": record(event(metadata={"when": "2026-02-30", "nul": "\x00"})),
     "no timestamp": record(event(), timestamp_ms=None),
@@ -167,7 +170,7 @@ FAILING = {
 
 @pytest.mark.parametrize(("error", "kind", "reason"), FAILING.values(), ids=FAILING.keys())
 async def test_a_query_that_fails_is_dead_lettered(error: Exception, kind: str, reason: str) -> None:
-    publication = await outcome_of(record(event(), headers=(("attempts", b"4"),)), error)
+    publication = await outcome_of(record(event(), headers=(("rerank-worker.attempts", b"4"),)), error)
     info = wire.dead_letter_info(publication.headers)
     assert (info.error_kind, info.error_class, info.attempts) == (kind, reason, 5)
     assert publication.value == event()

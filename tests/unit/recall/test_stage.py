@@ -26,6 +26,7 @@ class FakeHangingSearch:
 
     def __init__(self) -> None:
         self.begun, self.release = Event(), Event()
+        self.calls_ended = 0
 
     def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate]]:
         self.begun.set()

@@ -198,6 +198,20 @@ async def test_a_pair_that_breaks_the_scorer_fails_its_own_query_alone() -> None
     assert isinstance(bad, TransientError)
 
 
+async def test_a_pair_without_a_number_fails_its_own_query_alone_and_nothing_is_scored_twice() -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer, max_wait_ms=50) as (reranker, _):
+        good, bad = await asyncio.gather(
+            reranker.rerank(QUERY, candidates("1", "2")),
+            reranker.rerank(QUERY, candidates("3", "nan")),
+            return_exceptions=True,
+        )
+    assert [context.logit for context in good] == [2.0, 1.0]  # type: ignore[union-attr]  # an error has no logits
+    assert isinstance(bad, TransientError)
+    assert "not a number" in str(bad)
+    assert scorer.sizes == [4]
+
+
 async def test_a_batch_too_large_for_the_memory_is_scored_in_parts() -> None:
     scorer = FakeScorer(fits=2)
     async with a_reranker(scorer) as (reranker, _):
