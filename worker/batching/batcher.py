@@ -3,8 +3,10 @@
 A *job* is a list of items that one caller waits for. A *batch* is a list of items of like cost, from any jobs, given to
 one function on a thread of its own. Nothing here knows what an item is.
 
-When the function is free, a batch leaves as soon as the first waiting item has waited ``max_wait_s``, or at once if a
-budget is full; items that arrived while the function was busy have done their waiting. All state belongs to the loop.
+When nothing is under way, a batch leaves as soon as the first waiting item has waited ``max_wait_s``, or at once if a
+budget is full; items that arrived meanwhile have done their waiting. Behind a batch under way the next may leave before
+that one is done, so that a device finds it there, but only if it is full: others may still join one that is not. All
+state belongs to the loop.
 """
 
 import asyncio
@@ -25,6 +27,9 @@ from worker.errors import ExpiredError
 
 logger = structlog.get_logger()
 
+Wait = Callable[[], Sequence[Result | Exception]]
+"""Waits for a batch that was started: one result, or one exception, per item, in order."""
+Start = Callable[[Sequence[Item]], Wait[Result]]
 
 BATCHES_BEFORE_MORE = 100
 """To try for more memory costs a batch that is run again in parts if there is none: seldom enough not to be felt."""
@@ -52,26 +57,29 @@ class BatchReport:
 class MicroBatcher(Generic[Item, Result]):
     """Batches the items of concurrent jobs. Built and used on the loop's thread.
 
-    ``run`` gets a batch's items and returns one result (or one exception) per item, in order. It is called on one
-    thread, one batch at a time: on ``executor``, which stays its owner's, or on one of the batcher's own. If it raises
-    a WorkerError, that is what became of each item; at any other the batch is halved until the items that break it are
-    alone. Where it raises what ``out_of_memory`` tells to be a lack of memory and a part fits, the limit of the cost is
-    lowered to what fitted. Nobody says when the memory is free again: after ``BATCHES_BEFORE_MORE`` batches that fitted
-    the limit doubles, until it is what it was.
+    ``start`` gets a batch's items; what it returns is called to wait for them and returns one result (or one
+    exception) per item, in order. It is called on one thread, one batch at a time: on ``executor``, which stays its
+    owner's, or on one of the batcher's own. With ``under_way`` above 1 so many batches may be started before the
+    first is done; they are waited for on a thread of the batcher's own, in their order. If either call raises a
+    WorkerError, that is what became of each item; at any other the batch is halved until the items that break it
+    are alone. Where it raises what ``out_of_memory`` tells to be a lack of memory and a part fits, the limit of the
+    cost is lowered to what fitted. Nobody says when the memory is free again: after ``BATCHES_BEFORE_MORE`` batches
+    that fitted the limit doubles, until it is what it was.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        start: Start[Item, Result],
         *,
         name: str,
         limits: Limits,
         cost: Callable[[Item], int],
         on_batch: Callable[[BatchReport], None],
+        under_way: int = 1,
         out_of_memory: Callable[[Exception], bool] = lambda _: False,
         executor: SingleThreadExecutor | None = None,
     ) -> None:
-        self._run = _one_result_per_item(run)
+        self._start = _one_result_per_item(start)
         self._name = name
         self._cost = cost
         self._on_batch = on_batch
@@ -83,9 +91,16 @@ class MicroBatcher(Generic[Item, Result]):
         self._open: set[Job[Item, Result]] = set()
         """Jobs whose callers wait."""
         self._served = 0
-        self._arrived = asyncio.Event()
+        self._under_way = 0
+        self._most_under_way = under_way
+        self._ended_s = 0.0
+        """When the last batch was done, on the monotonic clock."""
+        self._changed = asyncio.Event()
+        """Something arrived, or a batch is done."""
         self._executor = executor or SingleThreadExecutor(name)
-        self._owns_executor = executor is None
+        self._waiting = SingleThreadExecutor(f"{name}-wait") if under_way > 1 else None
+        self._own_threads = [] if executor is not None else [self._executor]
+        self._own_threads += [] if self._waiting is None else [self._waiting]
         self._loop = asyncio.get_running_loop()
         self._serving = self._loop.create_task(self._serve(), name=name)
         self._serving.add_done_callback(self._fail_open_jobs)
@@ -106,7 +121,7 @@ class MicroBatcher(Generic[Item, Result]):
         job = Job(items, costs, self._served + sum(costs), arrived_s, deadline_s, self._loop.create_future())
         self._open.add(job)
         self._queue.add(job)
-        self._arrived.set()
+        self._changed.set()
         expiry = None if deadline_s is None else self._loop.call_at(deadline_s, self._expire, job)
         try:
             return await job.done
@@ -117,15 +132,15 @@ class MicroBatcher(Generic[Item, Result]):
             self._queue.remove(job)
 
     @property
-    def executor(self) -> SingleThreadExecutor:
-        """The thread the batches run on."""
-        return self._executor
+    def threads(self) -> Sequence[SingleThreadExecutor]:
+        """The threads on which a batch may hang."""
+        return [self._executor] if self._waiting is None else [self._executor, self._waiting]
 
     async def close(self, *, timeout_s: float) -> None:
-        """Fail what waits, let the running batch end, join its own thread; a hung function is left behind in time."""
+        """Fail what waits, let the running batches end, join its own threads; a hung one is left behind in time."""
         self._serving.cancel()
-        if self._owns_executor:
-            await self._executor.aclose(timeout_s)
+        for thread in self._own_threads:
+            await thread.aclose(timeout_s)
 
     def _fail_open_jobs(self, serving: "asyncio.Task[None]") -> None:
         error = None if serving.cancelled() else serving.exception()
@@ -133,52 +148,77 @@ class MicroBatcher(Generic[Item, Result]):
             job.settle(ClosedError(f"the batcher ended: {error or 'closed'}"))
 
     async def _serve(self) -> None:
-        while True:
-            batch = await self._next_batch()
-            items = [job.items[index] for job, index in batch]
-            waited_s = self._loop.time() - min(job.arrived_s for job, _ in batch)
-            ran, seconds = await self._executor.run(partial(self._run_batch, items))
-            for (job, index), result in zip(batch, ran.results, strict=True):
-                if isinstance(result, Exception):
-                    job.settle(result)
-                    self._queue.remove(job)
-                else:
-                    job.results[index] = result
-                    if len(job.results) == len(job.items):
-                        job.settle([job.results[i] for i in range(len(job.items))])
-            costs = [job.costs[index] for job, index in batch]
-            self._served += sum(costs)
-            self._heed(ran, costs)
-            padded = self._queue.cost_of(costs)
-            self._on_batch(BatchReport(len(batch), sum(costs), padded, seconds, waited_s, self._queue.max_cost))
+        async with asyncio.TaskGroup() as group:
+            while True:
+                batch = await self._next_batch()
+                self._under_way += 1
+                group.create_task(self._see_through(batch), name=f"{self._name}-batch")
+
+    async def _see_through(self, batch: list[ItemRef[Item, Result]]) -> None:
+        """Run a batch, tell the callers, report."""
+        waited_s = self._loop.time() - min(job.arrived_s for job, _ in batch)
+        ran, seconds = await self._outcome([job.items[index] for job, index in batch])
+        self._under_way -= 1
+        self._changed.set()
+        for (job, index), result in zip(batch, ran.results, strict=True):
+            if isinstance(result, Exception):
+                job.settle(result)
+                self._queue.remove(job)
+            else:
+                job.results[index] = result
+                if len(job.results) == len(job.items):
+                    job.settle([job.results[i] for i in range(len(job.items))])
+        costs = [job.costs[index] for job, index in batch]
+        self._served += sum(costs)
+        self._heed(ran, costs)
+        padded = self._queue.cost_of(costs)
+        self._on_batch(BatchReport(len(batch), sum(costs), padded, seconds, waited_s, self._queue.max_cost))
 
     async def _next_batch(self) -> list[ItemRef[Item, Result]]:
         while True:
-            self._arrived.clear()
+            self._changed.clear()
             # The timers of deadlines that have just passed may come after this in the same turn of the loop.
             for job in self._queue.expired(self._loop.time()):
                 self._expire(job)
             left_s = None
-            if self._queue:
-                left_s = self._queue.leaves_at_s() - self._loop.time()
-                window = self._queue.window()
-                if left_s <= 0 or self._queue.fills_a_batch(window):
-                    return self._queue.take(window)
+            if self._queue and self._under_way < self._most_under_way:
+                if self._queue.fills_a_batch():
+                    return self._queue.take()
+                if not self._under_way:
+                    left_s = self._queue.leaves_at_s() - self._loop.time()
+                    if left_s <= 0:
+                        return self._queue.take()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
-                    await self._arrived.wait()
+                    await self._changed.wait()
 
     def _expire(self, job: Job[Item, Result]) -> None:
         job.settle(ExpiredError(f"the deadline passed in {self._name}, with {len(job.waiting)} items in the queue"))
         self._queue.remove(job)
 
-    def _run_batch(self, items: Sequence[Item]) -> tuple[BatchOutcome[Result], float]:
+    async def _outcome(self, items: Sequence[Item]) -> tuple[BatchOutcome[Result], float]:
+        """Return what became of a batch, and the seconds that were its own."""
         begun_s = time.monotonic()
         try:
-            ran = BatchOutcome(self._run(items))
+            wait, begun_s = await self._executor.run(partial(self._begin, items))
+            ran = BatchOutcome(wait() if self._waiting is None else await self._waiting.run(wait))
         except Exception as error:  # noqa: BLE001 - handed to the callers, item by item
-            ran = bisect_failing(self._run, items, error, out_of_memory=self._out_of_memory)
-        return ran, time.monotonic() - begun_s
+            again = partial(bisect_failing, self._whole, items, error, out_of_memory=self._out_of_memory)
+            ran = await self._executor.run(again)
+        begun_s, self._ended_s = max(begun_s, self._ended_s), time.monotonic()
+        return ran, self._ended_s - begun_s
+
+    def _begin(self, items: Sequence[Item]) -> tuple[Wait[Result], float]:
+        # The time is taken on the thread, which may have had other calls before.
+        begun_s = time.monotonic()
+        wait = self._start(items)
+        if self._waiting is None:
+            results = wait()
+            return lambda: results, begun_s
+        return wait, begun_s
+
+    def _whole(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        return self._start(items)()
 
     def _heed(self, ran: BatchOutcome[Result], costs: Sequence[int]) -> None:
         """Lower the budget to what fitted, if together the items were too many for the memory; raise it again later."""
@@ -204,14 +244,28 @@ class MicroBatcher(Generic[Item, Result]):
         return self._queue.cost_of(costs[part.start : part.stop])
 
 
-def _one_result_per_item(
-    run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
-) -> Callable[[Sequence[Item]], Sequence[Result | Exception]]:
-    def checked(items: Sequence[Item]) -> Sequence[Result | Exception]:
+def at_once(run: Callable[[Sequence[Item]], Sequence[Result | Exception]]) -> Start[Item, Result]:
+    """Return for ``start`` what is done when it returns."""
+
+    def start(items: Sequence[Item]) -> Wait[Result]:
+        results = run(items)
+        return lambda: results
+
+    return start
+
+
+def _one_result_per_item(start: Start[Item, Result]) -> Start[Item, Result]:
+    def checked(items: Sequence[Item]) -> Wait[Result]:
         with panics_as_errors():
-            results = run(items)
-        if len(results) != len(items):
-            raise RuntimeError(f"{len(items)} items gave {len(results)} results")
+            wait = start(items)
+
+        def results() -> Sequence[Result | Exception]:
+            with panics_as_errors():
+                results = wait()
+            if len(results) != len(items):
+                raise RuntimeError(f"{len(items)} items gave {len(results)} results")
+            return results
+
         return results
 
     return checked

@@ -4,9 +4,9 @@ import asyncio
 import math
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import islice
 from typing import Generic
 
 from worker.domain import Item, Result
@@ -79,6 +79,8 @@ class JobQueue(Generic[Item, Result]):
         self._padded = limits.padded
         self._jobs: list[Job[Item, Result]] = []
         """By virtual finish: the order in which their turns come."""
+        self._waiting_items = 0
+        self._waiting_cost = 0
         self._last_jumped = False
         """The last batch was led by a job whose turn it was not."""
 
@@ -89,12 +91,16 @@ class JobQueue(Generic[Item, Result]):
         """Queue a job with all its items."""
         job.waiting = list(range(len(job.items)))
         insort(self._jobs, job, key=lambda waiting: waiting.virtual_finish)
+        self._waiting_items += len(job.items)
+        self._waiting_cost += sum(job.costs)
 
     def remove(self, job: Job[Item, Result]) -> None:
         """Take what waits of a job out of the queue."""
-        job.waiting = []
-        if job in self._jobs:
+        if job.waiting:
             self._jobs.remove(job)
+            self._waiting_items -= len(job.waiting)
+            self._waiting_cost -= sum(job.costs[index] for index in job.waiting)
+            job.waiting = []
 
     def expired(self, now_s: float) -> list[Job[Item, Result]]:
         """Return the jobs whose deadline has passed."""
@@ -111,46 +117,46 @@ class JobQueue(Generic[Item, Result]):
             return arrived_s
         return arrived_s + self._max_wait_s
 
-    def window(self) -> list[ItemRef[Item, Result]]:
-        """Return the items that may share the next batch, in the order their jobs are served."""
-        window: list[ItemRef[Item, Result]] = []
-        for job in self._in_order():
-            window += [(job, index) for index in job.waiting[: LOOK_AHEAD * self._max_items - len(window)]]
-            if len(window) >= LOOK_AHEAD * self._max_items:
-                break
-        return window
-
-    def fills_a_batch(self, window: list[ItemRef[Item, Result]]) -> bool:
+    def fills_a_batch(self) -> bool:
         """Return whether more items could not make the next batch larger."""
-        return len(window) >= self._max_items or sum(job.costs[index] for job, index in window) >= self.max_cost
+        return self._waiting_items >= self._max_items or self._waiting_cost >= self.max_cost
 
     def cost_of(self, costs: Sequence[int]) -> int:
         """Return what a batch of items of these costs takes, padding included."""
         return len(costs) * max(costs) if self._padded else sum(costs)
 
-    def take(self, window: list[ItemRef[Item, Result]]) -> list[ItemRef[Item, Result]]:
-        """Take the first item of the window and as many others as the budgets hold.
+    def take(self) -> list[ItemRef[Item, Result]]:
+        """Take the first item in order of service and as many others as the budgets hold.
 
         With padding those nearest to it in cost, without in the order of the jobs, so that a job is done sooner. The
         first one always goes, so nobody waits for company for ever, however its cost compares.
         """
-        self._last_jumped = window[0][0] is not self._jobs[0]
-        batch = self._alike(window) if self._padded else self._in_turn(window)
+        in_order = self._in_order()
+        self._last_jumped = in_order[0] is not self._jobs[0]
+        batch = self._alike(in_order) if self._padded else self._in_turn(in_order)
         taken: defaultdict[Job[Item, Result], set[int]] = defaultdict(set)
         for job, index in batch:
             taken[job].add(index)
+            self._waiting_cost -= job.costs[index]
+        self._waiting_items -= len(batch)
         for job, indices in taken.items():
             job.waiting = [index for index in job.waiting if index not in indices]
             if not job.waiting:
                 self._jobs.remove(job)
         return batch
 
-    def _in_turn(self, window: list[ItemRef[Item, Result]]) -> list[ItemRef[Item, Result]]:
-        costs = accumulate(job.costs[index] for job, index in window)
-        fitting = sum(1 for cost in costs if cost <= self.max_cost)
-        return window[: max(1, min(fitting, self._max_items))]
+    def _in_turn(self, in_order: Sequence[Job[Item, Result]]) -> list[ItemRef[Item, Result]]:
+        batch: list[ItemRef[Item, Result]] = []
+        cost = 0
+        for job, index in _items(in_order, self._max_items):
+            cost += job.costs[index]
+            if batch and cost > self.max_cost:
+                break
+            batch.append((job, index))
+        return batch
 
-    def _alike(self, window: list[ItemRef[Item, Result]]) -> list[ItemRef[Item, Result]]:
+    def _alike(self, in_order: Sequence[Job[Item, Result]]) -> list[ItemRef[Item, Result]]:
+        window = list(_items(in_order, LOOK_AHEAD * self._max_items))
         by_cost = sorted(window, key=lambda item: item[0].costs[item[1]])
         costs = [job.costs[index] for job, index in by_cost]
 
@@ -168,7 +174,7 @@ class JobQueue(Generic[Item, Result]):
             low, high = (low - 1, high) if below else (low, high + 1)
         return by_cost[low:high]
 
-    def _in_order(self) -> list[Job[Item, Result]]:
+    def _in_order(self) -> Sequence[Job[Item, Result]]:
         urgent = None if self._last_jumped else self._most_urgent()
         if urgent is None:
             return self._jobs
@@ -177,3 +183,8 @@ class JobQueue(Generic[Item, Result]):
     def _most_urgent(self) -> Job[Item, Result] | None:
         first = min(self._jobs, key=lambda job: job.urgency, default=None)
         return None if first is None or first.deadline_s is None else first
+
+
+def _items(jobs: Sequence[Job[Item, Result]], at_most: int) -> Iterator[ItemRef[Item, Result]]:
+    """Yield what waits of the jobs, in their order."""
+    return islice(((job, index) for job in jobs for index in job.waiting), at_most)

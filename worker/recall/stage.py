@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
+from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher, at_once
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
 from worker.domain import Candidate, Query
@@ -43,7 +43,7 @@ class BatchedRecall:
         self._close_timeout_s = 2 * settings.timeout_s
         self._patience_s = EMBED_TIMEOUT_S + 2 * settings.timeout_s
         self._batcher: MicroBatcher[Query, Sequence[Candidate]] = MicroBatcher(
-            search.search,
+            at_once(search.search),
             name="recall",
             limits=Limits(settings.max_batch, settings.max_batch, settings.max_wait_ms / 1000),
             cost=lambda _: 1,
@@ -107,7 +107,7 @@ class BatchedRecall:
     @property
     def threads(self) -> Sequence[SingleThreadExecutor]:
         """The threads on which a query may hang."""
-        return (self._batcher.executor,)
+        return self._batcher.threads
 
     async def close(self) -> None:
         """Fail what waits, let the running batch end and the connection go, in bounded time."""

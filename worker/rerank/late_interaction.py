@@ -8,6 +8,7 @@ apart, so a query is encoded once per batch however many documents it has.
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from sentence_transformers.util import mean_maxsim_pairwise
 from torch.nn.functional import normalize
@@ -16,10 +17,11 @@ from transformers import AutoModel, AutoTokenizer
 
 from worker.errors import FatalError
 from worker.models.hub import hide_loading_bars
-from worker.rerank.backends.device import Batches, inference, moved, prepare, suited
-from worker.rerank.backends.packed_cpu import PackedEncoder, can_pack
-from worker.rerank.pairs.batch import mask, padded
-from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
+from worker.rerank.backends.device import Batches, Pending, inference, pending, prepare, suited
+from worker.rerank.backends.load import packing_operators
+from worker.rerank.backends.packed import PackedEncoder, can_pack
+from worker.rerank.pairs.batch import FlatBatch
+from worker.rerank.pairs.tokenizer import EncodedPair, Ints, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import RerankSettings
 
@@ -40,7 +42,8 @@ class LateInteractionScorer:
         except Exception as error:
             raise FatalError(f"the embedding model {model_name!r} can't be loaded from {folder}: {error}") from error
         self._model = model.to(self._device).eval()
-        self._packed = PackedEncoder(self._model) if settings.packed and can_pack(model.config, self._device) else None
+        operators = packing_operators(self._device, dtype) if settings.packed and can_pack(model.config) else None
+        self._packed = None if operators is None else PackedEncoder(self._model, operators)
         positions = int(model.config.max_position_embeddings)
         self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
         self._padding = int(tokenizer.pad_token_id or 0)
@@ -64,34 +67,43 @@ class LateInteractionScorer:
         """Find windows of tokens in their texts; see ``Scorer``."""
         return self._pairs.spans(documents, windows)
 
-    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Score pairs in two padded forward passes, of the distinct queries and of the documents; see ``Scorer``."""
+    def start(self, pairs: Sequence[EncodedPair]) -> Pending:
+        """Start two forward passes, of the distinct queries and of the documents; see ``Scorer``."""
         parts = [_apart(pair) for pair in pairs]
-        rows: dict[tuple[int, ...], int] = {}
-        mine = [rows.setdefault(query, len(rows)) for query, _ in parts]
+        rows: dict[bytes, int] = {}
+        mine = [rows.setdefault(query.tobytes(), len(rows)) for query, _ in parts]
         with inference(self._device):
-            queries, query_mask = self._vectors(list(rows))
+            queries, query_mask = self._vectors([np.frombuffer(row, np.int32) for row in rows])
             documents, document_mask = self._vectors([document for _, document in parts])
-            scores = mean_maxsim_pairwise(queries[mine], documents, query_mask[mine], document_mask)
-            return moved(scores)
+            return pending(mean_maxsim_pairwise(queries[mine], documents, query_mask[mine], document_mask))
 
-    def _vectors(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+        """Score pairs, and wait for it; raises as ``start``."""
+        return self.start(pairs)()
+
+    def _vectors(self, rows: Sequence[Ints]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (rows, tokens, dimensions) of length 1 and which of the tokens stand for words."""
+        lengths = np.array([len(row) for row in rows], np.int32)
+        ids = np.concatenate(rows)
+        batch = FlatBatch(ids, np.zeros_like(ids), lengths)
         if self._packed is not None:
-            hidden = pad_sequence(self._packed.all_tokens(rows, [[0] * len(row) for row in rows]), batch_first=True)
+            hidden = pad_sequence(torch.split(self._packed.all_tokens(batch), lengths.tolist()), batch_first=True)
         else:
-            inputs = {"input_ids": padded(rows, self._padding), "attention_mask": mask(rows)}
+            inputs = {"input_ids": batch.padded(ids, self._padding), "attention_mask": torch.from_numpy(batch.mask)}
             hidden = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).last_hidden_state
-        return normalize(hidden.float(), dim=-1), padded([_words(row) for row in rows], 0).bool().to(self._device)
+        words = batch.padded(np.concatenate([_words(row) for row in rows]), 0)
+        return normalize(hidden.float(), dim=-1), words.bool().to(self._device)
 
 
-def _apart(pair: EncodedPair) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _apart(pair: EncodedPair) -> tuple[Ints, Ints]:
     """Return ``[CLS] query [SEP]`` and ``[CLS] document [SEP]`` of the ids of a pair."""
-    query = tuple(pair.input_ids[: pair.token_type_ids.index(1)])
-    return query, (query[0], *pair.input_ids[len(query) :])
+    query = pair.input_ids[: int(pair.token_type_ids.argmax())]
+    return query, np.concatenate((query[:1], pair.input_ids[len(query) :]))
 
 
-def _words(row: Sequence[int]) -> list[int]:
+def _words(row: Ints) -> Ints:
     # A text of nothing the tokenizer knows is judged by its [CLS] and [SEP]: zero tokens have no mean.
-    words = len(row) - SPECIAL_TOKENS
-    return [0, *[1] * words, 0] if words else [1] * len(row)
+    words = np.ones(len(row), np.int32)
+    if len(row) > SPECIAL_TOKENS:
+        words[[0, -1]] = 0
+    return words

@@ -1,6 +1,7 @@
 """What scores pairs: the contract of a scorer, the cross-encoder that keeps it, and which scorer a model gets."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -10,16 +11,17 @@ from worker.errors import FatalError
 from worker.models.hub import hide_loading_bars
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel
-from worker.rerank.backends.device import Batches
+from worker.rerank.backends.device import Batches, Pending
 from worker.rerank.backends.load import load_backend
 from worker.rerank.late_interaction import LateInteractionScorer
+from worker.rerank.pairs.batch import FlatBatch
 from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
 
 
 class Scorer(Protocol):
-    """A cross-encoder on one device. Not thread-safe: tokenise on one thread, score on one thread."""
+    """A cross-encoder on one device. Not thread-safe: tokenise on one thread, start on one thread, wait on any."""
 
     @property
     def batches(self) -> Batches:
@@ -47,11 +49,12 @@ class Scorer(Protocol):
         """
         ...
 
-    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Return one fp32 logit per pair, in order, from one forward pass. Blocking.
+    def start(self, pairs: Sequence[EncodedPair]) -> Pending:
+        """Start one forward pass over the pairs; what it returns waits for it and gives one fp32 logit per pair.
 
-        A pair's logit does not depend on the others (1e-4 in fp32). NaN for a pair the model gives no number.
-        FatalError if the device is lost for good; any other error may be due to one pair, and fewer may succeed.
+        In the pairs' order. May be started again before that. On a CPU it blocks until the pass is done. A pair's logit
+        does not depend on the others (1e-4 in fp32); NaN for one the model gives no number. FatalError, of either call,
+        if the device is lost for good; any other error may be due to one pair, and fewer may succeed.
         """
         ...
 
@@ -101,9 +104,24 @@ class CrossEncoderScorer:
         """Find windows of tokens in their texts; see ``Scorer``."""
         return self._pairs.spans(documents, windows)
 
+    def start(self, pairs: Sequence[EncodedPair]) -> Pending:
+        """Start one forward pass; see ``Scorer``."""
+        # Texts of one length beside each other: some backends take them together.
+        order = sorted(range(len(pairs)), key=lambda place: pairs[place].tokens)
+        wait = self._backend.start(FlatBatch.of([pairs[place] for place in order]))
+        return partial(_in_order, wait, order)
+
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Score pairs in one forward pass; see ``Scorer``."""
-        return self._backend.logits(pairs)
+        """Score pairs in one forward pass, and wait for it; raises as ``start``."""
+        return self.start(pairs)()
+
+
+def _in_order(wait: Pending, order: Sequence[int]) -> list[float]:
+    """Return scores that came in ``order`` in the order of their pairs."""
+    scores = [0.0] * len(order)
+    for place, score in zip(order, wait(), strict=True):
+        scores[place] = score
+    return scores
 
 
 def load_scorer(model: ResolvedModel, settings: RerankSettings, cache_dir: Path) -> Scorer:

@@ -46,16 +46,17 @@ class MicroBatchedReranker:
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = SingleThreadExecutor("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
-            partial(_score_distinct, scorer),
+            partial(_started, scorer),
             name="rerank-score",
             limits=Limits(
-                settings.batch_pairs,
+                settings.batch_pairs or scorer.batches.pairs,
                 settings.batch_tokens or max(scorer.batches.tokens, settings.max_length),
                 settings.max_wait_ms / 1000,
                 padded=scorer.batches.padded,
             ),
             cost=lambda pair: pair.tokens,
             on_batch=on_batch,
+            under_way=scorer.batches.under_way,
             out_of_memory=out_of_memory,
             executor=executor,
         )
@@ -65,13 +66,15 @@ class MicroBatchedReranker:
 
         Cancelling takes its pairs out of the queue, and so does its deadline: ExpiredError.
         """
-        texts = [candidate.text for candidate in candidates]
+        # A text that was recalled twice is scored once.
+        texts = list(dict.fromkeys(candidate.text for candidate in candidates))
         deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         try:
             async with expiring(deadline_s, "rerank-tokenize"):
                 pairs = await self._tokenizing.run(partial(self._scorer.encode, query.text, texts))
             logits = await self._batcher.submit(pairs, deadline_s=deadline_s)
-            scores = document_scores(pairs, logits, mean=self._mean)
+            of_text = dict(zip(texts, document_scores(pairs, logits, mean=self._mean), strict=True))
+            scores = [of_text[candidate.text] for candidate in candidates]
             ranking = ranked(candidates, scores, prior_weight=self._prior_weight)
             windows = {each.recall_rank: score.best_window for each, score in zip(candidates, scores, strict=True)}
             async with expiring(deadline_s, "rerank-windows"):
@@ -102,7 +105,7 @@ class MicroBatchedReranker:
     @property
     def threads(self) -> Sequence[SingleThreadExecutor]:
         """The threads on which a query may hang."""
-        return (self._tokenizing, self._batcher.executor)
+        return (self._tokenizing, *self._batcher.threads)
 
     async def close(self) -> None:
         """Fail what waits and join the stage's own threads, in bounded time."""
@@ -110,16 +113,13 @@ class MicroBatchedReranker:
         await self._tokenizing.aclose(CLOSE_TIMEOUT_S)
 
 
-def _score_distinct(scorer: Scorer, pairs: Sequence[EncodedPair]) -> list[float | Exception]:
-    """Return one score per pair, in order, with the scorer asked for each distinct pair once.
+def _started(scorer: Scorer, pairs: Sequence[EncodedPair]) -> Callable[[], list[float | Exception]]:
+    """Start a batch; what is returned waits for its scores.
 
-    A batch holds the same pair twice where recall returns a text twice, or a question is asked twice at the same time.
     A pair without a number fails its query and no other: it would be ranked by chance.
     """
-    keys = [(tuple(pair.input_ids), tuple(pair.token_type_ids)) for pair in pairs]
-    distinct = dict(zip(keys, pairs, strict=True))
-    scores = dict(zip(distinct, scorer.score(list(distinct.values())), strict=True))
-    return [scores[key] if math.isfinite(scores[key]) else _no_number(scorer) for key in keys]
+    wait = scorer.start(pairs)
+    return lambda: [score if math.isfinite(score) else _no_number(scorer) for score in wait()]
 
 
 def _no_number(scorer: Scorer) -> TransientError:

@@ -20,7 +20,8 @@ class RerankSettings(Section):
     """`auto`: float16 on CUDA, float32 on CPU. `int8` for `onnx` and `openvino`, which take that or `float32`.
     `bfloat16` on a CPU that multiplies it fast, and refused on others."""
     packed: bool = True
-    """No padding in a batch, where the backend can: torch on a CPU, for models of the BERT and RoBERTa families."""
+    """No padding in a batch, where the backend can: torch, for models of the BERT and RoBERTa families, on a CPU and,
+    in half precision, on GPUs from Ampere on."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads that compute on the CPU; 0 is as many as this process may use."""
     max_length: Annotated[int, Field(ge=16)] = 512
@@ -33,8 +34,8 @@ class RerankSettings(Section):
     token_cache_documents: Annotated[int, Field(ge=0)] = 10_000
     """Documents whose tokens are kept for the next query that finds them, the last used ones; 4 bytes a token, as many
     as a window has. 0: none."""
-    batch_pairs: Count = 64
-    """Most pairs of one forward pass."""
+    batch_pairs: Count | None = None
+    """Most pairs of one forward pass. Unset: 1,024 on a GPU, 64 on a CPU."""
     batch_tokens: Count | None = None
     """Most tokens of one forward pass, padding included: what bounds memory and time. Unset: 16,384 on a GPU, 2,048 on
     a CPU, which larger batches only keep queries waiting for."""

@@ -193,7 +193,7 @@ def _rerank_sizes(rerank: RerankSettings) -> Iterator[str]:
             f"rerank.batch_tokens is {tokens}, less than one pair of rerank.max_length ({rerank.max_length}): "
             "set at least that"
         )
-    if tokens is not None and tokens < rerank.batch_pairs:
+    if tokens is not None and rerank.batch_pairs is not None and tokens < rerank.batch_pairs:
         yield (
             f"rerank.batch_pairs is {rerank.batch_pairs}, more than rerank.batch_tokens ({tokens}) can hold even of "
             "pairs of one token: set fewer pairs, or more tokens"

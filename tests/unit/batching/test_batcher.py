@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.patience import HANG_S
-from worker.batching.batcher import BATCHES_BEFORE_MORE, BatchReport, ClosedError, MicroBatcher
+from worker.batching.batcher import BATCHES_BEFORE_MORE, BatchReport, ClosedError, MicroBatcher, at_once
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
 from worker.errors import ExpiredError, TransientError
@@ -52,7 +52,7 @@ async def a_batcher(
 
     limits = {"max_items": 4, "max_cost": 1_000, "max_wait_s": 0.005, "padded": True, **changes}
     batcher: MicroBatcher[int, int] = MicroBatcher(
-        runner,
+        at_once(runner),
         name="test",
         limits=Limits(
             int(limits["max_items"]), int(limits["max_cost"]), limits["max_wait_s"], padded=bool(limits["padded"])
@@ -571,7 +571,7 @@ def test_every_job_ends_exactly_once_and_as_it_should(
     async def scenario() -> None:
         play = Play()
         batcher: MicroBatcher[Item, Item] = MicroBatcher(
-            play.run,
+            at_once(play.run),
             name="test",
             limits=Limits(max_items, max_cost, max_wait_s=0, padded=True),
             cost=lambda item: item.cost,
@@ -599,7 +599,12 @@ async def test_a_thread_that_is_given_runs_the_batches_and_stays_its_owners() ->
         return list(items)
 
     batcher: MicroBatcher[int, int] = MicroBatcher(
-        run, name="test", limits=Limits(4, 1_000, 0.0), cost=lambda _: 1, on_batch=lambda _: None, executor=thread
+        at_once(run),
+        name="test",
+        limits=Limits(4, 1_000, 0.0),
+        cost=lambda _: 1,
+        on_batch=lambda _: None,
+        executor=thread,
     )
     assert await batcher.submit([1, 2]) == [1, 2]
     await batcher.close(timeout_s=5)

@@ -32,7 +32,7 @@ class Line:
 
     def serve(self) -> list[str]:
         """Serve one batch; return whose items were in it, the leader's first."""
-        batch = [job.items[index] for job, index in self.queue.take(self.queue.window())]
+        batch = [job.items[index] for job, index in self.queue.take()]
         self.served += len(batch)
         for name in batch:
             self.left[name] -= 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, TransientError
-from worker.rerank.backends.device import Batches
+from worker.rerank.backends.device import Batches, Pending
 from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
@@ -25,7 +26,7 @@ class FakeScorer:
     """A document's text is its score, several scores are its windows; one token per character."""
 
     model_name: str = "fake"
-    batches: ClassVar = Batches(padded=True, tokens=16_384)
+    batches: ClassVar = Batches(padded=True, tokens=16_384, pairs=64, under_way=1)
     sizes: list[int] = field(default_factory=list)
     located: list[str] = field(default_factory=list)
     error: Exception | None = None
@@ -45,7 +46,7 @@ class FakeScorer:
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         self._maybe_stuck("encode")
         return [
-            EncodedPair([float(score)] * len(score), [0] * len(score), number, "…" in text, window)  # type: ignore[list-item]  # the score rides along
+            EncodedPair(np.full(len(score), float(score)), np.zeros(len(score)), number, "…" in text, window)  # type: ignore[arg-type]  # the score rides along
             for number, text in enumerate(documents)
             for score, window in self._windows(text)
         ]
@@ -59,7 +60,7 @@ class FakeScorer:
         self.located += documents
         return [(window.start, window.stop) for window in windows]
 
-    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+    def start(self, pairs: Sequence[EncodedPair]) -> Pending:
         self.sizes.append(len(pairs))
         self._maybe_stuck("score")
         if self.error:
@@ -68,7 +69,8 @@ class FakeScorer:
             raise torch.OutOfMemoryError("CUDA out of memory")
         if self.poison in [pair.input_ids[0] for pair in pairs]:
             raise ValueError("poison")
-        return [float(pair.input_ids[0]) for pair in pairs]
+        scores = [float(pair.input_ids[0]) for pair in pairs]
+        return lambda: scores
 
 
 NOW_S = 1_000.0
@@ -145,16 +147,7 @@ async def test_a_text_recalled_twice_is_scored_once() -> None:
         ranking = await reranker.rerank(QUERY, candidates("1", "2", "1", "2", "1"))
     assert scorer.sizes == [2]
     assert [context.logit for context in ranking] == [2.0, 2.0, 1.0, 1.0, 1.0]
-    assert [report.items for report in reports] == [5]
-
-
-async def test_a_question_asked_twice_at_once_is_scored_once() -> None:
-    scorer = FakeScorer()
-    async with a_reranker(scorer, max_wait_ms=50) as (reranker, _):
-        asked = [reranker.rerank(QUERY, candidates("1", "3", "2")) for _ in range(2)]
-        first, second = await asyncio.gather(*asked)
-    assert scorer.sizes == [3]
-    assert first == second
+    assert [report.items for report in reports] == [2]
 
 
 @pytest.mark.parametrize(("long_documents", "scores"), [("max", [5.0, 4.0, 3.0]), ("mean", [4.0, 3.0, 2.5])])

@@ -1,6 +1,6 @@
 """The torch device a scorer runs on: which one, in which precision, and what its failures mean."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,10 @@ from worker.settings import RerankSettings
 CPU_ALLOCATOR = "DefaultCPUAllocator"
 CPU = torch.device("cpu")
 CPU_BATCH_TOKENS = 2_048
+CPU_BATCH_PAIRS = 64
 GPU_BATCH_TOKENS = 16_384
+# So many of 16 tokens fill the budget: it is what decides.
+GPU_BATCH_PAIRS = 1_024
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -77,11 +80,17 @@ class Batches:
     """Whether each pair costs as many tokens as the longest of its batch."""
     tokens: int
     """The budget it does well with where none is set; more only makes queries wait."""
+    pairs: int
+    """Most pairs of one, where no number is set."""
+    under_way: int
+    """How many may be started before the first is done: a device must find its next batch when it ends one."""
 
 
 def suited(device: torch.device, *, padded: bool) -> Batches:
     """Return what batches suit a device: a GPU must be filled, a CPU is by twenty passages (`rerank-worker tune`)."""
-    return Batches(padded, CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS)
+    if device.type == "cpu":
+        return Batches(padded, CPU_BATCH_TOKENS, CPU_BATCH_PAIRS, under_way=1)
+    return Batches(padded, GPU_BATCH_TOKENS, GPU_BATCH_PAIRS, under_way=2)
 
 
 @contextmanager
@@ -98,7 +107,29 @@ def inference(device: torch.device) -> Iterator[None]:
         raise FatalError(f"the device {device} is lost: {error}") from error
 
 
-def moved(scores: torch.Tensor) -> list[float]:
-    """Return scores as floats, in one transfer: a device is synchronised once per batch, not once per pair."""
-    values: list[float] = scores.float().cpu().tolist()
-    return values
+Pending = Callable[[], list[float]]
+"""Waits for a forward pass that was started, and returns its fp32 logits. FatalError when the device is lost."""
+
+
+def pending(scores: torch.Tensor) -> Pending:
+    """Return scores (pairs,) that may still be computed, to be read once, in one transfer.
+
+    A device is synchronised once per batch, not once per pair, and by who waits for the batch: whoever started it may
+    start the next one meanwhile.
+    """
+    if scores.device.type != "cuda":
+        values: list[float] = scores.float().cpu().tolist()
+        return lambda: values
+    host = torch.empty(scores.shape, dtype=torch.float32, pin_memory=True)
+    host.copy_(scores, non_blocking=True)
+    # Blocking: the other kind spins, and the processor has queries to read meanwhile.
+    copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def wait() -> list[float]:
+        with inference(scores.device):
+            copied.synchronize()
+            values: list[float] = host.tolist()
+            return values
+
+    return wait

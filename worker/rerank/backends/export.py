@@ -17,8 +17,7 @@ from transformers import AutoModelForSequenceClassification
 
 from worker.errors import FatalError
 from worker.models.built_folder import built_folder, sha256
-from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import FlatBatch, ModelInputs
 
 EXPORT_VERSION = 1
 """Raised by every change of what is written: a cached file of another version is not read."""
@@ -30,6 +29,7 @@ OPSET = 17
 # Lengths of the pairs that are traced, and of others: a trace that froze a shape or the mask scores those otherwise.
 TRACED_TOKENS = (9, 5)
 CHECKED_TOKENS = ((4,), (13, 6, 11))
+QUERY_TOKENS = 3
 # fp32 runtimes add in different orders; a frozen trace is off by tenths.
 CHECK_TOLERANCE = 1e-3
 
@@ -91,7 +91,9 @@ class _Logits(torch.nn.Module):
 
     def example(self, tokens: Sequence[int]) -> dict[str, torch.Tensor]:
         """Return a batch of pairs of so many tokens, with ids that every vocabulary has."""
-        return self.inputs.batch([EncodedPair(range(5, 5 + each), [0, 0, 0, *[1] * (each - 3)]) for each in tokens])
+        ids = [np.arange(5, 5 + each, dtype=np.int32) for each in tokens]
+        types = [(np.arange(each) >= QUERY_TOKENS).astype(np.int32) for each in tokens]
+        return self.inputs.batch(FlatBatch(np.concatenate(ids), np.concatenate(types), np.array(tokens, np.int32)))
 
 
 def _export(model: _Logits, file: Path) -> None:

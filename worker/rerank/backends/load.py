@@ -1,16 +1,18 @@
 """What a backend is, and which one runs the model: the settings say so, and torch packs where it can."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from transformers import AutoModelForSequenceClassification
 
 from worker.errors import FatalError
-from worker.rerank.backends.device import Batches, prepare
-from worker.rerank.backends.packed_cpu import PackedBackend, can_pack
+from worker.rerank.backends.device import Batches, Pending, prepare
+from worker.rerank.backends.packed import Operators, PackedBackend, can_pack
+from worker.rerank.backends.packed_cpu import CpuOperators, cpu_packs
+from worker.rerank.backends.packed_cuda import CudaOperators, cuda_packs
 from worker.rerank.backends.torch_padded import PaddedBackend
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import FlatBatch
 from worker.settings import RerankSettings
 
 
@@ -19,8 +21,11 @@ class Backend(Protocol):
 
     batches: Batches
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Return one fp32 logit per pair, in order. Blocking, one thread; raises as ``Scorer.score``, NaN apart."""
+    def start(self, batch: FlatBatch) -> Pending:
+        """Start one forward pass: one fp32 logit per pair, in order. One thread; raises as ``Scorer.start``.
+
+        On a GPU it returns before the pass is done; elsewhere it blocks.
+        """
         ...
 
 
@@ -51,6 +56,12 @@ def _load_torch(folder: Path, settings: RerankSettings) -> Backend:
     device, dtype = prepare(settings)
     model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=dtype)
     model = model.to(device).eval()
-    if settings.packed and can_pack(model.config, device):
-        return PackedBackend(model)
-    return PaddedBackend(model, device)
+    operators = packing_operators(device, dtype) if settings.packed and can_pack(model.config) else None
+    return PaddedBackend(model, device) if operators is None else PackedBackend(model, operators)
+
+
+def packing_operators(device: torch.device, dtype: torch.dtype) -> Operators | None:
+    """Return what computes packed batches on a device in a precision; None where nothing does."""
+    if device.type == "cpu" and cpu_packs():
+        return CpuOperators()
+    return CudaOperators(device) if cuda_packs(device, dtype) else None

@@ -1,15 +1,13 @@
 """A cross-encoder run by ONNX Runtime on the CPU."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime
 
-from worker.rerank.backends.device import CPU, cpu_threads, suited
+from worker.rerank.backends.device import CPU, Pending, cpu_threads, suited
 from worker.rerank.backends.export import exported
 from worker.rerank.backends.int8 import require_fast_int8, weights_and_tokens
-from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import FlatBatch, ModelInputs
 from worker.settings import RerankSettings
 
 ERRORS_ALONE = 3
@@ -35,9 +33,9 @@ class OnnxBackend:
         options.log_severity_level = ERRORS_ALONE
         self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
+    def start(self, batch: FlatBatch) -> Pending:
         """Run one padded forward pass; see ``Backend``."""
-        batch = {name: tensor.numpy() for name, tensor in self._inputs.batch(pairs).items()}
-        [logits] = self._session.run(["logits"], batch)
+        inputs = {name: tensor.numpy() for name, tensor in self._inputs.batch(batch).items()}
+        [logits] = self._session.run(["logits"], inputs)
         scores: list[float] = logits.tolist()
-        return scores
+        return lambda: scores

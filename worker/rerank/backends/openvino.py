@@ -1,15 +1,13 @@
 """A cross-encoder run by OpenVINO on the CPU."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import openvino
 
-from worker.rerank.backends.device import CPU, cpu_threads, suited
+from worker.rerank.backends.device import CPU, Pending, cpu_threads, suited
 from worker.rerank.backends.export import exported
 from worker.rerank.backends.int8 import require_fast_int8, weights_alone
-from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import FlatBatch, ModelInputs
 from worker.settings import RerankSettings
 
 # Values of a token's activations that share a scale, in int8. The widths of the usual models are multiples of it.
@@ -37,8 +35,8 @@ class OpenVinoBackend:
         }
         self._request = openvino.Core().compile_model(file, "CPU", properties).create_infer_request()
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
+    def start(self, batch: FlatBatch) -> Pending:
         """Run one padded forward pass; see ``Backend``."""
-        batch = {name: tensor.numpy() for name, tensor in self._inputs.batch(pairs).items()}
-        scores: list[float] = self._request.infer(batch)["logits"].tolist()
-        return scores
+        inputs = {name: tensor.numpy() for name, tensor in self._inputs.batch(batch).items()}
+        scores: list[float] = self._request.infer(inputs)["logits"].tolist()
+        return lambda: scores

@@ -1,13 +1,10 @@
 """A cross-encoder of transformers on any torch device, its batches padded. Short: one backend a file."""
 
-from collections.abc import Sequence
-
 import torch
 from transformers import PreTrainedModel
 
-from worker.rerank.backends.device import inference, moved, suited
-from worker.rerank.pairs.batch import ModelInputs
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.backends.device import Pending, inference, pending, suited
+from worker.rerank.pairs.batch import FlatBatch, ModelInputs
 
 
 class PaddedBackend:
@@ -19,9 +16,9 @@ class PaddedBackend:
         self.batches = suited(device, padded=True)
         self._inputs = ModelInputs(model.config)
 
-    def logits(self, pairs: Sequence[EncodedPair]) -> list[float]:
-        """Run one padded forward pass; see ``Backend``."""
-        inputs = self._inputs.batch(pairs)
+    def start(self, batch: FlatBatch) -> Pending:
+        """Start one padded forward pass; see ``Backend``."""
+        inputs = self._inputs.batch(batch)
         with inference(self._device):
             logits = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).logits
-            return moved(logits[:, 0])
+            return pending(logits[:, 0])

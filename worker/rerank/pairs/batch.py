@@ -1,12 +1,69 @@
-"""From pairs to padded batches, for the backends that are given rectangles of tokens."""
+"""From pairs to what a forward pass is given: one flat row of tokens, or a rectangle of them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoConfig, PreTrainedConfig
 
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.tokenizer import EncodedPair, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class FlatBatch:
+    """The tokens of some texts, one text behind the other; nothing is padded."""
+
+    ids: Ints
+    """(tokens,)."""
+    types: Ints
+    """(tokens,): 0 for the query, 1 for the document."""
+    lengths: Ints
+    """(texts,): tokens of each."""
+
+    @classmethod
+    def of(cls, pairs: Sequence[EncodedPair]) -> "FlatBatch":
+        """Return the pairs' tokens in the order of the pairs, of which there is one at least."""
+        return cls(
+            np.concatenate([pair.input_ids for pair in pairs]),
+            np.concatenate([pair.token_type_ids for pair in pairs]),
+            np.fromiter((pair.tokens for pair in pairs), np.int32, len(pairs)),
+        )
+
+    @cached_property
+    def starts(self) -> Ints:
+        """(texts + 1,): where each text begins, and where the last one ends."""
+        starts = np.zeros(len(self.lengths) + 1, np.int32)
+        np.cumsum(self.lengths, out=starts[1:])
+        return starts
+
+    @cached_property
+    def places(self) -> Ints:
+        """(tokens,): each token's place in its text, from 0."""
+        places = np.arange(len(self.ids), dtype=np.int32)
+        places -= np.repeat(self.starts[:-1], self.lengths)
+        return places
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max())
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(texts, tokens of the longest): where a rectangle of the texts has a token of them."""
+        mask: NDArray[np.bool_] = np.arange(self.longest) < self.lengths[:, None]
+        return mask
+
+    def padded(self, flat: Ints, filler: int) -> torch.Tensor:
+        """Return one value per token as an int64 rectangle, (texts, tokens of the longest)."""
+        mask = self.mask
+        rectangle = np.full(mask.shape, filler, np.int64)
+        rectangle[mask] = flat
+        return torch.from_numpy(rectangle)
 
 
 class ModelInputs:
@@ -22,21 +79,12 @@ class ModelInputs:
         """Return those of the model in a folder."""
         return cls(AutoConfig.from_pretrained(folder, local_files_only=True))
 
-    def batch(self, pairs: Sequence[EncodedPair]) -> dict[str, torch.Tensor]:
+    def batch(self, batch: FlatBatch) -> dict[str, torch.Tensor]:
         """Return int64 tensors (pairs, tokens of the longest) by the names, in their order."""
-        ids = [pair.input_ids for pair in pairs]
-        inputs = {"input_ids": padded(ids, self._padding), "attention_mask": mask(ids)}
+        inputs = {
+            "input_ids": batch.padded(batch.ids, self._padding),
+            "attention_mask": torch.from_numpy(batch.mask.astype(np.int64)),
+        }
         if "token_type_ids" in self.names:
-            inputs["token_type_ids"] = padded([pair.token_type_ids for pair in pairs], 0)
+            inputs["token_type_ids"] = batch.padded(batch.types, 0)
         return inputs
-
-
-def padded(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
-    """Return rows of ids as one int64 tensor, each filled up to the longest."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], dtype=torch.long)
-
-
-def mask(rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Return the attention mask of ``padded``: 1 where there is a token."""
-    return padded([[1] * len(row) for row in rows], 0)

@@ -5,14 +5,15 @@ keeps, how they are cut, and the template of special tokens, which is learnt onc
 """
 
 import hashlib
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
+import numpy as np
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from worker.errors import FatalError
 from worker.settings import RerankSettings
@@ -20,13 +21,17 @@ from worker.settings import RerankSettings
 # A sentence cut by the end of one window is whole in the next one if it is no longer than this share of it.
 OVERLAP = 8
 
+Ints = NDArray[np.int32]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EncodedPair:
     """A query and a document, or one window of it, tokenised: what a scorer is given."""
 
-    input_ids: Sequence[int]
-    token_type_ids: Sequence[int]
+    input_ids: Ints
+    """(tokens,): views of one array that the pairs of a query share."""
+    token_type_ids: Ints
+    """(tokens,)."""
     document: int = 0
     """Which of the documents that were encoded together, from 0."""
     truncated: bool | None = None
@@ -73,16 +78,32 @@ class PairTokenizer:
             return []
         if self._template is None:
             return _plain_pairs(self._tokenizer, query, documents, self._max_tokens)
-        [query_ids] = _token_ids(self._tokenizer, [query])
+        query_ids = np.array(_token_ids(self._tokenizer, [query])[0], np.int32)
         room = self._max_tokens - self._template.special_tokens
-        pairs = []
+        pieces = []
         for number, document in enumerate(self._documents.of(documents)):
             kept, _ = _longest_first(len(query_ids), document.total, room)
             read = windows(document.total, room - kept, self._max_windows)
-            for window in read:
-                ids, types = self._template.join(query_ids[:kept], document.ids[window.start : window.stop])
-                cut = read[-1].stop < document.total
-                pairs.append(EncodedPair(ids, types, number, truncated=cut, window=window if len(read) > 1 else None))
+            cut = read[-1].stop < document.total
+            pieces += [
+                _Piece(
+                    kept,
+                    document.ids[window.start : window.stop],
+                    number,
+                    cut,
+                    window if len(read) > 1 else None,
+                )
+                for window in read
+            ]
+        pairs = []
+        # One group but where a long query gives way to some of the documents.
+        for kept, group in groupby(pieces, key=lambda piece: piece.query_tokens):
+            alike = list(group)
+            joined = self._template.join(query_ids[:kept], [piece.ids for piece in alike])
+            pairs += [
+                EncodedPair(ids, types, piece.document, piece.cut, piece.window)
+                for piece, (ids, types) in zip(alike, joined, strict=True)
+            ]
         return pairs
 
     def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
@@ -97,10 +118,22 @@ class PairTokenizer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Piece:
+    """What of a document goes into one pair."""
+
+    query_tokens: int
+    """How many tokens the query keeps beside it."""
+    ids: Ints
+    document: int
+    cut: bool
+    window: range | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class DocumentTokens:
     """A document's ids, as many of them as may ever be read."""
 
-    ids: "array[int]"
+    ids: Ints
     total: int
     """How many the whole document has."""
 
@@ -127,7 +160,7 @@ class TokenCache:
         missing = {key: text for key, text in zip(keys, documents, strict=True) if key not in found}
         tokenized = self._tokenize(list(missing.values())) if missing else []
         for key, ids in zip(missing, tokenized, strict=True):
-            found[key] = DocumentTokens(array("i", ids[: self._max_tokens]), len(ids))
+            found[key] = DocumentTokens(np.array(ids[: self._max_tokens], np.int32), len(ids))
             if self._kept.maxsize:  # a cache of no entries refuses them
                 self._kept[key] = found[key]
         return [found[key] for key in keys]
@@ -162,11 +195,16 @@ class PairTemplate:
         """How many tokens of a pair are no text."""
         return len(self.before) + len(self.between) + len(self.after)
 
-    def join(self, query: Sequence[int], document: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return the pair's ids and type ids."""
-        parts = (self.before, query, self.between, document, self.after)
-        kinds = [kind for part, kind in zip(parts, self.types, strict=True) for _ in range(len(part))]
-        return [*self.before, *query, *self.between, *document, *self.after], kinds
+    def join(self, query: Ints, documents: Sequence[Ints]) -> list[tuple[Ints, Ints]]:
+        """Return the ids and the type ids of the query's pair with each document, of which there is one at least."""
+        head, tail = np.array([*self.before, *query, *self.between], np.int32), np.array(self.after, np.int32)
+        ids = np.concatenate([part for document in documents for part in (head, document, tail)])
+        tokens = np.empty((len(documents), len(self.types)), np.int32)
+        tokens[:] = len(self.before), len(query), len(self.between), 0, len(self.after)
+        tokens[:, 3] = [len(document) for document in documents]
+        types = np.repeat(np.tile(np.array(self.types, np.int32), len(documents)), tokens.ravel())
+        ends = [0, *np.cumsum(tokens.sum(axis=1)).tolist()]
+        return [(ids[start:end], types[start:end]) for start, end in pairwise(ends)]
 
 
 def learn_template(tokenizer: Any, max_tokens: int) -> PairTemplate | None:
@@ -202,8 +240,9 @@ def _agrees(template: PairTemplate, tokenizer: Any, query: str, document: str, m
     [plain] = _plain_pairs(tokenizer, query, [document], max_tokens)
     query_ids, document_ids = _token_ids(tokenizer, [query, document])
     kept = _longest_first(len(query_ids), len(document_ids), max_tokens - template.special_tokens)
-    ids, types = template.join(query_ids[: kept[0]], document_ids[: kept[1]])
-    return (ids, types) == (plain.input_ids, plain.token_type_ids)
+    parts = np.array(query_ids[: kept[0]], np.int32), np.array(document_ids[: kept[1]], np.int32)
+    [(ids, types)] = template.join(parts[0], [parts[1]])
+    return np.array_equal(ids, plain.input_ids) and np.array_equal(types, plain.token_type_ids)
 
 
 def _plain_pairs(tokenizer: Any, query: str, documents: Sequence[str], max_tokens: int) -> list[EncodedPair]:
@@ -218,7 +257,10 @@ def _plain_pairs(tokenizer: Any, query: str, documents: Sequence[str], max_token
         return_token_type_ids=True,
     )
     rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
-    return [EncodedPair(ids, types, document=number) for number, (ids, types) in enumerate(rows)]
+    return [
+        EncodedPair(np.array(ids, np.int32), np.array(types, np.int32), document=number)
+        for number, (ids, types) in enumerate(rows)
+    ]
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

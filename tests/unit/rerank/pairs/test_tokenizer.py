@@ -103,7 +103,7 @@ def test_pairs_are_those_of_the_tokenizer(
     tokenizer, pairs = tokenizers[layout], pair_tokenizers[layout]
     for _ in range(2):  # the second time from the cache
         encoded = pairs.encode(query, documents)
-        assert [(pair.input_ids, pair.token_type_ids) for pair in encoded] == [
+        assert [(pair.input_ids.tolist(), pair.token_type_ids.tolist()) for pair in encoded] == [
             by_the_tokenizer(tokenizer, query, document) for document in documents
         ]
     assert [pair.document for pair in encoded] == list(range(len(documents)))
@@ -123,13 +123,13 @@ def test_windows_keep_the_query_and_read_the_document_in_order(
     asked = RerankSettings(long_documents="max", max_windows=max_windows)
     document = " ".join(WORDS[number % len(WORDS)] for number in range(words))
     pairs = PairTokenizer(tokenizer, MAX_TOKENS, asked).encode("mysql " * query_words, [document])
-    query_tokens = {pair.token_type_ids.index(1) - 2 for pair in pairs}
+    query_tokens = {pair.token_type_ids.tolist().index(1) - 2 for pair in pairs}
     assert query_tokens <= {query_words, *range((MAX_TOKENS - 3) // 2, MAX_TOKENS)}
     assert all(pair.tokens <= MAX_TOKENS for pair in pairs)
     ids = tokenizer(document, add_special_tokens=False)["input_ids"]
     read = 0
     for pair in pairs:
-        window = list(pair.input_ids[pair.token_type_ids.index(1) : -1])
+        window = pair.input_ids.tolist()[pair.token_type_ids.tolist().index(1) : -1]
         start = next(at for at in range(read, -1, -1) if ids[at : at + len(window)] == window)
         read = start + len(window)
     assert [pair.truncated for pair in pairs] == [read < words] * len(pairs)
@@ -163,7 +163,7 @@ def test_a_tokenizer_with_a_way_of_its_own_makes_the_pairs_itself(
     tokenizer = make(tokenizers)
     documents = ["kafka", "kafka mysql " * 30]
     pairs = PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings()).encode("paris", documents)
-    assert [(pair.input_ids, pair.token_type_ids) for pair in pairs] == [
+    assert [(pair.input_ids.tolist(), pair.token_type_ids.tolist()) for pair in pairs] == [
         by_the_tokenizer(tokenizer, "paris", document) for document in documents
     ]
     assert [(pair.document, pair.truncated) for pair in pairs] == [(0, None), (1, None)]
@@ -186,7 +186,7 @@ def test_a_window_is_found_in_its_text(tokenizers: dict[str, Any], layout: str, 
     ids = tokenizer(document, add_special_tokens=False)["input_ids"]
     offsets = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     for pair, window, (start, stop) in zip(encoded, found, spans, strict=True):
-        kept = [*pair.input_ids[pair.tokens - 1 - len(window) :]][: len(window)]
+        kept = pair.input_ids[pair.tokens - 1 - len(window) :].tolist()[: len(window)]
         assert kept == ids[window.start : window.stop]
         assert 0 <= start < stop <= len(document)
         assert all(start <= first and last <= stop for first, last in offsets[window.start : window.stop])
