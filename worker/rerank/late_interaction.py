@@ -87,7 +87,7 @@ class LateInteractionScorer:
         ids = np.concatenate(rows)
         batch = FlatBatch(ids, np.zeros_like(ids), lengths)
         if self._packed is not None:
-            hidden = pad_sequence(torch.split(self._packed.all_tokens(batch), lengths.tolist()), batch_first=True)
+            hidden = pad_sequence(list(torch.split(self._packed.all_tokens(batch), lengths.tolist())), batch_first=True)
         else:
             inputs = {"input_ids": batch.padded(ids, self._padding), "attention_mask": torch.from_numpy(batch.mask)}
             hidden = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()}).last_hidden_state

@@ -42,13 +42,17 @@ class CudaOperators:
 
     def inputs(self, batch: FlatBatch, heads: int, first_position: int) -> Inputs:
         """Copy everything at once, from pinned memory, while the device still works; see ``Operators``."""
-        tokens, texts = len(batch.ids), len(batch.lengths)
         parts = (batch.ids, batch.types, batch.places + first_position, batch.starts)
-        host = torch.empty(3 * tokens + texts + 1, dtype=torch.int32, pin_memory=True)
+        host = torch.empty(sum(map(len, parts)), dtype=torch.int32, pin_memory=True)
         np.concatenate(parts, out=host.numpy())
-        flat = host.to(self.device, non_blocking=True)
-        ids, types, positions, starts = torch.split(flat, [tokens, tokens, tokens, texts + 1])
-        return Inputs(ids, types, positions, starts[:-1], _VarlenAttention(starts, batch.longest, heads))
+        return on_device(host.to(self.device, non_blocking=True), batch, heads)
+
+
+def on_device(flat: torch.Tensor, batch: FlatBatch, heads: int) -> Inputs:
+    """Return a batch whose ids, types, positions and starts are ``flat``, one behind the other."""
+    tokens = len(batch.ids)
+    ids, types, positions, starts = torch.split(flat, [tokens, tokens, tokens, len(batch.starts)])
+    return Inputs(ids, types, positions, starts[:-1], _VarlenAttention(starts, batch.longest, heads))
 
 
 class _FusedLinear:
