@@ -48,7 +48,7 @@ class Bare:
         begun_s = time.perf_counter()
         [candidates] = self.recall([query])
         recalled_s = time.perf_counter()
-        self.scorer.score(self.scorer.encode(query.text, [candidate.text for candidate in candidates]))
+        self.scorer.start(self.scorer.encode(query.text, [candidate.text for candidate in candidates]))()
         return recalled_s - begun_s, time.perf_counter() - recalled_s
 
     def pairs(self, count: int) -> list[EncodedPair]:
@@ -67,10 +67,10 @@ class Bare:
         begun_s = time.perf_counter()
         start = 0
         while start < len(pairs):
-            end = min(start + self.settings.rerank.batch_pairs, len(pairs))
+            end = min(start + limits.pairs, len(pairs))
             while end - start > 1 and cost([pair.tokens for pair in pairs[start:end]], limits) > limits.tokens:
                 end -= 1
-            self.scorer.score(pairs[start:end])
+            self.scorer.start(pairs[start:end])()
             start = end
         return time.perf_counter() - begun_s
 

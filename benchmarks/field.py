@@ -9,9 +9,9 @@ from benchmarks.peers import ours, plain
 from benchmarks.peers.base import Contender, Setting, UnavailableError
 from benchmarks.peers.flash import FlashRank
 from benchmarks.peers.infinity import Infinity, environment
-from worker.settings import RerankSettings
+from worker.rerank.backends.device import CPU_BATCH_PAIRS
 
-OUR_BATCH = int(RerankSettings.model_fields["batch_pairs"].default)
+OUR_BATCH = CPU_BATCH_PAIRS
 # Kind of device: backend, dtype, and other settings that differ from the defaults.
 BACKENDS: dict[str, list[tuple[str, str, dict[str, bool]]]] = {
     "cpu": [

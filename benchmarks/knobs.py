@@ -27,7 +27,7 @@ from worker.batching.batcher import BatchReport
 from worker.batching.executor import compute_executor
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel, resolve
-from worker.rerank.backends.device import CPU_BATCH_TOKENS
+from worker.rerank.backends.device import CPU_BATCH_PAIRS, CPU_BATCH_TOKENS
 from worker.rerank.scorer import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings, Settings
@@ -42,7 +42,7 @@ def knobs(cores: int) -> dict[str, list[float]]:
     """Return the values of each knob, its default among them."""
     return {
         "batch_tokens": [512, 1_024, CPU_BATCH_TOKENS, 4_096, 16_384],
-        "batch_pairs": [8, 32, DEFAULTS.batch_pairs, 128],
+        "batch_pairs": [8, 32, CPU_BATCH_PAIRS, 128],
         "max_wait_ms": [0, DEFAULTS.max_wait_ms, 20, 100],
         "threads": sorted({1, max(1, cores // 2), cores}),
     }
@@ -69,7 +69,7 @@ def picture(result: dict[str, Any]) -> str:
     cores = result["machine"]["cores"]
     defaults = {
         "batch_tokens": CPU_BATCH_TOKENS,
-        "batch_pairs": DEFAULTS.batch_pairs,
+        "batch_pairs": CPU_BATCH_PAIRS,
         "max_wait_ms": DEFAULTS.max_wait_ms,
         "threads": cores,
     }

@@ -20,8 +20,10 @@ from worker.batching.executor import SingleThreadExecutor
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.backends.device import CPU, CPU_BATCH_TOKENS, inference, prepare
-from worker.rerank.backends.packed_cpu import PackedBackend
+from worker.rerank.backends.packed import PackedBackend
+from worker.rerank.backends.packed_cpu import CpuOperators
 from worker.rerank.backends.torch_padded import PaddedBackend
+from worker.rerank.pairs.batch import FlatBatch
 from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
 from worker.settings import RerankSettings, Settings
 
@@ -45,29 +47,29 @@ def main() -> None:
     pairs = [pair for each in queries for pair in cached.encode(each.query.text, each.texts)]
     executor = SingleThreadExecutor("compute")
     model = executor.submit(lambda: _load(resolved.path)).result()
-    packed, padded = PackedBackend(model), PaddedBackend(model, CPU)
+    packed, padded = PackedBackend(model, CpuOperators()), PaddedBackend(model, CPU)
     encoder, batches = packed._encoder, _in_turn(pairs)  # noqa: SLF001 - its parts are what is measured
 
     def whole_last_layer() -> None:
         with inference(CPU):
             for batch in batches:
-                encoder.all_tokens([pair.input_ids for pair in batch], [pair.token_type_ids for pair in batch])
+                encoder.all_tokens(FlatBatch.of(batch))
 
     def first_tokens_alone() -> None:
         with inference(CPU):
             for batch in batches:
-                encoder.first_tokens([pair.input_ids for pair in batch], [pair.token_type_ids for pair in batch])
+                encoder.first_tokens(FlatBatch.of(batch))
 
     def on(thread: SingleThreadExecutor, call: Trial) -> Trial:
         return lambda: thread.submit(call).result()
 
     def one_by_one() -> None:
         for query in queries:
-            packed.logits(cached.encode(query.query.text, query.texts))
+            packed.start(FlatBatch.of(cached.encode(query.query.text, query.texts)))()
 
     parts: Mapping[str, tuple[Trial, Trial]] = {
         "no padding, against padded batches of sorted pairs": (
-            on(executor, lambda: [padded.logits(batch) for batch in _alike(pairs)]),
+            on(executor, lambda: [padded.start(FlatBatch.of(batch))() for batch in _alike(pairs)]),
             on(executor, whole_last_layer),
         ),
         "the last layer for the first token alone": (
@@ -76,7 +78,7 @@ def main() -> None:
         ),
         "pairs of several queries in a batch": (
             on(executor, one_by_one),
-            on(executor, lambda: [packed.logits(batch) for batch in batches]),
+            on(executor, lambda: [packed.start(FlatBatch.of(batch))() for batch in batches]),
         ),
         "tokens of known documents kept (tokenising alone)": (
             lambda: [uncached.encode(each.query.text, each.texts) for each in queries],

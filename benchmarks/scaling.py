@@ -13,9 +13,9 @@ from statistics import median
 from benchmarks.common import print_table, save, significant, summary
 from benchmarks.machine import facts
 from benchmarks.rebalance import rebalance_seconds
+from benchmarks.simulated_worker import BATCH_PAIRS
 from benchmarks.stack import Asker, Observer, Servers, ending, servers, start_simulated_worker
 from schemas.events import QueryEvent
-from worker.settings import RerankSettings
 
 PARTITIONS = 48
 TOP_K = 20
@@ -47,7 +47,7 @@ def main() -> None:
     efficiency = {
         count: [rate / (count * one) for rate, one in zip(found, alone, strict=True)] for count, found in rates.items()
     }
-    ideal = RerankSettings().batch_pairs / TOP_K / (options.hold_ms / 1000)
+    ideal = BATCH_PAIRS / TOP_K / (options.hold_ms / 1000)
     result = {
         "what": "SIMULATION: queries per second of n consumers with simulated accelerators on real Kafka",
         "machine": begun,
@@ -84,7 +84,7 @@ def throughput(stack: Servers, count: int, hold_s: float, window_s: float) -> fl
     """Return the answers per second of ``count`` consumers with more to do than they can."""
     kafka = stack.new_topics(PARTITIONS)
     asker, observer = Asker(kafka), Observer(kafka)
-    per_second = RerankSettings().batch_pairs / TOP_K / hold_s
+    per_second = BATCH_PAIRS / TOP_K / hold_s
     # What they do while the others of them start comes on top.
     queries = int(count * (per_second * (window_s + SETTLE_S + 20) + SPARE_QUERIES_PER_CONSUMER))
     for number in range(queries):

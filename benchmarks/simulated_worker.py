@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
+import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -20,7 +21,7 @@ from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
-from worker.rerank.backends.device import GPU_BATCH_TOKENS, Batches
+from worker.rerank.backends.device import OTHER_BATCH_TOKENS, Batches, Pending
 from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings, TelemetrySettings
@@ -29,8 +30,11 @@ from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
 
 MODEL = "simulation"
-TOKENS = (1,) * 99
+BATCH_PAIRS = 64
+TOKENS = 100
 PASSAGE = "A passage of middling length, such as a vector store might return for a question. " * 5
+PASSAGES = [f"{rank}. {PASSAGE}" for rank in range(1_001)]
+"""One a rank: of equal ones the stage would score one."""
 
 logger = structlog.get_logger()
 
@@ -39,7 +43,7 @@ class FixedRecall:
     """Implements ``Recall``: the same passages for every query."""
 
     async def recall(self, query: Query) -> Sequence[Candidate]:
-        return [Candidate(f"d{rank}", PASSAGE, rank, 0.5, 0.5) for rank in range(1, query.top_k + 1)]
+        return [Candidate(f"d{rank}", PASSAGES[rank], rank, 0.5, 0.5) for rank in range(1, query.top_k + 1)]
 
 
 class SimulatedAccelerator:
@@ -50,19 +54,22 @@ class SimulatedAccelerator:
 
     @property
     def batches(self) -> Batches:
-        return Batches(padded=True, tokens=GPU_BATCH_TOKENS)
+        return Batches(padded=True, tokens=OTHER_BATCH_TOKENS, pairs=BATCH_PAIRS, under_way=1)
 
     @property
     def model_name(self) -> str:
         return MODEL
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:  # noqa: ARG002 - the protocol's
-        return [EncodedPair((number, *TOKENS), (0, *TOKENS), number) for number, _ in enumerate(documents)]
+        ids = np.ones((len(documents), TOKENS), np.int32)
+        ids[:, 0] = np.arange(len(documents))
+        return [EncodedPair(row, row, number) for number, row in enumerate(ids)]
 
-    def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
+    def start(self, pairs: Sequence[EncodedPair]) -> Pending:
         if self._hold_s > 0:
             time.sleep(self._hold_s)
-        return [float(pair.input_ids[0]) for pair in pairs]
+        scores = [float(pair.input_ids[0]) for pair in pairs]
+        return lambda: scores
 
 
 class NoAnswerer:

@@ -20,6 +20,7 @@ from benchmarks import gemm, machine
 from benchmarks.flops import total_flops
 from benchmarks.gpu import beside, parity, speed, subject
 from benchmarks.gpu.speed import Effort
+from worker.rerank.backends.device import suited
 from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings
@@ -53,7 +54,9 @@ class Run:
         return self.texts.queries(max(2, (pairs // 40 if self.quick else pairs) // subject.CANDIDATES), [tokens])
 
     def encoded(self, queries: Sequence[subject.Asked], settings: RerankSettings) -> list[EncodedPair]:
-        scorer = CrossEncoderScorer(self.folder, "random", settings.model_copy(update={"device": "cpu", "dtype": "auto"}))
+        scorer = CrossEncoderScorer(
+            self.folder, "random", settings.model_copy(update={"device": "cpu", "dtype": "auto"})
+        )
         return [pair for asked in queries for pair in scorer.encode(asked.query.text, asked.texts)]
 
     def parity(self) -> list[Figures]:
@@ -79,7 +82,7 @@ class Run:
     def _compared(self, queries: Sequence[subject.Asked], tokens: int) -> Figures:
         settings = self.settings(tokens)
         pairs = self.encoded(queries, settings)
-        batches = speed.batches_of(pairs, 16_384 if self.cuda else 2_048)
+        batches = speed.batches_of(pairs, suited(torch.device(self.device), padded=False).tokens)
         sizes = (32, 128) if self.cuda else (32,)
         predict = {
             f"predict_{size}": speed.predict(self.folder, self.device, queries, tokens, size, self.effort)
@@ -87,7 +90,7 @@ class Run:
         }
         padded = speed.forward(self.folder, self.settings(tokens, packed=False), batches, self.effort)
         packed = speed.forward(self.folder, settings, batches, self.effort)
-        stage = speed.stage(self.folder, settings, queries, self.effort, clients=64)
+        stage = speed.stage(self.folder, settings, queries, self.effort, clients=128)
         flops = total_flops(self.config, [pair.tokens for pair in pairs]) / len(pairs)
         return {
             "pairs": len(pairs),
@@ -106,15 +109,18 @@ class Run:
         settings = self.settings(EVEN)
         pairs = self.encoded(self.queries(8_000, EVEN), settings)
         for tokens in (4_096, 8_192, 16_384, 32_768, 65_536, 131_072)[: 2 if self.quick else None]:
-            yield {"batch_tokens": tokens, **speed.forward(self.folder, settings, speed.batches_of(pairs, tokens), self.effort)}
+            yield {
+                "batch_tokens": tokens,
+                **speed.forward(self.folder, settings, speed.batches_of(pairs, tokens), self.effort),
+            }
 
     def stages(self) -> Iterator[Figures]:
         """The stage by its settings, at 128 tokens a pair."""
         queries = self.queries(8_000, EVEN)
         for changes in (
-            {"batch_tokens": 8_192},
-            {"batch_tokens": 32_768},
+            {"batch_tokens": 16_384},
             {"batch_tokens": 65_536},
+            {"batch_tokens": 131_072},
             {"token_cache_documents": 0},
         )[: 1 if self.quick else None]:
             for clients in (64, 256)[: 1 if self.quick else None]:
@@ -140,7 +146,9 @@ class Run:
         """Several processes on the device."""
         queries = self.queries(4_000, EVEN)
         for processes in (1, 2) if self.quick else (1, 2, 4):
-            yield beside.several(self.folder, self.settings(EVEN), queries, Effort(2 * self.effort.seconds, 3), 64, processes)
+            yield beside.several(
+                self.folder, self.settings(EVEN), queries, Effort(2 * self.effort.seconds, 3), 64, processes
+            )
 
 
 def main() -> None:

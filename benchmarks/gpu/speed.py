@@ -39,7 +39,7 @@ class Effort:
 def predict(
     folder: Path, device: str, queries: Sequence[Asked], max_length: int, batch_size: int, effort: Effort
 ) -> float:
-    """Return the pairs per second of ``CrossEncoder.predict`` in the device's usual precision, all pairs in one call."""
+    """Return the pairs per second of ``CrossEncoder.predict`` in the device's usual precision, in one call."""
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     model = CrossEncoder(str(folder), device=device, max_length=max_length, model_kwargs={"dtype": dtype})
     pairs = [(each.query.text, text) for each in queries for text in each.texts]

@@ -7,7 +7,7 @@ tokenizer from this repository's own prose.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +23,6 @@ VOCABULARY = 30_522
 # Of so few pages come fewer words than a model has; ids it never sees take nothing but room.
 LEARNT_WORDS = 4_000
 QUERY_WORDS = 8
-# Most words are one token or two.
 SHAPE = {
     "vocab_size": VOCABULARY,
     "hidden_size": 384,
@@ -102,8 +101,3 @@ class Texts:
 
     def _text(self, chance: random.Random, words: int) -> str:
         return " ".join(chance.choices(self._words, k=words))
-
-
-def repeated(asked: Sequence[Asked], times: int) -> list[Asked]:
-    """Return the queries several times over, as different queries that find the same passages."""
-    return [replace(each, query=replace(each.query, id=f"{each.query.id}-{turn}")) for turn in range(times) for each in asked]

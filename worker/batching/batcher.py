@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic
+from typing import Generic, cast
 
 import structlog
 
@@ -166,8 +166,9 @@ class MicroBatcher(Generic[Item, Result]):
                 self._queue.remove(job)
             else:
                 job.results[index] = result
-                if len(job.results) == len(job.items):
-                    job.settle([job.results[i] for i in range(len(job.items))])
+                job.left -= 1
+                if not job.left:
+                    job.settle(cast("list[Result]", job.results))
         costs = [job.costs[index] for job, index in batch]
         self._served += sum(costs)
         self._heed(ran, costs)

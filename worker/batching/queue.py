@@ -40,7 +40,14 @@ class Job(Generic[Item, Result]):
     done: "asyncio.Future[list[Result]]"
     waiting: list[int] = field(default_factory=list)
     """Indices of items not yet in a batch."""
-    results: dict[int, Result] = field(default_factory=dict)
+    results: list[Result | None] = field(init=False)
+    """By index; of those that are done."""
+    left: int = field(init=False)
+    """How many are not done."""
+
+    def __post_init__(self) -> None:
+        self.left = len(self.items)
+        self.results = [None] * self.left
 
     @property
     def urgency(self) -> tuple[float, int]:

@@ -31,6 +31,8 @@ def finite(scores: Sequence[float], model_name: str) -> list[float]:
 
 def document_scores(pairs: Sequence[EncodedPair], logits: Sequence[float], *, mean: bool) -> list[DocumentScore]:
     """Return one score per document, in order: the best logit of its windows, or their mean."""
+    if pairs and len(pairs) == pairs[-1].document + 1:  # each has one window
+        return [DocumentScore(logit, 1, pair.truncated, pair.window) for pair, logit in zip(pairs, logits, strict=True)]
     scores = []
     by_document = groupby(zip(pairs, logits, strict=True), key=lambda scored: scored[0].document)
     for _, scored in by_document:

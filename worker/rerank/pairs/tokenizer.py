@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ OVERLAP = 8
 Ints = NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class EncodedPair:
-    """A query and a document, or one window of it, tokenised: what a scorer is given."""
+    """A query and a document, or one window of it, tokenised: what a scorer is given.
+
+    Not to be changed; frozen, it would take twice as long to make, and a GPU scores it in ten microseconds.
+    """
 
     input_ids: Ints
     """(tokens,): views of one array that the pairs of a query share."""
@@ -80,30 +84,23 @@ class PairTokenizer:
             return _plain_pairs(self._tokenizer, query, documents, self._max_tokens)
         query_ids = np.array(_token_ids(self._tokenizer, [query])[0], np.int32)
         room = self._max_tokens - self._template.special_tokens
-        pieces = []
+        pieces: list[_Piece] = []
         for number, document in enumerate(self._documents.of(documents)):
+            if len(query_ids) + document.total <= room:
+                pieces.append((len(query_ids), document.ids, number, False, None))
+                continue
             kept, _ = _longest_first(len(query_ids), document.total, room)
             read = windows(document.total, room - kept, self._max_windows)
             cut = read[-1].stop < document.total
-            pieces += [
-                _Piece(
-                    kept,
-                    document.ids[window.start : window.stop],
-                    number,
-                    cut,
-                    window if len(read) > 1 else None,
-                )
-                for window in read
-            ]
-        pairs = []
-        # One group but where a long query gives way to some of the documents.
-        for kept, group in groupby(pieces, key=lambda piece: piece.query_tokens):
-            alike = list(group)
-            joined = self._template.join(query_ids[:kept], [piece.ids for piece in alike])
-            pairs += [
-                EncodedPair(ids, types, piece.document, piece.cut, piece.window)
-                for piece, (ids, types) in zip(alike, joined, strict=True)
-            ]
+            for window in read:
+                part = document.ids[window.start : window.stop]
+                pieces.append((kept, part, number, cut, window if len(read) > 1 else None))
+        pairs: list[EncodedPair] = []
+        # One group, but where a long query gives way to some of the documents.
+        for kept, alike in groupby(pieces, key=itemgetter(0)):
+            _, parts, numbers, cuts, read_windows = zip(*alike, strict=True)
+            ids, types = self._template.join(query_ids[:kept], parts)
+            pairs += map(EncodedPair, ids, types, numbers, cuts, read_windows)
         return pairs
 
     def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
@@ -117,16 +114,8 @@ class PairTokenizer:
         return [(min(start for start, _ in part), max(stop for _, stop in part)) for part in parts]
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """What of a document goes into one pair."""
-
-    query_tokens: int
-    """How many tokens the query keeps beside it."""
-    ids: Ints
-    document: int
-    cut: bool
-    window: range | None
+_Piece = tuple[int, Ints, int, bool, range | None]
+"""What goes into one pair: how many tokens of the query, and the last four fields of ``EncodedPair``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,18 +145,22 @@ class TokenCache:
         """Return the tokens of each document, in order; those not known are tokenised in one call."""
         # A lone surrogate, which no UTF-8 has, must not fail the query here: it is for the tokenizer to judge.
         keys = [hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest() for text in documents]
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = {key: text for key, text in zip(keys, documents, strict=True) if key not in found}
+        kept = list(map(self._kept.get, keys))
+        missing = {key: text for key, text, tokens in zip(keys, documents, kept, strict=True) if tokens is None}
         tokenized = self._tokenize(list(missing.values())) if missing else []
-        for key, ids in zip(missing, tokenized, strict=True):
-            found[key] = DocumentTokens(np.array(ids[: self._max_tokens], np.int32), len(ids))
-            if self._kept.maxsize:  # a cache of no entries refuses them
-                self._kept[key] = found[key]
-        return [found[key] for key in keys]
+        made = dict(zip(missing, map(self._tokens, tokenized), strict=True))
+        if self._kept.maxsize:  # a cache of no entries refuses them
+            self._kept.update(made)
+        return [made[key] if tokens is None else tokens for key, tokens in zip(keys, kept, strict=True)]
+
+    def _tokens(self, ids: Sequence[int]) -> DocumentTokens:
+        return DocumentTokens(np.array(ids[: self._max_tokens], np.int32), len(ids))
 
 
 def windows(tokens: int, room: int, at_most: int) -> list[range]:
     """Return the windows, of ``room`` tokens each and the last of what is left, that cover a document in order."""
+    if at_most == 1:
+        return [range(min(room, tokens))]
     overlap = room // OVERLAP
     starts = range(0, max(1, tokens - overlap), max(1, room - overlap))[:at_most]
     return [range(start, min(start + room, tokens)) for start in starts]
@@ -195,16 +188,17 @@ class PairTemplate:
         """How many tokens of a pair are no text."""
         return len(self.before) + len(self.between) + len(self.after)
 
-    def join(self, query: Ints, documents: Sequence[Ints]) -> list[tuple[Ints, Ints]]:
+    def join(self, query: Ints, documents: Sequence[Ints]) -> tuple[list[Ints], list[Ints]]:
         """Return the ids and the type ids of the query's pair with each document, of which there is one at least."""
-        head, tail = np.array([*self.before, *query, *self.between], np.int32), np.array(self.after, np.int32)
+        head, tail = np.array([*self.before, *query.tolist(), *self.between], np.int32), np.array(self.after, np.int32)
         ids = np.concatenate([part for document in documents for part in (head, document, tail)])
         tokens = np.empty((len(documents), len(self.types)), np.int32)
         tokens[:] = len(self.before), len(query), len(self.between), 0, len(self.after)
-        tokens[:, 3] = [len(document) for document in documents]
+        tokens[:, 3] = list(map(len, documents))
         types = np.repeat(np.tile(np.array(self.types, np.int32), len(documents)), tokens.ravel())
-        ends = [0, *np.cumsum(tokens.sum(axis=1)).tolist()]
-        return [(ids[start:end], types[start:end]) for start, end in pairwise(ends)]
+        ends = [0, *tokens.sum(axis=1).cumsum().tolist()]
+        cuts = list(map(slice, ends, ends[1:]))
+        return [ids[cut] for cut in cuts], [types[cut] for cut in cuts]
 
 
 def learn_template(tokenizer: Any, max_tokens: int) -> PairTemplate | None:
@@ -241,7 +235,7 @@ def _agrees(template: PairTemplate, tokenizer: Any, query: str, document: str, m
     query_ids, document_ids = _token_ids(tokenizer, [query, document])
     kept = _longest_first(len(query_ids), len(document_ids), max_tokens - template.special_tokens)
     parts = np.array(query_ids[: kept[0]], np.int32), np.array(document_ids[: kept[1]], np.int32)
-    [(ids, types)] = template.join(parts[0], [parts[1]])
+    [ids], [types] = template.join(parts[0], [parts[1]])
     return np.array_equal(ids, plain.input_ids) and np.array_equal(types, plain.token_type_ids)
 
 

@@ -18,9 +18,12 @@ LENGTHS = np.array([7, 20, 3], np.int32)
 
 
 class TracedOperators(CudaOperators):
-    """Without the transfer, which needs the driver's pinned memory."""
+    """Without what asks the driver: the number of multiprocessors, and pinned memory for the transfer."""
 
-    def inputs(self, batch: FlatBatch, heads: int, first_position: int) -> Inputs:  # noqa: ARG002 - the protocol's
+    def __init__(self) -> None:
+        self.device = CUDA
+
+    def inputs(self, batch: FlatBatch, heads: int, first_position: int) -> Inputs:
         size = 3 * len(batch.ids) + len(batch.starts)
         return on_device(torch.empty(size, dtype=torch.int32, device=self.device), batch, heads)
 
@@ -37,7 +40,7 @@ def encoder() -> Iterator[PackedEncoder]:
                 model = BertModel(config)
             finally:
                 torch.set_default_dtype(torch.float32)
-        yield PackedEncoder(model.eval(), TracedOperators(CUDA))
+        yield PackedEncoder(model.eval(), TracedOperators())
 
 
 def batch() -> FlatBatch:
