@@ -48,7 +48,7 @@ class Bare:
         begun_s = time.perf_counter()
         [candidates] = self.recall([query])
         recalled_s = time.perf_counter()
-        self.scorer.start(self.scorer.encode(query.text, [candidate.text for candidate in candidates]))()
+        self.scorer.start(self.scorer.encode_all([(query.text, [candidate.text for candidate in candidates])])[0])()
         return recalled_s - begun_s, time.perf_counter() - recalled_s
 
     def pairs(self, count: int) -> list[EncodedPair]:
@@ -57,7 +57,7 @@ class Bare:
         pairs = [
             pair
             for query, candidates in zip(queries, self.recall(queries), strict=True)
-            for pair in self.scorer.encode(query.text, [candidate.text for candidate in candidates])
+            for pair in self.scorer.encode_all([(query.text, [candidate.text for candidate in candidates])])[0]
         ]
         return sorted(pairs, key=lambda pair: pair.tokens)
 

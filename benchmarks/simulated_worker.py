@@ -22,7 +22,7 @@ from worker.kafka.publish.guarantees import new_guarantee
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.rerank.backends.device import OTHER_BATCH_TOKENS, Batches, Pending
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.tokenizer import Asked, EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs
@@ -60,9 +60,12 @@ class SimulatedAccelerator:
     def model_name(self) -> str:
         return MODEL
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:  # noqa: ARG002 - the protocol's
-        ids = np.ones((len(documents), TOKENS), np.int32)
-        ids[:, 0] = np.arange(len(documents))
+    def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
+        return [self._encode(len(documents)) for _, documents in asked]
+
+    def _encode(self, documents: int) -> list[EncodedPair]:
+        ids = np.ones((documents, TOKENS), np.int32)
+        ids[:, 0] = np.arange(documents)
         return [EncodedPair(row, row, number) for number, row in enumerate(ids)]
 
     def start(self, pairs: Sequence[EncodedPair]) -> Pending:

@@ -21,7 +21,7 @@ from worker.rerank.backends.device import Batches, Pending, inference, pending, 
 from worker.rerank.backends.load import packing_operators
 from worker.rerank.backends.packed import PackedEncoder, can_pack
 from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import EncodedPair, Ints, PairTokenizer
+from worker.rerank.pairs.tokenizer import Asked, EncodedPair, Ints, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import RerankSettings
 
@@ -59,8 +59,12 @@ class LateInteractionScorer:
         """What batches suit it."""
         return suited(self._device, padded=self._packed is None)
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+    def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
         """Tokenise pairs; see ``Scorer``."""
+        return self._pairs.encode_all(asked)
+
+    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+        """Tokenise the pairs of one query."""
         return self._pairs.encode(query, documents)
 
     def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:

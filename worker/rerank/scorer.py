@@ -15,7 +15,7 @@ from worker.rerank.backends.device import Batches, Pending
 from worker.rerank.backends.load import load_backend
 from worker.rerank.late_interaction import LateInteractionScorer
 from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
+from worker.rerank.pairs.tokenizer import Asked, EncodedPair, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
 
@@ -33,8 +33,8 @@ class Scorer(Protocol):
         """The name answers carry; an offline model never pretends to be the hub's."""
         ...
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """Tokenise pairs, cut to the model's window as ``CrossEncoder`` cuts them. Blocking, CPU only.
+    def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
+        """Tokenise each query's pairs, cut to the model's window as ``CrossEncoder`` cuts them. Blocking, CPU only.
 
         A document never costs a query its words unless the query takes more than half the window; then both keep half.
         With ``rerank.long_documents`` other than `truncate`, one that is too long becomes several pairs, one after the
@@ -96,8 +96,12 @@ class CrossEncoderScorer:
         """What batches suit the backend."""
         return self._backend.batches
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+    def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
         """Tokenise pairs; see ``Scorer``."""
+        return self._pairs.encode_all(asked)
+
+    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+        """Tokenise the pairs of one query."""
         return self._pairs.encode(query, documents)
 
     def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, TransientError
 from worker.rerank.backends.device import Batches, Pending
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.tokenizer import Asked, EncodedPair
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 
@@ -43,8 +43,11 @@ class FakeScorer:
             self.begun.set()
             assert self.release.wait(timeout=HANG_S)
 
-    def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
+    def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
         self._maybe_stuck("encode")
+        return [self._encode(documents) for _, documents in asked]
+
+    def _encode(self, documents: Sequence[str]) -> list[EncodedPair]:
         return [
             EncodedPair(np.full(len(score), float(score)), np.zeros(len(score)), number, "…" in text, window)  # type: ignore[arg-type]  # the score rides along
             for number, text in enumerate(documents)

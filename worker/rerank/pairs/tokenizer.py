@@ -4,11 +4,10 @@ The order of the file is that of a pair: what a scorer is given, the tokenizer t
 keeps, how they are cut, and the template of special tokens, which is learnt once at start.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -23,6 +22,10 @@ from worker.settings import RerankSettings
 OVERLAP = 8
 
 Ints = NDArray[np.int32]
+
+
+Asked = tuple[str, Sequence[str]]
+"""A query and the documents that are to be scored for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,19 +80,29 @@ class PairTokenizer:
         )
 
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
-        """Tokenise pairs; see ``Scorer``."""
-        if not documents:
-            return []
+        """Tokenise the pairs of one query; see ``Scorer``."""
+        return self.encode_all([(query, documents)])[0]
+
+    def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
+        """Tokenise the pairs of several queries; see ``Scorer``."""
         if self._template is None:
-            return _plain_pairs(self._tokenizer, query, documents, self._max_tokens)
-        query_ids = np.array(_token_ids(self._tokenizer, [query])[0], np.int32)
+            return [_plain_pairs(self._tokenizer, query, texts, self._max_tokens) for query, texts in asked]
+        queries = _token_ids(self._tokenizer, [query for query, _ in asked])
+        documents = iter(self._documents.of([text for _, texts in asked for text in texts]))
+        return [
+            self._pairs(np.array(ids, np.int32), list(islice(documents, len(texts))))
+            for ids, (_, texts) in zip(queries, asked, strict=True)
+        ]
+
+    def _pairs(self, query: Ints, documents: "Sequence[DocumentTokens]") -> list[EncodedPair]:
+        assert self._template is not None  # noqa: S101 - or nothing is put together
         room = self._max_tokens - self._template.special_tokens
         pieces: list[_Piece] = []
-        for number, document in enumerate(self._documents.of(documents)):
-            if len(query_ids) + document.total <= room:
-                pieces.append((len(query_ids), document.ids, number, False, None))
+        for number, document in enumerate(documents):
+            if len(query) + document.total <= room:
+                pieces.append((len(query), document.ids, number, False, None))
                 continue
-            kept, _ = _longest_first(len(query_ids), document.total, room)
+            kept, _ = _longest_first(len(query), document.total, room)
             read = windows(document.total, room - kept, self._max_windows)
             cut = read[-1].stop < document.total
             for window in read:
@@ -99,7 +112,7 @@ class PairTokenizer:
         # One group, but where a long query gives way to some of the documents.
         for kept, alike in groupby(pieces, key=itemgetter(0)):
             _, parts, numbers, cuts, read_windows = zip(*alike, strict=True)
-            ids, types = self._template.join(query_ids[:kept], parts)
+            ids, types = self._template.join(query[:kept], parts)
             pairs += map(EncodedPair, ids, types, numbers, cuts, read_windows)
         return pairs
 
@@ -130,8 +143,8 @@ class DocumentTokens:
 class TokenCache:
     """Token ids by text, those used last: recall returns the same documents for many questions. One thread at a time.
 
-    Bounded by ``documents`` entries of at most ``max_tokens`` tokens, 4 bytes each. The text itself is not kept but its
-    digest: under the same id a store may have another text by now.
+    Bounded by ``documents`` entries of a text and at most ``max_tokens`` tokens, 4 bytes each. By text and not by id:
+    under the same id a store may have another text by now.
     """
 
     def __init__(
@@ -139,19 +152,17 @@ class TokenCache:
     ) -> None:
         self._tokenize = tokenize
         self._max_tokens = max_tokens
-        self._kept: LRUCache[bytes, DocumentTokens] = LRUCache(documents)
+        self._kept: LRUCache[str, DocumentTokens] = LRUCache(documents)
 
     def of(self, documents: Sequence[str]) -> list[DocumentTokens]:
         """Return the tokens of each document, in order; those not known are tokenised in one call."""
-        # A lone surrogate, which no UTF-8 has, must not fail the query here: it is for the tokenizer to judge.
-        keys = [hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest() for text in documents]
-        kept = list(map(self._kept.get, keys))
-        missing = {key: text for key, text, tokens in zip(keys, documents, kept, strict=True) if tokens is None}
-        tokenized = self._tokenize(list(missing.values())) if missing else []
+        kept = list(map(self._kept.get, documents))
+        missing = list(dict.fromkeys(text for text, tokens in zip(documents, kept, strict=True) if tokens is None))
+        tokenized = self._tokenize(missing) if missing else []
         made = dict(zip(missing, map(self._tokens, tokenized), strict=True))
         if self._kept.maxsize:  # a cache of no entries refuses them
             self._kept.update(made)
-        return [made[key] if tokens is None else tokens for key, tokens in zip(keys, kept, strict=True)]
+        return [made[text] if tokens is None else tokens for text, tokens in zip(documents, kept, strict=True)]
 
     def _tokens(self, ids: Sequence[int]) -> DocumentTokens:
         return DocumentTokens(np.array(ids[: self._max_tokens], np.int32), len(ids))
