@@ -84,7 +84,10 @@ class Run:
     def _compared(self, queries: Sequence[subject.Asked], tokens: int) -> Figures:
         settings = self.settings(tokens)
         pairs = self.encoded(queries, settings)
-        batches = speed.batches_of(pairs, suited(torch.device(self.device), padded=False).tokens)
+        budget = suited(torch.device(self.device), padded=False).tokens
+        batches = speed.batches_of(pairs, budget)
+        # The least padding there is: a queue seldom holds enough to choose from.
+        alike = speed.batches_of(sorted(pairs, key=lambda pair: pair.tokens), budget)
         sizes = (32, 128) if self.cuda else (32,)
         predict = {
             f"predict_{size}": speed.predict(
@@ -92,7 +95,7 @@ class Run:
             )
             for size in sizes
         }
-        padded = speed.forward(self.folder, self.settings(tokens, packed=False), batches, self.effort)
+        padded = speed.forward(self.folder, self.settings(tokens, packed=False), alike, self.effort)
         packed = speed.forward(self.folder, settings, batches, self.effort)
         stage = speed.stage(self.folder, settings, queries, self.effort, clients=128)
         flops = total_flops(self.config, [pair.tokens for pair in pairs]) / len(pairs)

@@ -116,7 +116,7 @@ class MicroBatcher(Generic[Item, Result]):
             raise ClosedError("the batcher is closed")
         if not items:
             return []
-        costs = [self._cost(item) for item in items]
+        costs = list(map(self._cost, items))
         arrived_s = self._loop.time()
         job = Job(items, costs, self._served + sum(costs), arrived_s, deadline_s, self._loop.create_future())
         self._open.add(job)

@@ -141,15 +141,18 @@ class JobQueue(Generic[Item, Result]):
         in_order = self._in_order()
         self._last_jumped = in_order[0] is not self._jobs[0]
         batch = self._alike(in_order) if self._padded else self._in_turn(in_order)
-        taken: defaultdict[Job[Item, Result], set[int]] = defaultdict(set)
+        taken: defaultdict[Job[Item, Result], list[int]] = defaultdict(list)
         for job, index in batch:
-            taken[job].add(index)
+            taken[job].append(index)
             self._waiting_cost -= job.costs[index]
         self._waiting_items -= len(batch)
         for job, indices in taken.items():
-            job.waiting = [index for index in job.waiting if index not in indices]
-            if not job.waiting:
+            if len(indices) == len(job.waiting):
+                job.waiting = []
                 self._jobs.remove(job)
+            else:
+                left = set(job.waiting).difference(indices)
+                job.waiting = [index for index in job.waiting if index in left]
         return batch
 
     def _in_turn(self, in_order: Sequence[Job[Item, Result]]) -> list[ItemRef[Item, Result]]:

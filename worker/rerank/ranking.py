@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
+from typing import NamedTuple
 
 from worker.domain import Candidate, Context
 from worker.errors import TransientError
 from worker.rerank.pairs.tokenizer import EncodedPair
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentScore:
+class DocumentScore(NamedTuple):
     """A document's score, and what of it was read; None where that is not known."""
 
     logit: float
