@@ -28,10 +28,10 @@ class _Embedding:
     dimension: int = DIMENSION
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        raise NotImplementedError
+        raise AssertionError("its vectors are drawn, not embedded")
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        raise NotImplementedError
+        raise AssertionError("its vectors are drawn, not embedded")
 
 
 EMBEDDING = _Embedding()
