@@ -28,10 +28,10 @@ class _Embedding:
     dimension: int = DIMENSION
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        raise AssertionError("its vectors are drawn, not embedded")
+        raise NotImplementedError
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        raise AssertionError("its vectors are drawn, not embedded")
+        raise NotImplementedError
 
 
 EMBEDDING = _Embedding()
