@@ -42,11 +42,11 @@ def a_server(port: int, log_path: Path) -> ServerProcess:
 
 
 OWNER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from worker.local.process import ServerProcess
 server = ServerProcess("Test", [sys.executable, "-m", "http.server", sys.argv[1]], log_path=Path(sys.argv[2]))
-time.sleep(60)
+signal.pause()
 """
 
 
@@ -55,7 +55,7 @@ def test_a_server_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path) -
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(port), str(tmp_path / "log")])
     assert await_condition(lambda: listens(port), timeout_s=HANG_S)
     owner.send_signal(signal.SIGKILL)
-    owner.wait(10)
+    owner.wait(HANG_S)
     assert await_condition(lambda: not listens(port), timeout_s=HANG_S)
 
 
