@@ -47,7 +47,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        ChromaSearch(settings.recall, ExecutorEmbedder(embedder, executor)),
+        partial(ChromaSearch, settings.recall, ExecutorEmbedder(embedder, executor)),
         settings.recall,
         on_batch=_batch_observer(metrics, "recall"),
     )
@@ -67,6 +67,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.brokers_down = lambda: delivery.source.brokers_down
     health.poll_age_s = delivery.source.poll_age_s
     health.stopped = lambda: delivery.why_stopped
+    health.recall = lambda: recall.why_not_ready
     health.progress = lambda: delivery.progress
     return delivery
 

@@ -36,6 +36,7 @@ def test_a_consumer_that_does_not_poll_is_dead() -> None:
         ({"brokers_down": lambda: True}, "no Kafka broker can be reached"),
         ({"joined": lambda: False}, "waiting for the consumer group"),
         ({"stopped": lambda: "q-3 has stopped: no topic"}, "q-3 has stopped: no topic"),
+        ({"recall": lambda: "no collection"}, "no collection"),
         ({"joined": lambda: True, "brokers_down": lambda: False, "stopped": lambda: None}, None),
     ],
 )
