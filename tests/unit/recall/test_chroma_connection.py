@@ -120,11 +120,9 @@ class _Dripping(BaseHTTPRequestHandler):
     server: DrippingServer
 
     def do_GET(self) -> None:
-        identity = (
-            b'{"user_id":"","tenant":"default_tenant","databases":["default_database"]}'
-            if self.path.endswith("identity")
-            else b'{"id":"1","name":"x"}'
-        )
+        identity = b'{"user_id":"","tenant":"default_tenant","databases":["default_database"],"id":"1","name":"x"}'
+        if self.path.endswith("identity"):
+            identity = b'{"user_id":"","tenant":"default_tenant","databases":["default_database"]}'
         drips = "collections" in self.path
         self.send_response(200)
         self.send_header("Content-Length", str(10_000 if drips else len(identity)))
