@@ -39,11 +39,10 @@ def up(settings: Settings, choice: StackChoice | None = None) -> StackState:
             supervisor = _start_supervisor(choice or StackChoice(), log_path)
             # Before anything of it runs: from now on `down` and `status` know of it.
             _write(_pid_file(settings), str(supervisor.pid))
-        return _await_up(settings, log_path)
+        return _await_up(settings, supervisor, log_path)
     except BaseException:
         if supervisor is not None:
-            down(settings)
-            supervisor.wait()
+            _end(supervisor)
         raise
 
 
@@ -76,13 +75,27 @@ def supervisor_pid(settings: Settings) -> int | None:
     return pid if _alive(pid) else None
 
 
-def _await_up(settings: Settings, log_path: Path) -> StackState:
-    await_condition(lambda: supervisor_pid(settings) is None or status(settings) is not None, timeout_s=UP_TIMEOUT_S)
+def _await_up(settings: Settings, supervisor: "subprocess.Popen[bytes] | None", log_path: Path) -> StackState:
+    def ended() -> bool:
+        # Of our own child the kernel knows: right after it was started its command line is empty for a moment.
+        return supervisor_pid(settings) is None if supervisor is None else supervisor.poll() is not None
+
+    await_condition(lambda: ended() or status(settings) is not None, timeout_s=UP_TIMEOUT_S)
     state = status(settings)
     if state is None:
         tail = log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         raise FatalError("the local stack did not start:\n  " + "\n  ".join(tail))
     return state
+
+
+def _end(supervisor: "subprocess.Popen[bytes]") -> None:
+    supervisor.terminate()
+    try:
+        supervisor.wait(DOWN_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # Its servers end with it, whatever it was doing.
+        supervisor.kill()
+        supervisor.wait()
 
 
 def _start_supervisor(choice: StackChoice, log_path: Path) -> "subprocess.Popen[bytes]":
