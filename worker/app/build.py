@@ -36,6 +36,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     """Build what consumes; ``parts`` takes it down again, last built first. What fails fast comes first."""
     health.starting = "looking for the Kafka topics"
     await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
+    await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)

@@ -13,6 +13,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.types import QueryResult
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
+from schemas.events import INVALID_FILTER
 from worker.domain import Candidate, Query
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import (
@@ -36,7 +37,6 @@ from worker.settings import RecallSettings
 
 logger = structlog.get_logger()
 
-INVALID_FILTER = "invalid_filter"
 TOO_MUCH_FOR_CHROMA = ("too many SQL variables", "Expression tree is too large")
 """What Chroma 1.5.9 answers, as its own failure, to filters beyond SQLite's bounds."""
 

@@ -20,14 +20,16 @@ DEGRADABLE_STAGES = ("rerank", "answer")
 DEAD_LETTER_REASONS = (
     "answer_refused",
     "answer_too_large",
+    "event_too_large",
     "incompatible_collection",
     "internal_error",
     "invalid_filter",
+    "invalid_headers",
     "invalid_json",
     "invalid_schema",
     "invalid_utf8",
-    "oversize",
     "retries_exhausted",
+    "store_crashed",
     "tombstone",
     "unknown_collection",
 )

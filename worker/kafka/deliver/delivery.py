@@ -23,7 +23,7 @@ from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
-# How often the loop says that it turns. Not the cadence of commits, which may be longer than a probe's patience.
+# How old the progress shown may be. Not the cadence of commits, which may be minutes.
 TICK_S = 1.0
 
 
