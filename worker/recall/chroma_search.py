@@ -147,7 +147,7 @@ class ChromaSearch:
                 return other
             else:
                 return error
-        return PoisonError(INVALID_FILTER, f"Chroma fails at the filter, and at nothing else: {error}")
+        return _invalid_filter(group[0], "Chroma fails at the filter, and answers the question without it", error)
 
     def _query(self, client: ClientAPI, group: Sequence[Query], vectors: Vectors) -> tuple[OpenCollection, QueryResult]:
         name = group[0].collection
@@ -190,7 +190,7 @@ class ChromaSearch:
                     "or ask for another.",
                 )
             case ValueError() | TypeError() | InvalidArgumentError() if query.where:
-                return PoisonError(INVALID_FILTER, f"Chroma rejects the filter {_filter_key(query.where)}: {error}")
+                return _invalid_filter(query, "Chroma rejects the filter", error)
         return TransientError(f"Searching collection {name!r} failed: {type(error).__name__}: {error}")
 
 
@@ -205,6 +205,12 @@ def _grouped(queries: Sequence[Query]) -> Iterable[list[int]]:
         key = (query.collection, _filter_key(query.where), query.top_k.bit_length())
         groups.setdefault(key, []).append(position)
     return groups.values()
+
+
+def _invalid_filter(query: Query, what: str, error: Exception) -> PoisonError:
+    # What Chroma says, and perhaps of itself, is for who runs it; whoever reads dead letters gets a sentence of ours.
+    logger.warning("invalid filter", query_id=query.id, collection=query.collection, reason=str(error))
+    return PoisonError(INVALID_FILTER, f"{what}: {_filter_key(query.where)}")
 
 
 def _filter_key(where: Mapping[str, Any] | None) -> str:

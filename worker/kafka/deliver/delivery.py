@@ -170,7 +170,7 @@ class Delivery:
 
     def on_commit(self, outcome: str) -> None:
         """Count the commit; see ``SourceListener``."""
-        self._metrics.commits.labels(outcome=outcome).inc()
+        self._metrics.observe_commit(outcome)
 
     def on_statistics(self, statistics: Mapping[str, object]) -> None:
         """Publish the consumer lag; see ``SourceListener``."""
