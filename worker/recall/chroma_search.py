@@ -130,11 +130,8 @@ class ChromaSearch:
         return found
 
     def _judged(self, error: StoreFailedError, group: Sequence[Query], vectors: Vectors) -> Exception:
-        """Return whose fault it is that the store failed at a filter: the filter's if it answers without it, not with.
-
-        Those failures that are known need no proof.
-        """
-        if not any(known in str(error) for known in TOO_MUCH_FOR_CHROMA):
+        """Return whose fault it is that the store failed at a filter: the filter's if it answers without it alone."""
+        if not any(known in str(error) for known in TOO_MUCH_FOR_CHROMA):  # those that are known need no proof
             try:
                 self._ask_once([replace(group[0], where=None, top_k=1)], vectors[:1])
             except Exception:  # noqa: BLE001 - it fails without the filter too
@@ -208,7 +205,7 @@ def _grouped(queries: Sequence[Query]) -> Iterable[list[int]]:
 
 
 def _invalid_filter(query: Query, what: str, error: Exception) -> PoisonError:
-    # What Chroma says, and perhaps of itself, is for who runs it; whoever reads dead letters gets a sentence of ours.
+    """Return the error with a sentence of ours; what Chroma says, perhaps of itself, is for who reads the log."""
     logger.warning("invalid filter", query_id=query.id, collection=query.collection, reason=str(error))
     return PoisonError(INVALID_FILTER, f"{what}: {_filter_key(query.where)}")
 
