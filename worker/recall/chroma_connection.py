@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FuturesTimeout
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -15,6 +16,7 @@ from chromadb.api.client import Client
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import AuthorizationError, ChromaAuthError, InternalError, RateLimitError
 
+from worker.batching.executor import SingleThreadExecutor
 from worker.domain import Result
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.resilience.retry import RetryPolicy
@@ -23,6 +25,8 @@ from worker.settings import RecallSettings
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 """Between two tries: long enough for a restarting server, short beside the deadline of a search."""
+READ_SLACK_S = 0.2
+"""For httpx's own end of a read, which says better what was waited for, to come first."""
 
 BUSY = frozenset({429, 502, 503, 504})
 """HTTP statuses of a store, or of a proxy before it, that is not itself for the moment: no request is to blame."""
@@ -45,6 +49,7 @@ class ChromaConnection:
         self._settings = settings
         self._headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._client: Client | None = None
+        self._thread: SingleThreadExecutor | None = None
         self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, attempts=settings.attempts)
 
     @property
@@ -74,7 +79,7 @@ class ChromaConnection:
         """Let the connection go; the next ``run`` opens another."""
         if self._client is not None:
             self._client.close()
-            self._client = None
+        self._forget()
 
     @property
     def _host(self) -> str:
@@ -87,14 +92,13 @@ class ChromaConnection:
         return f"{'https' if self._settings.ssl else 'http'}://{self._host}:{self._settings.port}"
 
     def _try_once(self, operation: Callable[[ClientAPI], Result], deadline: float) -> Result:
-        remaining_s = deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise TransientError(f"No time was left to ask Chroma at {self.address}.")
         try:
             if self._client is None:
-                self._client = self._connect(remaining_s)
-            _limit(self._client, remaining_s)
-            return operation(self._client)
+                left_s = self._left_s(deadline)
+                self._client = self._in_time(partial(self._connect, left_s), left_s)
+            left_s = self._left_s(deadline)
+            _limit(self._client, left_s)
+            return self._in_time(partial(operation, self._client), left_s)
         except WorkerError:
             raise
         except Exception as error:
@@ -103,11 +107,41 @@ class ChromaConnection:
                 raise
             raise refined from error
 
+    def _left_s(self, deadline: float) -> float:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TransientError(f"No time was left to ask Chroma at {self.address}.")
+        return left_s
+
+    def _in_time(self, call: Callable[[], Result], timeout_s: float) -> Result:
+        """Return what a call to a server gives within a time; one to an embedded store can't be left behind."""
+        if self._settings.mode == "embedded":
+            return call()
+        if self._thread is None:
+            self._thread = SingleThreadExecutor("chroma")
+        future = self._thread.submit(call)
+        try:
+            return future.result(timeout_s + READ_SLACK_S)
+        except FuturesTimeout:
+            if future.done():
+                raise
+            # httpx's time is that of one read: a server that sends a byte now and then is not left by it. The thread
+            # ends with its call, and the client is its alone until then.
+            self._forget()
+            raise TransientError(f"Chroma at {self.address} did not answer in time.") from None
+
+    def _forget(self) -> None:
+        self._client = None
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
+
     def _connect(self, timeout_s: float) -> Client:
         settings = ChromaSettings(anonymized_telemetry=False)
         if self._settings.mode == "embedded":
             return self._open_folder(settings)
-        # HttpClient asks the server several things while it is made, without any timeout: see first if it answers.
+        # HttpClient asks the server several things while it is made, without any timeout: see first if it answers, for
+        # a thread that is left behind stays for as long as it is not answered.
         httpx.get(f"{self._url}/api/v2/heartbeat", headers=self._headers, timeout=timeout_s).raise_for_status()
         client = chromadb.HttpClient(
             host=self._host,
