@@ -13,7 +13,7 @@ from worker.models.resolve import resolve
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder
 from worker.rerank.backends.device import Batches
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
 from worker.rerank.scorer import Scorer, load_scorer
 from worker.settings import RecallSettings, RerankSettings, Settings
 

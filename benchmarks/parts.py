@@ -23,8 +23,8 @@ from worker.rerank.backends.device import CPU, CPU_BATCH_TOKENS, inference, prep
 from worker.rerank.backends.packed import PackedBackend
 from worker.rerank.backends.packed_cpu import CpuOperators
 from worker.rerank.backends.torch_padded import PaddedBackend
-from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import EncodedPair, PairTokenizer
+from worker.rerank.pairs.batch import EncodedPair, FlatBatch
+from worker.rerank.pairs.tokenizer import PairTokenizer
 from worker.settings import RerankSettings, Settings
 
 MIX = "medium"

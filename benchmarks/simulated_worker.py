@@ -22,7 +22,8 @@ from worker.kafka.publish.guarantees import new_guarantee
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.rerank.backends.device import OTHER_BATCH_TOKENS, Batches, Pending
-from worker.rerank.pairs.tokenizer import Asked, EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
+from worker.rerank.pairs.tokenizer import Asked
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs

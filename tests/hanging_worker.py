@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from worker.app.run import run_worker
 from worker.rerank import stage
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
 from worker.settings.load import load_settings
 
 

@@ -21,7 +21,7 @@ from benchmarks.flops import total_flops
 from benchmarks.gpu import beside, parity, speed, subject
 from benchmarks.gpu.speed import Effort
 from worker.rerank.backends.device import suited
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings
 

@@ -20,8 +20,7 @@ from worker.batching.batcher import BatchReport
 from worker.batching.executor import compute_executor
 from worker.rerank.backends.device import Pending
 from worker.rerank.backends.load import load_backend
-from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair, FlatBatch
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings

@@ -20,8 +20,8 @@ from worker.models.hub import hide_loading_bars
 from worker.rerank.backends.device import Batches, Pending, inference, pending, prepare, suited
 from worker.rerank.backends.load import packing_operators
 from worker.rerank.backends.packed import PackedEncoder, can_pack
-from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import Asked, EncodedPair, Ints, PairTokenizer
+from worker.rerank.pairs.batch import EncodedPair, FlatBatch, Ints
+from worker.rerank.pairs.tokenizer import Asked, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import RerankSettings
 

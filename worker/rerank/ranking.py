@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from worker.domain import Candidate, Context
 from worker.errors import TransientError
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
 
 
 class DocumentScore(NamedTuple):

@@ -14,8 +14,8 @@ from worker.models.resolve import ResolvedModel
 from worker.rerank.backends.device import Batches, Pending
 from worker.rerank.backends.load import load_backend
 from worker.rerank.late_interaction import LateInteractionScorer
-from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import Asked, EncodedPair, PairTokenizer
+from worker.rerank.pairs.batch import EncodedPair, FlatBatch
+from worker.rerank.pairs.tokenizer import Asked, PairTokenizer
 from worker.rerank.ranking import finite
 from worker.settings import DEFAULT_CACHE_DIR, RerankSettings
 

@@ -12,7 +12,8 @@ from worker.batching.queue import Limits
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.rerank.backends.device import out_of_memory
-from worker.rerank.pairs.tokenizer import Asked, EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
+from worker.rerank.pairs.tokenizer import Asked
 from worker.rerank.ranking import document_scores, ranked
 from worker.rerank.scorer import Scorer
 from worker.resilience.retry import expiring, on_loop_clock

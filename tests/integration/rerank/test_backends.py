@@ -15,7 +15,7 @@ from worker.models.packages import CROSS_ENCODER_NAME, cross_encoder_folder
 from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
 from worker.rerank.backends.int8 import require_fast_int8
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings, Settings
 

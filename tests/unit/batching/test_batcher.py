@@ -611,3 +611,85 @@ async def test_a_thread_that_is_given_runs_the_batches_and_stays_its_owners() ->
     assert names == ["the owner's"]
     assert await thread.run(lambda: "still open") == "still open"
     await thread.aclose(5)
+
+
+@dataclass
+class FakeDevice:
+    """Starts batches at once and is done with them when told."""
+
+    started: list[list[int]] = field(default_factory=list)
+    permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    waited_on: set[str] = field(default_factory=set)
+    lost_at: int | None = None
+    """The number of the batch, from 0, whose wait fails."""
+
+    def start(self, items: Sequence[int]) -> Callable[[], list[int | Exception]]:
+        number = len(self.started)
+        self.started.append(list(items))
+
+        def wait() -> list[int | Exception]:
+            assert self.permits.acquire(timeout=HANG_S)
+            self.waited_on.add(threading.current_thread().name)
+            if number == self.lost_at:
+                raise TransientError("lost")
+            return [2 * item for item in items]
+
+        return wait
+
+
+@asynccontextmanager
+async def two_under_way(device: FakeDevice) -> AsyncIterator[MicroBatcher[int, int]]:
+    batcher: MicroBatcher[int, int] = MicroBatcher(
+        device.start,
+        name="test",
+        limits=Limits(max_items=2, max_cost=1_000, max_wait_s=0.0),
+        cost=lambda item: item,
+        on_batch=lambda _: None,
+        under_way=2,
+    )
+    try:
+        yield batcher
+    finally:
+        device.permits.release(100)
+        await batcher.close(timeout_s=HANG_S)
+
+
+async def test_a_full_batch_is_started_behind_one_under_way_and_no_third_one() -> None:
+    device = FakeDevice()
+    async with two_under_way(device) as batcher:
+        jobs = [asyncio.ensure_future(batcher.submit([number, number])) for number in (1, 2, 3)]
+        await until(lambda: len(device.started) == 2)
+        await turns()
+        assert device.started == [[1, 1], [2, 2]]
+        device.permits.release()
+        await until(lambda: len(device.started) == 3)
+        assert await jobs[0] == [2, 2]
+        assert not jobs[1].done()
+        device.permits.release(2)
+        assert await asyncio.gather(*jobs[1:]) == [[4, 4], [6, 6]]
+        assert device.waited_on == {"test-wait"}
+        assert [thread.name for thread in batcher.threads] == ["test", "test-wait"]
+
+
+async def test_behind_a_batch_under_way_one_that_is_not_full_waits_for_company() -> None:
+    device = FakeDevice()
+    async with two_under_way(device) as batcher:
+        first = asyncio.ensure_future(batcher.submit([1, 1]))
+        await until(lambda: len(device.started) == 1)
+        others = [asyncio.ensure_future(batcher.submit([2]))]
+        await turns()
+        assert len(device.started) == 1
+        others.append(asyncio.ensure_future(batcher.submit([3])))
+        await until(lambda: len(device.started) == 2)
+        assert device.started == [[1, 1], [2, 3]]
+        device.permits.release(2)
+        assert await asyncio.gather(first, *others) == [[2, 2], [4], [6]]
+
+
+async def test_a_batch_that_fails_while_it_is_waited_for_fails_its_own_callers_alone() -> None:
+    device = FakeDevice(lost_at=0)
+    device.permits.release(100)
+    async with two_under_way(device) as batcher:
+        lost, kept = await asyncio.gather(batcher.submit([1, 1]), batcher.submit([2, 2]), return_exceptions=True)
+    assert isinstance(lost, TransientError)
+    assert kept == [4, 4]

@@ -16,7 +16,8 @@ from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, TransientError
 from worker.rerank.backends.device import Batches, Pending
-from worker.rerank.pairs.tokenizer import Asked, EncodedPair
+from worker.rerank.pairs.batch import EncodedPair
+from worker.rerank.pairs.tokenizer import Asked
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 

@@ -1,4 +1,4 @@
-"""From pairs to what a forward pass is given: one flat row of tokens, or a rectangle of them."""
+"""What a forward pass is given: pairs of token ids, one flat row of them, or a rectangle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,31 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, PreTrainedConfig
 
-from worker.rerank.pairs.tokenizer import EncodedPair, Ints
+Ints = NDArray[np.int32]
+
+
+@dataclass(slots=True, eq=False)
+class EncodedPair:
+    """A query and a document, or one window of it, tokenised: what a scorer is given.
+
+    Not to be changed; frozen, it would take twice as long to make, and a GPU scores it in ten microseconds.
+    """
+
+    input_ids: Ints
+    """(tokens,): views of one array that the pairs of a query share."""
+    token_type_ids: Ints
+    """(tokens,)."""
+    document: int = 0
+    """Which of the documents that were encoded together, from 0."""
+    truncated: bool | None = None
+    """Words of the document are in none of its pairs; None if that is not known."""
+    window: range | None = None
+    """Which of the document's tokens, where it was cut into windows."""
+
+    @property
+    def tokens(self) -> int:
+        """Length in tokens, special tokens included: the unit of cost."""
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,55 +1,29 @@
 """From texts to the token ids of (query, document) pairs: tokenised apart, cut, and put together.
 
-The order of the file is that of a pair: what a scorer is given, the tokenizer that makes it, the document tokens it
-keeps, how they are cut, and the template of special tokens, which is learnt once at start.
+The order of the file is that of a pair: the tokenizer that makes it, the document tokens it keeps, how they are cut.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
-from numpy.typing import NDArray
 
 from worker.errors import FatalError
+from worker.rerank.pairs.batch import EncodedPair, Ints
+from worker.rerank.pairs.template import learn_template, longest_first, plain_pairs, token_ids
 from worker.settings import RerankSettings
 
 # A sentence cut by the end of one window is whole in the next one if it is no longer than this share of it.
 OVERLAP = 8
 
-Ints = NDArray[np.int32]
-
 
 Asked = tuple[str, Sequence[str]]
 """A query and the documents that are to be scored for it."""
-
-
-@dataclass(slots=True, eq=False)
-class EncodedPair:
-    """A query and a document, or one window of it, tokenised: what a scorer is given.
-
-    Not to be changed; frozen, it would take twice as long to make, and a GPU scores it in ten microseconds.
-    """
-
-    input_ids: Ints
-    """(tokens,): views of one array that the pairs of a query share."""
-    token_type_ids: Ints
-    """(tokens,)."""
-    document: int = 0
-    """Which of the documents that were encoded together, from 0."""
-    truncated: bool | None = None
-    """Words of the document are in none of its pairs; None if that is not known."""
-    window: range | None = None
-    """Which of the document's tokens, where it was cut into windows."""
-
-    @property
-    def tokens(self) -> int:
-        """Length in tokens, special tokens included: the unit of cost."""
-        return len(self.input_ids)
 
 
 class PairTokenizer:
@@ -74,7 +48,7 @@ class PairTokenizer:
                 "way of its own: set truncate"
             )
         self._documents = TokenCache(
-            partial(_token_ids, tokenizer),
+            partial(token_ids, tokenizer),
             documents=settings.token_cache_documents,
             max_tokens=self._max_windows * self._max_tokens,
         )
@@ -86,8 +60,8 @@ class PairTokenizer:
     def encode_all(self, asked: Sequence[Asked]) -> list[list[EncodedPair]]:
         """Tokenise the pairs of several queries; see ``Scorer``."""
         if self._template is None:
-            return [_plain_pairs(self._tokenizer, query, texts, self._max_tokens) for query, texts in asked]
-        queries = _token_ids(self._tokenizer, [query for query, _ in asked])
+            return [plain_pairs(self._tokenizer, query, texts, self._max_tokens) for query, texts in asked]
+        queries = token_ids(self._tokenizer, [query for query, _ in asked])
         documents = iter(self._documents.of([text for _, texts in asked for text in texts]))
         return [
             self._pairs(np.array(ids, np.int32), list(islice(documents, len(texts))))
@@ -102,7 +76,7 @@ class PairTokenizer:
             if len(query) + document.total <= room:
                 pieces.append((len(query), document.ids, number, False, None))
                 continue
-            kept, _ = _longest_first(len(query), document.total, room)
+            kept, _ = longest_first(len(query), document.total, room)
             read = windows(document.total, room - kept, self._max_windows)
             cut = read[-1].stop < document.total
             for window in read:
@@ -175,104 +149,3 @@ def windows(tokens: int, room: int, at_most: int) -> list[range]:
     overlap = room // OVERLAP
     starts = range(0, max(1, tokens - overlap), max(1, room - overlap))[:at_most]
     return [range(start, min(start + room, tokens)) for start in starts]
-
-
-def _longest_first(query: int, document: int, room: int) -> tuple[int, int]:
-    """Return how many tokens of each are kept in ``room`` tokens, as the tokenizers' strategy of that name cuts."""
-    if query + document <= room:
-        return query, document
-    shorter = min(query, document, room // 2)
-    return (room - shorter, shorter) if query > document else (shorter, room - shorter)
-
-
-@dataclass(frozen=True, slots=True)
-class PairTemplate:
-    """``before query between document after``: the special tokens of a pair, and the type ids of its five parts."""
-
-    before: tuple[int, ...]
-    between: tuple[int, ...]
-    after: tuple[int, ...]
-    types: tuple[int, ...]
-
-    @property
-    def special_tokens(self) -> int:
-        """How many tokens of a pair are no text."""
-        return len(self.before) + len(self.between) + len(self.after)
-
-    def join(self, query: Ints, documents: Sequence[Ints]) -> tuple[list[Ints], list[Ints]]:
-        """Return the ids and the type ids of the query's pair with each document, of which there is one at least."""
-        head, tail = np.array([*self.before, *query.tolist(), *self.between], np.int32), np.array(self.after, np.int32)
-        ids = np.concatenate([part for document in documents for part in (head, document, tail)])
-        tokens = np.empty((len(documents), len(self.types)), np.int32)
-        tokens[:] = len(self.before), len(query), len(self.between), 0, len(self.after)
-        tokens[:, 3] = list(map(len, documents))
-        types = np.repeat(np.tile(np.array(self.types, np.int32), len(documents)), tokens.ravel())
-        ends = [0, *tokens.sum(axis=1).cumsum().tolist()]
-        cuts = list(map(slice, ends, ends[1:]))
-        return [ids[cut] for cut in cuts], [types[cut] for cut in cuts]
-
-
-def learn_template(tokenizer: Any, max_tokens: int) -> PairTemplate | None:
-    """Return the template of a tokenizer's pairs; None if pairs put together by it are not the tokenizer's own."""
-    if not getattr(tokenizer, "is_fast", False):
-        return None
-    encoded = tokenizer("a", "b", return_token_type_ids=True)
-    ids, types, sides = encoded["input_ids"], encoded["token_type_ids"], encoded.sequence_ids(0)
-    if 0 not in sides or 1 not in sides:
-        return None
-    ends = [0, sides.index(0), _after(sides, 0), sides.index(1), _after(sides, 1), len(ids)]
-    parts = [slice(start, stop) for start, stop in pairwise(ends)]
-    before, _, between, _, after = (tuple(ids[part]) for part in parts)
-    template = PairTemplate(before, between, after, tuple(types[part.start] if types[part] else 0 for part in parts))
-    same = all(_agrees(template, tokenizer, query, document, max_tokens) for query, document in _probes(max_tokens))
-    return template if same else None
-
-
-def _after(sides: Sequence[int | None], side: int) -> int:
-    """Return the position after a text's last token."""
-    return len(sides) - list(reversed(sides)).index(side)
-
-
-def _probes(max_tokens: int) -> list[tuple[str, str]]:
-    """Return pairs with accents, a script without spaces and punctuation, and pairs that are cut on either side."""
-    # No longer than need be: of two texts that are both cut, the tokenizer also makes all pairs of what is cut off.
-    long = "one word and another " * (max_tokens // 3)
-    odd = "in 東京, it's No. 3-5 (2nd floor)…"
-    return [("Where's the café?", odd), ("short", long), (long, "short"), (long, f"{odd} {long}")]
-
-
-def _agrees(template: PairTemplate, tokenizer: Any, query: str, document: str, max_tokens: int) -> bool:
-    [plain] = _plain_pairs(tokenizer, query, [document], max_tokens)
-    query_ids, document_ids = _token_ids(tokenizer, [query, document])
-    kept = _longest_first(len(query_ids), len(document_ids), max_tokens - template.special_tokens)
-    parts = np.array(query_ids[: kept[0]], np.int32), np.array(document_ids[: kept[1]], np.int32)
-    [ids], [types] = template.join(parts[0], [parts[1]])
-    return np.array_equal(ids, plain.input_ids) and np.array_equal(types, plain.token_type_ids)
-
-
-def _plain_pairs(tokenizer: Any, query: str, documents: Sequence[str], max_tokens: int) -> list[EncodedPair]:
-    """Have the tokenizer itself make the pairs, cut as CrossEncoder cuts them: what any faster way must equal."""
-    encoded = tokenizer(
-        [query] * len(documents),
-        list(documents),
-        # The longer text gives way: the document, unless the query alone takes more than half the window.
-        # `only_second` would keep such a query whole and leave of the document a word, or nothing.
-        truncation="longest_first",
-        max_length=max_tokens,
-        return_token_type_ids=True,
-    )
-    rows = zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
-    return [
-        EncodedPair(np.array(ids, np.int32), np.array(types, np.int32), document=number)
-        for number, (ids, types) in enumerate(rows)
-    ]
-
-
-def _token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return each text's ids, whole and without special tokens. A fast tokenizer's alone."""
-    backend = tokenizer.backend_tokenizer
-    # A plain call of the tokenizer leaves its truncation behind.
-    backend.no_truncation()
-    backend.no_padding()
-    # "fast": without offsets into the text, which nobody asks for and which take half of the time.
-    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]

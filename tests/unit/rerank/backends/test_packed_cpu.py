@@ -21,8 +21,7 @@ from transformers import (
 from worker.rerank.backends.packed import PackedBackend, PackedEncoder, can_pack
 from worker.rerank.backends.packed_cpu import CpuOperators
 from worker.rerank.backends.torch_padded import PaddedBackend
-from worker.rerank.pairs.batch import FlatBatch
-from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.pairs.batch import EncodedPair, FlatBatch
 
 CPU = torch.device("cpu")
 WORDS = 90

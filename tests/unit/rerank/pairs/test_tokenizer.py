@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.fakes.model import WORDS
 from worker.errors import FatalError
-from worker.rerank.pairs.tokenizer import OVERLAP, PairTokenizer, TokenCache, learn_template, windows
+from worker.rerank.pairs.template import learn_template
+from worker.rerank.pairs.tokenizer import OVERLAP, PairTokenizer, TokenCache, windows
 from worker.settings import RerankSettings
 
 MAX_TOKENS = 24
