@@ -39,6 +39,48 @@ def scoring(result: dict[str, Any]) -> str:
     )
 
 
+def gpu(result: dict[str, Any]) -> str:
+    """Return pairs per second of a GPU by length, and what one process and several get out of it."""
+    machine, matrix = result["machine"], max(result["matrix"]["float16"].values())
+    header = [
+        "float16",
+        "predict, batch 32",
+        "predict, batch 128",
+        "padded passes",
+        "packed passes",
+        "through the stage",
+    ]
+    named = [
+        *((f"{row['tokens']} tokens", row) for row in result["lengths"]),
+        (f"many lengths, {result['mixed']['mean_tokens']:.0f} in the mean", result["mixed"]),
+    ]
+    rows = [
+        [
+            name,
+            f"{row['predict_32']:,.0f}",
+            f"{row['predict_128']:,.0f}",
+            f"{row['padded']['pairs_per_s']:,.0f}",
+            f"{row['packed']['pairs_per_s']:,.0f}, {1e12 * row['packed_useful_tflops'] / matrix:.0%}",
+            f"{row['stage']['pairs_per_s']:,.0f}",
+        ]
+        for name, row in named
+    ]
+    several = ", ".join(f"{row['processes']}: {row['pairs_per_s']:,.0f}" for row in result["several"])
+    beside, way = result["embedding"], result["whole_way"]
+    packed = next(row for row in result["parity"] if row["backend"] == "PackedBackend float16")
+    return (
+        f"{_table(header, rows)}\n\n"
+        f"{machine['device']}, torch {machine['versions']['torch']}, {machine['cores']} cores of {machine['cpu']}; "
+        f"{result['what']}. Pairs per second; the share is of the device's own matrix products in the same run "
+        f"({matrix / 1e12:,.0f} TFLOP/s). Padded passes got pairs sorted by length. At 128 tokens, by processes on the "
+        f"device: {several} pairs/s; with questions embedded beside them {beside['pairs_per_s']:,.0f} pairs/s and "
+        f"{beside['questions_embedded_per_s']:,.0f} questions/s; from a query's bytes to its answer's, recall "
+        f"simulated and Kafka left out, {way['queries_per_s']:,.0f} queries/s at {way['process_cpu_us_per_query']:,.0f} us of "
+        f"processor each. Packed float16 logits differ from float32's by {packed['largest_difference']:.4f} at most, "
+        f"and by {packed['largest_change_by_company']:.0e} with a pair's company."
+    )
+
+
 def parts(result: dict[str, Any]) -> str:
     """Return what each part buys."""
     rows = [[name, _spread(gain)] for name, gain in result["gains"].items()]
@@ -156,6 +198,7 @@ def memory(result: dict[str, Any]) -> str:
 SECTIONS: dict[str, Section] = {
     "scoring.json": scoring,
     "scoring-cuda.json": scoring,
+    "gpu-nvidia-h100-80gb-hbm3.json": gpu,
     "parts.json": parts,
     "end_to_end.json": end_to_end,
     "end_to_end-spare.json": capacity,

@@ -46,10 +46,12 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     embedder = await executor.run(
         partial(SentenceEmbedder, embedding.path, embedding.name, _embedding_device(settings))
     )
+    # Two passes of a processor only take turns; on a GPU questions need not wait for the pairs before them.
+    embedding_executor = executor if embedder.on_cpu else await parts.enter_async_context(compute_executor("embed"))
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        partial(ChromaSearch, settings.recall, ExecutorEmbedder(embedder, executor)),
+        partial(ChromaSearch, settings.recall, ExecutorEmbedder(embedder, embedding_executor)),
         settings.recall,
         on_batch=_batch_observer(metrics, "recall"),
     )
@@ -71,7 +73,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.brokers_down = lambda: delivery.source.brokers_down
     # A quiet topic is polled that seldom.
     health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
-    health.threads = (executor, *recall.threads, *reranking.threads)
+    health.threads = (executor, embedding_executor, *recall.threads, *reranking.threads)
     health.stopped = lambda: delivery.why_stopped
     health.recall = lambda: recall.why_not_ready
     health.progress = lambda: delivery.progress

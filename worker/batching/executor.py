@@ -102,8 +102,8 @@ def panics_as_errors() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def compute_executor() -> AsyncIterator[SingleThreadExecutor]:
-    """Own the one thread on which this process's models are loaded and compute.
+async def compute_executor(name: str = "compute") -> AsyncIterator[SingleThreadExecutor]:
+    """Own a thread on which models compute; on a CPU the one on which all of this process's are loaded and compute.
 
     An OpenMP team belongs to the thread that starts it. Where the teams of a process have more threads than there are
     cores, GNU's runtime, which torch uses on Linux, lets a team's threads sleep between two operations instead of
@@ -111,7 +111,7 @@ async def compute_executor() -> AsyncIterator[SingleThreadExecutor]:
     on another slept some 500 times a forward pass instead of never, and was 1 to 8 % slower on a quiet machine, up to
     20 % on a busy one. A thread that has ended takes its team along.
     """
-    thread = SingleThreadExecutor("compute")
+    thread = SingleThreadExecutor(name)
     try:
         yield thread
     finally:

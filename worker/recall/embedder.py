@@ -97,6 +97,11 @@ class SentenceEmbedder:
         return self._dimension
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the processor."""
+        return self._model.device.type == "cpu"
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of a text the model reads, its special tokens left out: what is beyond is never recalled."""
         special = int(self._model.tokenizer.num_special_tokens_to_add())

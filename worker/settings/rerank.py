@@ -32,13 +32,13 @@ class RerankSettings(Section):
     max_windows: Count = 8
     """Most windows of one document; what lies behind them is not read, and its answer event says so."""
     token_cache_documents: Annotated[int, Field(ge=0)] = 10_000
-    """Documents whose tokens are kept for the next query that finds them, the last used ones; 4 bytes a token, as many
-    as a window has. 0: none."""
+    """Documents whose tokens are kept for the next query that finds them, the last used ones: their text, and 4 bytes a
+    token, as many as a window has. 0: none."""
     batch_pairs: Count | None = None
-    """Most pairs of one forward pass. Unset: 1,024 on a GPU, 64 on a CPU."""
+    """Most pairs of one forward pass. Unset: 4,096 on a GPU, where tokens count, 64 on a CPU."""
     batch_tokens: Count | None = None
-    """Most tokens of one forward pass, padding included: what bounds memory and time. Unset: 16,384 on a GPU, 2,048 on
-    a CPU, which larger batches only keep queries waiting for."""
+    """Most tokens of one forward pass, padding included: what bounds memory and time. Unset: 2,048 on a CPU, which
+    larger batches only keep queries waiting for; on a GPU 512 for each of its multiprocessors (67,584 on an H100)."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 1.0
     """How long the first pair of a batch may wait for others while the device is idle."""
     top_n: Annotated[int, Field(ge=1, le=1_000)] = 3

@@ -25,7 +25,9 @@ def test_tokens_lie_behind_each_other_and_know_their_places(rows: list[list[int]
     assert [batch.ids[start:].tolist()[: len(row)] for start, row in zip(batch.starts, rows, strict=False)] == rows
     assert batch.starts[-1] == len(batch.ids)
     assert batch.longest == max(map(len, rows))
-    assert {each.dtype for each in (batch.ids, batch.types, batch.lengths, batch.starts, batch.places)} == {np.dtype(np.int32)}
+    assert {each.dtype for each in (batch.ids, batch.types, batch.lengths, batch.starts, batch.places)} == {
+        np.dtype(np.int32)
+    }
 
 
 @pytest.mark.parametrize(
