@@ -75,8 +75,8 @@ def gpu(result: dict[str, Any]) -> str:
         f"({matrix / 1e12:,.0f} TFLOP/s). Padded passes got pairs sorted by length. At 128 tokens, by processes on the "
         f"device: {several} pairs/s; with questions embedded beside them {beside['pairs_per_s']:,.0f} pairs/s and "
         f"{beside['questions_embedded_per_s']:,.0f} questions/s; from a query's bytes to its answer's, recall "
-        f"simulated and Kafka left out, {way['queries_per_s']:,.0f} queries/s at {way['process_cpu_us_per_query']:,.0f} us of "
-        f"processor each. Packed float16 logits differ from float32's by {packed['largest_difference']:.4f} at most, "
+        f"simulated and Kafka left out, {way['queries_per_s']:,.0f} queries/s at "
+        f"{way['process_cpu_us_per_query']:,.0f} us of processor each. Packed float16 logits differ from float32's by {packed['largest_difference']:.4f} at most, "
         f"and by {packed['largest_change_by_company']:.0e} with a pair's company."
     )
 
