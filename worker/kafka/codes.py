@@ -46,6 +46,9 @@ UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN
 NOT_FOR_US = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION})
 """The topic is not one that we may write to."""
 
+UNANSWERED = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
+"""No broker has answered."""
+
 REFUSED = {
     KafkaError.MSG_SIZE_TOO_LARGE: "answer_too_large",
     KafkaError.RECORD_LIST_TOO_LARGE: "answer_too_large",

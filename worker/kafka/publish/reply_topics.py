@@ -5,6 +5,7 @@ transaction everything beside it would wait too. So a producer that makes up nam
 """
 
 import asyncio
+from functools import partial
 
 import structlog
 from cachetools import TTLCache
@@ -14,8 +15,10 @@ from confluent_kafka.admin._acl import AclOperation
 from confluent_kafka.admin._topic import TopicDescription
 
 from schemas.replies import ReplyRefusal, ReplyTo
-from worker.kafka.codes import reply_refusal
+from worker.errors import TransientError
+from worker.kafka.codes import UNANSWERED, reply_refusal
 from worker.kafka.config import METADATA_TIMEOUT_S, common_config
+from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
 from worker.settings.rules import TOPIC_NAME
 
@@ -30,8 +33,11 @@ SECOND_LOOK_S = 1.0
 INTERNAL = "__"
 """How the names of Kafka's own topics begin."""
 
-Found = int | ReplyRefusal | None
-"""The partitions of a topic, or why it takes no reply; None: the broker did not tell."""
+# A broker that does not answer is asked again: nothing could be published meanwhile either.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
+
+Found = int | ReplyRefusal
+"""The partitions of a topic, or why it takes no reply."""
 
 
 class ReplyTopics:
@@ -42,7 +48,11 @@ class ReplyTopics:
         self._names = {name for name in kafka.reply_topics if not name.endswith("*")} - own
         self._beginnings = tuple(name.removesuffix("*") for name in kafka.reply_topics if name.endswith("*"))
         self._own = own
+        # A record that may not be written is an error of its own, but not in a transaction: there it breaks the
+        # producer, and with it the process. So it is tried only where it spoils nothing else.
+        self._tries_unknown_rights = kafka.delivery_guarantee != "exactly_once"
         self._admin = AdminClient(common_config(kafka, client_id)) if kafka.reply_topics else None
+        self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._found: TTLCache[str, Found] = TTLCache(REMEMBERED_TOPICS, REMEMBERED_S)
         self._look_ups: dict[str, asyncio.Task[Found]] = {}
 
@@ -53,10 +63,10 @@ class ReplyTopics:
         return topic in self._names or topic.startswith(self._beginnings)
 
     async def resolve(self, asked: ReplyTo) -> ReplyTo | ReplyRefusal:
-        """Return where a reply goes, or why it does not go where it is wanted.
+        """Return where a reply goes, or why it does not go where it is wanted; raises nothing.
 
-        A partition the topic does not have is left out. Waits for the broker a few seconds at most; one that does not
-        tell leaves the topic to be tried. Raises nothing.
+        A partition the topic does not have is left out. Waits for a broker that does not answer, for as long as that
+        takes.
         """
         if not self.allows(asked.topic):
             return ReplyRefusal.NOT_ALLOWED
@@ -65,7 +75,7 @@ class ReplyTopics:
             found = await self._look_up(asked.topic)
         if isinstance(found, ReplyRefusal):
             return found
-        is_there = asked.partition is not None and found is not None and asked.partition < found
+        is_there = asked.partition is not None and asked.partition < found
         return ReplyTo(asked.topic, asked.partition if is_there else None)
 
     def refuse(self, topic: str, refusal: ReplyRefusal) -> None:
@@ -84,12 +94,11 @@ class ReplyTopics:
         return await asyncio.shield(self._look_ups[topic])
 
     async def _ask_broker(self, topic: str) -> Found:
-        found = await self._describe(topic)
+        found = await self._policy.run(partial(self._describe, topic))
         if found is ReplyRefusal.NOT_THERE:
             await asyncio.sleep(SECOND_LOOK_S)
-            found = await self._describe(topic)
-        if found is not None:
-            self._found[topic] = found
+            found = await self._policy.run(partial(self._describe, topic))
+        self._found[topic] = found
         return found
 
     async def _describe(self, topic: str) -> Found:
@@ -103,11 +112,12 @@ class ReplyTopics:
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             refusal = reply_refusal(error)
-            if refusal is None:
-                logger.warning("a reply topic can't be looked up, so it is tried", topic=topic, reason=error.str())
-            return refusal
-        operations = described.authorized_operations
-        # A broker that does not tell of rights leaves them to be tried.
-        if operations and not {AclOperation.WRITE, AclOperation.ALL} & set(operations):
-            return ReplyRefusal.NOT_WRITABLE
-        return len(described.partitions)
+            logger.warning("a reply topic can't be looked up", topic=topic, code=error.name(), reason=error.str())
+            if refusal is None and (error.retriable() or error.code() in UNANSWERED):
+                raise TransientError(error.str()) from failure
+            return refusal or ReplyRefusal.NOT_WRITABLE
+        # None where the broker does not tell of rights.
+        operations = set(described.authorized_operations or ())
+        if operations & {AclOperation.WRITE, AclOperation.ALL} or (not operations and self._tries_unknown_rights):
+            return len(described.partitions)
+        return ReplyRefusal.NOT_WRITABLE

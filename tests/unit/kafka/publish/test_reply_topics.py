@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin._acl import AclOperation
 
 from schemas.replies import ReplyRefusal, ReplyTo
+from tests.patience import HANG_S
 from worker.kafka.publish import reply_topics
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.settings import KafkaSettings
@@ -130,12 +131,31 @@ async def test_many_queries_wait_for_one_answer_and_one_that_is_cancelled_leaves
     assert admin.asked == ["replies.ann"] * 2
 
 
-async def test_where_the_broker_does_not_tell_the_topic_is_tried(admin: FakeAdmin) -> None:
-    admin.topics["replies.ann"] = KafkaError._TIMED_OUT
-    topics = ReplyTopics(ALLOWED)
-    assert await topics.resolve(ReplyTo("replies.ann", 5)) == ReplyTo("replies.ann")
-    admin.topics["replies.ann"] = Described(range(6))
-    assert await topics.resolve(ReplyTo("replies.ann", 5)) == ReplyTo("replies.ann", 5)
+@pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT])
+async def test_a_broker_that_does_not_answer_is_asked_until_it_does(
+    admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(reply_topics, "FIRST_PAUSE_S", 0.001)
+    admin.topics["replies.ann"] = code
+    waiting = asyncio.create_task(ReplyTopics(ALLOWED).resolve(ReplyTo("replies.ann", 5)))
+    async with asyncio.timeout(HANG_S):
+        while len(admin.asked) < 3:
+            await asyncio.sleep(0.001)
+        admin.topics["replies.ann"] = Described(range(6))
+        assert await waiting == ReplyTo("replies.ann", 5)
+
+
+async def test_a_broker_that_can_not_say_is_not_asked_for_ever(admin: FakeAdmin) -> None:
+    admin.topics["replies.ann"] = KafkaError.UNSUPPORTED_VERSION
+    assert await ReplyTopics(ALLOWED).resolve(ReplyTo("replies.ann")) is ReplyRefusal.NOT_WRITABLE
+
+
+async def test_a_transaction_gets_nothing_of_which_the_broker_does_not_say_that_it_may_be_written(
+    admin: FakeAdmin,
+) -> None:
+    admin.topics["replies.ann"] = Described([0])
+    transacting = ReplyTopics(ALLOWED.model_copy(update={"delivery_guarantee": "exactly_once"}))
+    assert await transacting.resolve(ReplyTo("replies.ann")) is ReplyRefusal.NOT_WRITABLE
 
 
 async def test_what_the_broker_refuses_is_not_tried_again_soon_and_what_was_gone_is_looked_for(
