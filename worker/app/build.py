@@ -37,6 +37,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     """Build what consumes; ``parts`` takes it down again, last built first. What fails fast comes first."""
     health.starting = "looking for the Kafka topics"
     await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
+    await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
@@ -49,7 +50,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        ChromaSearch(settings.recall, ExecutorEmbedder(embedder, executor)),
+        partial(ChromaSearch, settings.recall, ExecutorEmbedder(embedder, executor)),
         settings.recall,
         on_batch=_batch_observer(metrics, "recall"),
     )
@@ -64,7 +65,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     reply_topics = ReplyTopics(settings.kafka, settings.worker_id)
     service = Service(settings, pipeline, metrics, used, guard, reply_topics)
-    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id, on_commit=metrics.observe_commit)
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
     delivery = Delivery(settings.kafka, service.job, guarantee, metrics, new_source=new_source)
@@ -74,6 +75,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
     health.threads = (executor, *recall.threads, *reranking.threads)
     health.stopped = lambda: delivery.why_stopped
+    health.recall = lambda: recall.why_not_ready
     health.progress = lambda: delivery.progress
     return delivery
 

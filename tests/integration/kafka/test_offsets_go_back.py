@@ -54,10 +54,10 @@ async def test_a_topic_made_again_under_load_loses_no_query(new_bench: Callable[
         # In flight while its record, and its topic, go away.
         await asyncio.to_thread(ask, kafka, b"slow")
         await bench.until(lambda: any(progress.in_flight for progress in worker.delivery.progress))
-        for _ in range(2):
-            await asyncio.to_thread(make_again, bench.admin, kafka)
-            for _ in range(5):
-                await load(10)
+        # Not as many as were read before: librdkafka keeps its offset, and learns from one that is out of range alone.
+        await asyncio.to_thread(make_again, bench.admin, kafka)
+        for _ in range(5):
+            await load(10)
         worker.gates[b"slow"].set()
         await bench.until(lambda: {*asked, b"slow"} <= set(answers.values) or worker.run.done())
     assert worker.run.result() is True

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.patience import HANG_S
-from worker.kafka.consume.hand_over import HANDOVER_TIMEOUT_S
+from worker.kafka.consume.polling import HANDOVER_TIMEOUT_S
 from worker.kafka.deliver.delivery import TICK_S
 from worker.settings.rules import LONGEST_POLL_S
 from worker.telemetry import health as module
@@ -57,6 +57,7 @@ def test_a_thread_that_works_lives_and_so_does_one_that_loads_models_for_long() 
         ({"brokers_down": lambda: True}, "no Kafka broker can be reached"),
         ({"joined": lambda: False}, "waiting for the consumer group"),
         ({"stopped": lambda: "q-3 has stopped: no topic"}, "q-3 has stopped: no topic"),
+        ({"recall": lambda: "no collection"}, "no collection"),
         ({"joined": lambda: True, "brokers_down": lambda: False, "stopped": lambda: None}, None),
     ],
 )

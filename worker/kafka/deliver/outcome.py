@@ -28,12 +28,6 @@ class Publication:
     also: "Sequence[Publication]" = field(default=(), kw_only=True)
     """Records that belong to the outcome too: the offset counts when the broker has them all."""
 
-    @property
-    def size_bytes(self) -> int:
-        """What it holds in memory, about."""
-        held = (self.key, self.value, *(part for header in self.headers for part in header))
-        return sum(len(part) for part in held if part is not None) + sum(each.size_bytes for each in self.also)
-
     def acknowledged(self) -> None:
         """Take note, on the loop and once, that it counts: the broker has it, or its transaction is committed."""
 

@@ -46,6 +46,23 @@ def test_a_header_whose_name_is_not_utf_8_is_told_and_key_and_value_stay(cluster
     assert (record.key, record.value, record.headers) == (b"\xfe", b"value\xff", ())
 
 
+def test_it_is_told_of_every_such_record_and_not_of_the_first_ones_alone(cluster: MockCluster) -> None:
+    """An interpreter that has warmed up calls the client without the check that finds its failure."""
+    first = last_offset(cluster) + 1
+    for _ in range(30):
+        produce_raw(cluster.bootstrap_servers, TOPIC, b"odd", headers=[(b"caf\xe9", b"x")])
+        produce_raw(cluster.bootstrap_servers, TOPIC, b"fine", headers=[(b"fine", b"x")])
+    consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(TOPIC, 0, first)])
+        records: list[Record] = []
+        while len(records) < 60:
+            records += [from_message(message) for message in consumer.consume(10, HANG_S)]
+    finally:
+        consumer.close()
+    assert [record.unreadable_headers is not None for record in records] == [True, False] * 30
+
+
 @pytest.mark.parametrize(
     "header", [(b"", b"x"), (b"binary", b"\xff\x00\xfe"), (b"null", None), (b"empty", b""), ("é😀".encode(), b"x")]
 )
