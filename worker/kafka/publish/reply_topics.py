@@ -113,7 +113,7 @@ class ReplyTopics:
             error: KafkaError = failure.args[0]
             refusal = reply_refusal(error)
             logger.warning("a reply topic can't be looked up", topic=topic, code=error.name(), reason=error.str())
-            if refusal is None and (error.retriable() or error.code() in UNANSWERED):
+            if error.code() in UNANSWERED:
                 raise TransientError(error.str()) from failure
             return refusal or ReplyRefusal.NOT_WRITABLE
         # None where the broker does not tell of rights.

@@ -140,6 +140,7 @@ async def test_a_broker_that_does_not_answer_is_asked_until_it_does(
     waiting = asyncio.create_task(ReplyTopics(ALLOWED).resolve(ReplyTo("replies.ann", 5)))
     async with asyncio.timeout(HANG_S):
         while len(admin.asked) < 3:
+            assert not waiting.done()
             await asyncio.sleep(0.001)
         admin.topics["replies.ann"] = Described(range(6))
         assert await waiting == ReplyTo("replies.ann", 5)
