@@ -78,7 +78,7 @@ class WireError(ValueError):
 
     def __init__(self, reason: str, message: str, *, read: object = None) -> None:
         """``read``: the JSON of the event, where it is JSON."""
-        super().__init__(_one_line(message))
+        super().__init__(one_line(message))
         self.reason = reason
         fields = read if isinstance(read, dict) else {}
         query_id, text = fields.get("id"), fields.get("text")
@@ -143,7 +143,7 @@ def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[s
     """Return the original headers followed by why and where from; of headers that repeat the last ones count."""
     fields = info.model_dump(mode="json")
     added = [(name, fields[field]) for name, field in DEAD_LETTER_HEADERS.items()]
-    written = [(name, None if value is None else _one_line(str(value)).encode()) for name, value in added]
+    written = [(name, None if value is None else one_line(str(value)).encode()) for name, value in added]
     return [*original, *written]
 
 
@@ -257,7 +257,7 @@ def _in_plain_words(problem: ErrorDetails) -> str:
     return problem["msg"] if words is None else words.format_map(problem.get("ctx", {}))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Fit a message into a header, a log line and a terminal: short, no control characters, no lone surrogates."""
     printable = "".join(c if c.isprintable() else " " for c in text[: 2 * MAX_MESSAGE_CHARS])
     return " ".join(printable.split())[:MAX_MESSAGE_CHARS]

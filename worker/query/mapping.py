@@ -18,6 +18,7 @@ from schemas.events import (
     Timings,
     Usage,
 )
+from schemas.wire import one_line
 from worker.domain import Context, GeneratedAnswer, Query
 from worker.query.failures import sentence
 from worker.query.pipeline import Outcome
@@ -94,7 +95,7 @@ def failed_event(
         query_id=query_id,
         query_text=query_text,
         status=AnswerStatus.FAILED,
-        failure=Failure(kind=info.error_kind, code=info.error_class, reason=info.error_message),
+        failure=Failure(kind=info.error_kind, code=info.error_class, reason=one_line(info.error_message)),
         timings_ms=Timings(
             queue=_ms(begun_at_s - asked_at_s), recall=0, rerank=0, answer=0, total=_ms(now_s - asked_at_s)
         ),

@@ -158,6 +158,15 @@ async def test_a_failure_says_what_its_dead_letter_says_and_no_more(
     assert "chroma.internal" not in failed.model_dump_json()
 
 
+async def test_a_reason_of_many_lines_is_one_as_in_the_dead_letter(bench: Bench) -> None:
+    bench.pipeline.error = PoisonError("invalid_filter", "first\nsecond \x1b[31m" + "x" * 1_000)
+    letter = await bench.outcome()
+    _, failed = the_failed(letter)
+    assert failed.failure is not None
+    assert failed.failure.reason == wire.dead_letter_info(letter.headers).error_message
+    assert failed.failure.reason.startswith("first second [31mx")
+
+
 UNREADABLE: dict[str, tuple[bytes | None, tuple[str, str, str]]] = {
     "no JSON": (b"{", ("", "", "invalid_json")),
     "a tombstone": (None, ("", "", "tombstone")),
