@@ -19,6 +19,7 @@ from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
+from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.rerank.backends.device import OTHER_BATCH_TOKENS, Batches, Pending
@@ -97,7 +98,9 @@ async def run(settings: Settings, hold_s: float) -> None:
     )
     pipeline = Pipeline(FixedRecall(), reranker, NoAnswerer(), settings)
     models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
-    service = Service(settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200))
+    service = Service(
+        settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200), ReplyTopics(settings.kafka)
+    )
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
     delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
     with http.serve(settings.telemetry, metrics.registry, health):

@@ -12,11 +12,13 @@ from schemas.events import (
     ContextInfo,
     DeadLetterInfo,
     Degradation,
+    Failure,
     Models,
     QueryEvent,
     Timings,
     Usage,
 )
+from schemas.replies import ReplyRefusal, ReplyTo, reply_to
 from schemas.wire import (
     Headers,
     WireError,
@@ -39,9 +41,12 @@ __all__ = [
     "ContextInfo",
     "DeadLetterInfo",
     "Degradation",
+    "Failure",
     "Headers",
     "Models",
     "QueryEvent",
+    "ReplyRefusal",
+    "ReplyTo",
     "Timings",
     "Usage",
     "WireError",
@@ -53,4 +58,5 @@ __all__ = [
     "encode_query",
     "header",
     "passthrough_headers",
+    "reply_to",
 ]

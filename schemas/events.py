@@ -2,7 +2,8 @@
 
 This contract only grows: within a major version no field is renamed, removed or narrowed. Unknown fields are
 ignored when read, so that an older worker understands a newer producer; nothing unknown is ever written. Types are
-not guessed: "5" is not 5, and neither Infinity nor NaN is a number, since JSON has no word for them.
+not guessed: "5" is not 5, and neither Infinity nor NaN is a number, since JSON has no word for them. Long, since the
+events are read together.
 """
 
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from schemas import limits
 from schemas.limits import MAX_DEADLINE_MS, MAX_ID_CHARS, MAX_TEXT_CHARS, MAX_TOP_K
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 INVALID_FILTER = "invalid_filter"
 """The kind of pydantic's error for a filter beyond the bounds, and the reason of its dead letter."""
 
@@ -197,6 +198,17 @@ class Degradation(_Event):
     """Why, stable, e.g. `llm_timeout`, `llm_declined`, `reranker_unavailable`; more may be added."""
 
 
+class Failure(_Event):
+    """Why a query could not be answered, for an asker who named a reply topic: what its dead letter says."""
+
+    kind: Literal["poison", "transient"]
+    """`poison`: asked again, it fails again; `transient`: retries ran out, so it may do later."""
+    code: str
+    """Why, stable: the dead letter's `error.class`, e.g. `invalid_schema`, `unknown_collection`; more may be added."""
+    reason: str
+    """Why, in one line."""
+
+
 class AnswerStatus(StrEnum):
     """How a query ended."""
 
@@ -204,17 +216,19 @@ class AnswerStatus(StrEnum):
     DEGRADED = "degraded"
     NO_CONTEXT = "no_context"
     EXPIRED = "expired"
+    FAILED = "failed"
 
 
 class AnswerEvent(_Event):
     """What became of one query event. Its Kafka key and its trace headers are the query's."""
 
     query_id: str
-    """The query event's `id`."""
+    """The query event's `id`; empty where it could not be read, which only `failed` can tell of."""
     query_text: str
-    """The query event's `text`."""
+    """The query event's `text`; empty as above."""
     status: AnswerStatus
-    """`ok`; `degraded`: see `degradations`; `no_context`: nothing good enough was found; `expired`: too late."""
+    """`ok`; `degraded`: see `degradations`; `no_context`: nothing good enough was found; `expired`: too late; `failed`:
+    see `failure`, on the reply topic that the query named and nowhere else: there is a dead letter too."""
     contexts: list[ContextInfo] = Field(default_factory=list)
     """The best candidates after reranking, best first."""
     candidates: list[CandidateInfo] | None = None
@@ -223,6 +237,8 @@ class AnswerEvent(_Event):
     """Null when not asked for, when there is no context, or when degraded."""
     degradations: list[Degradation] = Field(default_factory=list)
     """Which stages failed, when `status` is `degraded`."""
+    failure: Failure | None = None
+    """Why there is no answer, when `status` is `failed`."""
     timings_ms: Timings
     """Where the time went."""
     models: Models

@@ -37,15 +37,16 @@ def page() -> str:
     """Return the reference page."""
     asyncapi = yaml.safe_load((_FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
     channels = asyncapi["channels"]
-    passed_through = asyncapi["components"]["schemas"]["passedThrough"]
-    headers = ((f"`{name}`", described["description"]) for name, described in passed_through["properties"].items())
+    passed_through, added = (asyncapi["components"]["schemas"][name] for name in ("passedThrough", "addedToAnswers"))
     return _INTRODUCTION + "\n".join(
         [
             *_event("Query event", "query-event", channels["queries"]),
             *_event("Answer event", "answer-event", channels["answers"]),
             *_event("Dead letter", "dead-letter", channels["deadLetters"], column="header"),
             f"## Headers of queries and answers\n\n{passed_through['description']}\n",
-            generated.table(["header", "meaning"], headers),
+            _headers(passed_through),
+            f"## Headers of answers\n\n{added['description']}\n",
+            _headers(added),
         ]
     )
 
@@ -67,6 +68,11 @@ def _event(title: str, name: str, channel: dict[str, Any], column: str = "field"
         if "properties" in described:
             yield f"### {part}\n\n{described['description']}\n"
             yield _fields(described, schema, column)
+
+
+def _headers(described: dict[str, Any]) -> str:
+    rows = ((f"`{name}`", header["description"].strip()) for name, header in described["properties"].items())
+    return generated.table(["header", "meaning"], rows)
 
 
 def _fields(described: dict[str, Any], schema: dict[str, Any], column: str) -> str:

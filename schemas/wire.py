@@ -1,4 +1,7 @@
-"""Bytes and Kafka headers to models and back. Imports nothing of Kafka: any client's bytes will do."""
+"""Bytes and Kafka headers to models and back. Imports nothing of Kafka: any client's bytes will do.
+
+Long: what is written and how it is read back stand together.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +12,13 @@ from pydantic_core import ErrorDetails, from_json
 
 from schemas import envelopes
 from schemas.events import INVALID_FILTER, AnswerEvent, DeadLetterInfo, QueryEvent
-from schemas.limits import MAX_ECHOED_HEADER_BYTES, MAX_ECHOED_HEADERS, MAX_EVENT_BYTES
+from schemas.limits import (
+    MAX_ECHOED_HEADER_BYTES,
+    MAX_ECHOED_HEADERS,
+    MAX_EVENT_BYTES,
+    MAX_ID_CHARS,
+    MAX_TEXT_CHARS,
+)
 
 Headers = Sequence[tuple[str, bytes | None]]
 """As Kafka has them: in order, names may repeat, values may be null."""
@@ -61,11 +70,21 @@ Event = TypeVar("Event", bound=BaseModel)
 
 
 class WireError(ValueError):
-    """Bytes that are not the event they should be; ``reason`` is short and stable, the message is one line."""
+    """Bytes that are not the event they should be; ``reason`` is short and stable, the message is one line.
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(_one_line(message))
+    ``query_id`` and ``query_text`` are the event's as far as they could be read all the same, else empty: whoever asked
+    may be told of the failure.
+    """
+
+    def __init__(self, reason: str, message: str, *, read: object = None) -> None:
+        """``read``: the JSON of the event, where it is JSON."""
+        super().__init__(one_line(message))
         self.reason = reason
+        fields = read if isinstance(read, dict) else {}
+        query_id, text = fields.get("id"), fields.get("text")
+        # One that is cut would be another query's.
+        self.query_id = query_id if isinstance(query_id, str) and len(query_id) <= MAX_ID_CHARS else ""
+        self.query_text = text[:MAX_TEXT_CHARS] if isinstance(text, str) else ""
 
 
 def decode_query(value: bytes | None, headers: Headers = (), *, max_bytes: int = MAX_EVENT_BYTES) -> QueryEvent:
@@ -124,7 +143,7 @@ def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[s
     """Return the original headers followed by why and where from; of headers that repeat the last ones count."""
     fields = info.model_dump(mode="json")
     added = [(name, fields[field]) for name, field in DEAD_LETTER_HEADERS.items()]
-    written = [(name, None if value is None else _one_line(str(value)).encode()) for name, value in added]
+    written = [(name, None if value is None else one_line(str(value)).encode()) for name, value in added]
     return [*original, *written]
 
 
@@ -166,6 +185,7 @@ def _decode(model: type[Event], value: bytes | None, headers: Headers = ()) -> E
     if value is None:
         raise WireError("tombstone", "the record has no value; an event is a JSON object")
     text, parsed = _parsed(value)
+    data = None
     try:
         data = envelopes.unwrapped(parsed, _content_type(headers), _parsed_data) if model is QueryEvent else parsed
         # Read twice, on purpose: from bytes pydantic checks values of any kind several times faster than from objects.
@@ -178,7 +198,7 @@ def _decode(model: type[Event], value: bytes | None, headers: Headers = ()) -> E
     except ValidationError as error:
         kinds = {problem["type"] for problem in error.errors(include_url=False, include_input=False)}
         reason = INVALID_FILTER if kinds == {INVALID_FILTER} else "invalid_schema"
-        raise WireError(reason, _summary(error)) from error
+        raise WireError(reason, _summary(error), read=data) from error
 
 
 def _content_type(headers: Headers) -> str:
@@ -237,7 +257,7 @@ def _in_plain_words(problem: ErrorDetails) -> str:
     return problem["msg"] if words is None else words.format_map(problem.get("ctx", {}))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Fit a message into a header, a log line and a terminal: short, no control characters, no lone surrogates."""
     printable = "".join(c if c.isprintable() else " " for c in text[: 2 * MAX_MESSAGE_CHARS])
     return " ".join(printable.split())[:MAX_MESSAGE_CHARS]

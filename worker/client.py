@@ -31,8 +31,10 @@ class QueryClient:
     ``startup_timeout_s``; FatalError if no broker answers or a topic is missing.
     """
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, *, reply_topic: str | None = None) -> None:
+        """``reply_topic``: the replies go there, and no other topic is read; the worker must allow it."""
         self._kafka = kafka
+        self._reply_topic = reply_topic
         self._partitions = {topic.name: topic.partitions for topic in ensure(kafka, create=False)}
         self._consumer = Consumer(
             common_config(kafka)
@@ -46,7 +48,9 @@ class QueryClient:
         )
         self._producer = Producer(producer_config(kafka))
         # Looked up now, before anything is asked: an answer right after its question must not be missed.
-        self._consumer.assign([*self._at_end(kafka.answer_topic), *self._at_end(kafka.dead_letter_topic)])
+        topics = (kafka.answer_topic, kafka.dead_letter_topic) if reply_topic is None else (reply_topic,)
+        self._partitions |= {topic: self._count(topic) for topic in topics if topic not in self._partitions}
+        self._consumer.assign([partition for topic in topics for partition in self._at_end(topic)])
 
     def ask(self, event: QueryEvent, *, timeout_s: float, traceparent: str | None = None) -> AnswerEvent:
         """Produce one query and return its answer; raises as ``ask_all`` does."""
@@ -63,7 +67,7 @@ class QueryClient:
     ) -> list[AnswerEvent]:
         """Produce the queries and return their answers in the same order; ``on_answer`` sees each as it comes.
 
-        Raises TransientError if not all come within ``timeout_s``, PoisonError if one was dead-lettered, FatalError
+        Raises TransientError if not all come within ``timeout_s``, PoisonError if one failed, FatalError
         if Kafka does not take a query.
         """
         deadline_s = time.monotonic() + timeout_s
@@ -74,7 +78,7 @@ class QueryClient:
             if time.monotonic() >= deadline_s:
                 missing = len(awaited) - len(answers)
                 which = f"{missing} of {len(awaited)} answers did not come" if len(awaited) > 1 else "no answer"
-                raise TransientError(f"{which} within {timeout_s:g} s: {describe_progress(self._kafka)}")
+                raise TransientError(f"{which} within {timeout_s:g} s: {self._why_none()}")
             record = self._poll()
             correlation_id = None if record is None else wire.header(record.headers, wire.CORRELATION_ID)
             if record is None or correlation_id not in awaited or correlation_id in answers:
@@ -113,6 +117,23 @@ class QueryClient:
     ) -> None:
         self.close()
 
+    def _why_none(self) -> str:
+        progress = describe_progress(self._kafka)
+        if self._reply_topic is None:
+            return progress
+        return f"{progress}; the worker must have {self._reply_topic} among its kafka.reply_topics"
+
+    def _count(self, topic: str) -> int:
+        try:
+            count = len(
+                self._consumer.list_topics(topic, timeout=self._kafka.startup_timeout_s).topics[topic].partitions
+            )
+        except KafkaException as error:
+            raise FatalError(f"Kafka topic {topic} can't be looked up: {error.args[0].str()}") from error
+        if not count:
+            raise FatalError(f"there is no Kafka topic {topic} for the reply")
+        return count
+
     def _at_end(self, topic: str) -> list[Partition]:
         try:
             return [self._end_of(Partition(topic, number, OFFSET_END)) for number in range(self._partitions[topic])]
@@ -133,6 +154,8 @@ class QueryClient:
         topic = self._kafka.query_topic
         for correlation_id, event in events.items():
             headers: list[tuple[str, str | bytes | None]] = [(wire.CORRELATION_ID, correlation_id.encode())]
+            if self._reply_topic is not None:
+                headers.append((wire.REPLY_TOPIC, self._reply_topic.encode()))
             if traceparent is not None:
                 headers.append((wire.TRACEPARENT, traceparent.encode()))
             try:
@@ -165,6 +188,9 @@ class QueryClient:
             message = wire.header(record.headers, wire.ERROR_MESSAGE) or "it says not why"
             raise PoisonError(reason, f"the query was dead-lettered ({reason}): {message}")
         try:
-            return wire.decode_answer(record.value)
+            answer = wire.decode_answer(record.value)
         except wire.WireError as error:
             raise FatalError(f"the answer is of another version of the contract: {error}") from error
+        if answer.failure is not None:
+            raise PoisonError(answer.failure.code, f"the query failed ({answer.failure.code}): {answer.failure.reason}")
+        return answer

@@ -20,6 +20,7 @@ from schemas import (
     encode_query,
 )
 from schemas import export as schema_export
+from schemas.replies import REPLY_REFUSED, ReplyRefusal
 from schemas.wire import PASSED_THROUGH
 from worker.settings import KafkaSettings
 
@@ -129,8 +130,14 @@ def test_asyncapi_names_every_schema_the_version_and_the_default_topics() -> Non
     assert files == set(schema_export.schemas())
     defaults = KafkaSettings()
     addresses = {channel["address"] for channel in ASYNCAPI["channels"].values()}
-    assert addresses == {defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic}
+    # Of replies, the query names it.
+    assert addresses == {None, defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic}
 
 
 def test_asyncapi_lists_the_headers_that_pass_through() -> None:
     assert set(ASYNCAPI["components"]["schemas"]["passedThrough"]["properties"]) == PASSED_THROUGH
+
+
+def test_asyncapi_lists_the_headers_that_are_added() -> None:
+    added = ASYNCAPI["components"]["schemas"]["addedToAnswers"]["properties"]
+    assert {name: set(described["enum"]) for name, described in added.items()} == {REPLY_REFUSED: set(ReplyRefusal)}

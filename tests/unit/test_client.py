@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 
 from schemas import wire
-from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Models, QueryEvent, Timings
+from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Failure, Models, QueryEvent, Timings
 from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.errors import FatalError, PoisonError, TransientError
@@ -20,6 +20,7 @@ from worker.settings import KafkaSettings
 
 UNANSWERABLE = "poison"
 UNANSWERED = "silence"
+REPLIES = "replies"
 
 LIST_OFFSETS = 2
 """The request's number in Kafka's protocol."""
@@ -62,6 +63,7 @@ class FakeWorker:
             if message is None or message.error():
                 continue
             headers = message.headers() or []
+            reply_topic = wire.header(headers, wire.REPLY_TOPIC)
             self.seen.append((message.key(), headers))
             event = wire.decode_query(message.value())
             if event.text == UNANSWERABLE:
@@ -76,10 +78,15 @@ class FakeWorker:
                 producer.produce(
                     self._kafka.dead_letter_topic, message.value(), headers=wire.dead_letter_headers(info, headers)
                 )
+                if reply_topic is not None:
+                    failure = Failure(kind=info.error_kind, code=info.error_class, reason=info.error_message)
+                    failed = answered(event).model_copy(update={"status": AnswerStatus.FAILED, "failure": failure})
+                    producer.produce(reply_topic, wire.encode_answer(failed), headers=wire.passthrough_headers(headers))
             elif event.text != UNANSWERED:
                 value = wire.encode_answer(answered(event))
                 for _ in range(2):
-                    producer.produce(self._kafka.answer_topic, value, headers=wire.passthrough_headers(headers))
+                    topic = reply_topic or self._kafka.answer_topic
+                    producer.produce(topic, value, headers=wire.passthrough_headers(headers))
             producer.poll(0)
         producer.flush(HANG_S)
         consumer.close()
@@ -104,7 +111,7 @@ def query(text: str, query_id: str = "q") -> QueryEvent:
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
     settings = KafkaSettings(startup_timeout_s=HANG_S)
-    with mock_kafka(tmp_path_factory.mktemp("mock"), worker_topics(settings), partitions=2) as address:
+    with mock_kafka(tmp_path_factory.mktemp("mock"), (*worker_topics(settings), REPLIES), partitions=2) as address:
         yield settings.model_copy(update={"bootstrap_servers": address})
 
 
@@ -154,6 +161,21 @@ def test_a_dead_lettered_query_is_told_at_once_with_its_reason(client: QueryClie
 def test_an_answer_that_never_comes_is_given_up_and_says_what_to_start(client: QueryClient) -> None:
     with pytest.raises(TransientError, match=r"^no answer within 0\.5 s: .*`rerank-worker run`"):
         client.ask(query(UNANSWERED), timeout_s=0.5)
+
+
+def test_a_client_with_a_reply_topic_reads_answers_and_failures_there(kafka: KafkaSettings, worker: FakeWorker) -> None:
+    with QueryClient(kafka, reply_topic=REPLIES) as client:
+        assert client.ask(query("Why?", "replied"), timeout_s=HANG_S).query_id == "replied"
+        with pytest.raises(PoisonError, match="no such collection") as caught:
+            client.ask(query(UNANSWERABLE), timeout_s=HANG_S)
+        assert caught.value.reason == "unknown_collection"
+        with pytest.raises(TransientError, match=r"must have replies among its kafka\.reply_topics"):
+            client.ask(query(UNANSWERED), timeout_s=0.5)
+
+
+def test_a_reply_topic_that_is_missing_is_told_before_anything_is_asked(kafka: KafkaSettings) -> None:
+    with pytest.raises(FatalError, match="no Kafka topic nowhere for the reply"):
+        QueryClient(kafka, reply_topic="nowhere")
 
 
 def test_an_event_kafka_would_never_take_is_refused(client: QueryClient) -> None:

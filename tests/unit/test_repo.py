@@ -29,6 +29,7 @@ LAYOUT = {
     "deploy",
     "docker-compose.yml",
     "docs",
+    "examples",
     "pyproject.toml",
     "schemas",
     "tests",

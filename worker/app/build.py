@@ -18,6 +18,7 @@ from worker.kafka.admin import topics
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
+from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.models import resolve as models
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
@@ -64,7 +65,8 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     metrics.models.info({"embedding": embedding.name, "cross_encoder": reranking.model, "answer": answerer.model_name})
     pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
-    service = Service(settings, pipeline, metrics, used, guard)
+    reply_topics = ReplyTopics(settings.kafka, settings.worker_id)
+    service = Service(settings, pipeline, metrics, used, guard, reply_topics)
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id, on_commit=metrics.observe_commit)
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)

@@ -19,6 +19,9 @@ def ask(
     where: Annotated[str | None, typer.Option(help="Chroma metadata filter, as JSON.")] = None,
     generate: Annotated[bool, typer.Option(help="Generate an answer, or stop at the contexts.")] = True,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 60.0,
+    reply_topic: Annotated[
+        str | None, typer.Option(help="Have the reply sent there; the worker must allow it (kafka.reply_topics).")
+    ] = None,
     traceparent: Annotated[str | None, typer.Option(help="W3C trace context to send along.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer event as JSON.")] = False,
 ) -> None:
@@ -42,7 +45,7 @@ def ask(
         )
     except ValidationError as error:
         raise typer.BadParameter("; ".join(f"{p['loc'][0]}: {p['msg']}" for p in error.errors())) from error
-    with QueryClient(reachable_kafka()) as client, err.status("waiting for the answer"):
+    with QueryClient(reachable_kafka(), reply_topic=reply_topic) as client, err.status("waiting for the answer"):
         answer = client.ask(event, timeout_s=timeout, traceparent=traceparent)
     if as_json:
         out.print_json(answer.model_dump_json())

@@ -17,6 +17,7 @@ STATUS_STYLE = {
     AnswerStatus.DEGRADED: "yellow",
     AnswerStatus.NO_CONTEXT: "yellow",
     AnswerStatus.EXPIRED: "red",
+    AnswerStatus.FAILED: "red",
 }
 
 
@@ -97,6 +98,8 @@ def _answer(answer: AnswerEvent) -> RenderableType:
     if answer.degradations:
         reasons = "; ".join(f"{each.stage}: {each.reason}" for each in answer.degradations)
         return Text(f"Degraded: {reasons}", style="yellow")
+    if answer.failure is not None:
+        return Text(f"Failed ({answer.failure.code}): {answer.failure.reason}", style="red")
     told = {
         AnswerStatus.NO_CONTEXT: "Not in the documents: nothing reached the minimum score, so nothing was made up.",
         AnswerStatus.EXPIRED: "Too late: the query's deadline had passed.",

@@ -3,6 +3,7 @@
 
 from confluent_kafka import KafkaError
 
+from schemas.replies import ReplyRefusal
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 
 _NOT_ALLOWED = frozenset(
@@ -41,6 +42,24 @@ FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.I
 
 UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 """The topic is not there, or this client does not know yet that it is."""
+
+NOT_FOR_US = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION})
+"""The topic is not one that we may write to."""
+
+UNANSWERED = frozenset(
+    {
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._TRANSPORT,
+        KafkaError._RESOLVE,
+        KafkaError._ALL_BROKERS_DOWN,
+    }
+)
+"""No broker has answered a look-up, or none that knows: asked again, it may."""
 
 REFUSED = {
     KafkaError.MSG_SIZE_TOO_LARGE: "answer_too_large",
@@ -94,9 +113,25 @@ LEADER_MOVING = frozenset(
 """The partition is between two leaders, or new: it has one in a moment."""
 
 
-def publish_failure(error: KafkaError, topic: str) -> WorkerError:
-    """Return what must be done about a record the broker did not take."""
+def reply_refusal(error: KafkaError) -> ReplyRefusal | None:
+    """Return why a topic that an event named takes no reply; None: it may take it later, or the record is at fault.
+
+    The event's own harm, and nobody else's: a topic of the settings would stop its partitions, or the worker.
+    """
+    if error.code() in UNKNOWN_TOPIC:
+        return ReplyRefusal.NOT_THERE
+    return ReplyRefusal.NOT_WRITABLE if error.code() in NOT_FOR_US else None
+
+
+def publish_failure(error: KafkaError, topic: str, *, asked_for: bool = False) -> WorkerError:
+    """Return what must be done about a record the broker did not take.
+
+    ``asked_for``: an event named the topic. The reason is a ``ReplyRefusal`` then where the topic is to blame.
+    """
     text = f"Kafka did not take a record for topic {topic}: {error.name()}: {error.str()}"
+    refusal = reply_refusal(error) if asked_for else None
+    if refusal is not None:
+        return PoisonError(refusal, text)
     if error.code() in REFUSED:
         return PoisonError(REFUSED[error.code()], text)
     if error.fatal() or error.code() in PRODUCER_FATAL:

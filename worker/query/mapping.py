@@ -2,18 +2,23 @@
 
 from datetime import UTC, datetime
 
+from pydantic import JsonValue
+
 from schemas.events import (
     Answer,
     AnswerEvent,
     AnswerStatus,
     CandidateInfo,
     ContextInfo,
+    DeadLetterInfo,
     Degradation,
+    Failure,
     Models,
     QueryEvent,
     Timings,
     Usage,
 )
+from schemas.wire import one_line
 from worker.domain import Context, GeneratedAnswer, Query
 from worker.query.failures import sentence
 from worker.query.pipeline import Outcome
@@ -71,6 +76,33 @@ def answer_event(
         worker=worker_id,
         answered_at=datetime.fromtimestamp(now_s, UTC),
         metadata=event.metadata,
+    )
+
+
+def failed_event(
+    info: DeadLetterInfo,
+    *,
+    query_id: str,
+    query_text: str,
+    metadata: dict[str, JsonValue] | None,
+    worker_id: str,
+    asked_at_s: float,
+    begun_at_s: float,
+    now_s: float,
+) -> AnswerEvent:
+    """Tell an asker what a dead letter says. How far the query came is not known. Times are Unix seconds."""
+    return AnswerEvent(
+        query_id=query_id,
+        query_text=query_text,
+        status=AnswerStatus.FAILED,
+        failure=Failure(kind=info.error_kind, code=info.error_class, reason=one_line(info.error_message)),
+        timings_ms=Timings(
+            queue=_ms(begun_at_s - asked_at_s), recall=0, rerank=0, answer=0, total=_ms(now_s - asked_at_s)
+        ),
+        models=Models(),
+        worker=worker_id,
+        answered_at=datetime.fromtimestamp(now_s, UTC),
+        metadata=metadata,
     )
 
 

@@ -3,10 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from schemas.limits import MAX_EVENT_BYTES
 from worker.settings.fields import Count, Seconds, Section
+
+
+def _separated(names: object) -> object:
+    return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
+
+TopicNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
 
 
 class KafkaSettings(Section):
@@ -20,6 +28,10 @@ class KafkaSettings(Section):
     """Topic of answer events; keep it compatible with `query_topic`'s partition count for co-partitioned joins."""
     dead_letter_topic: str = "rag.queries.dlq"
     """Topic of events that can't be answered, as they came."""
+    reply_topics: TopicNames = ()
+    """Topics to which a query may have its answer or its failure sent, by the header `reply-topic`, instead of to
+    `answer_topic`: names, or beginnings of names with a `*` at the end. In the environment separated by commas. Never
+    the query and dead-letter topics, and none that begins with two underscores. What else a query names is refused."""
     group_id: str = "rerank-worker"
     """Consumer group: processes with the same one share the partitions."""
     group_protocol: Literal["classic", "consumer"] = "classic"

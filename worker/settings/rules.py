@@ -54,7 +54,7 @@ REVOKE_SHARE = 0.2
 # What the liveness probe bears is 30 s (worker/telemetry/health.py): a poll that lasts as long would fail it.
 LONGEST_POLL_S = 10.0
 
-_TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
+TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 def check_settings(settings: Settings) -> None:
@@ -87,14 +87,26 @@ def _topics(kafka: KafkaSettings) -> Iterator[str]:
         "dead_letter_topic": kafka.dead_letter_topic,
     }
     for name, topic in topics.items():
-        if not _TOPIC_NAME.fullmatch(topic) or topic in {".", ".."}:
+        if not TOPIC_NAME.fullmatch(topic) or topic in {".", ".."}:
             yield f"kafka.{name} is {topic!r}: a topic's name has up to 249 of the characters A-Z a-z 0-9 . _ -"
     if len(set(topics.values())) < len(topics):
         yield "two of kafka.query_topic, answer_topic and dead_letter_topic are the same: the worker would read its own"
+    yield from _reply_topics(kafka)
     if not kafka.bootstrap_servers.strip():
         yield "kafka.bootstrap_servers is empty: set host:port of at least one broker"
     if kafka.replication_factor == 0:
         yield "kafka.replication_factor is 0: set -1 for the broker's default, or 1 and more"
+
+
+def _reply_topics(kafka: KafkaSettings) -> Iterator[str]:
+    for name in kafka.reply_topics:
+        beginning = name.removesuffix("*")
+        if not beginning:
+            yield f"kafka.reply_topics has {name!r}: any producer could write to any topic; name how they begin"
+        elif not TOPIC_NAME.fullmatch(beginning):
+            yield f"kafka.reply_topics has {name!r}: set names of topics, or how they begin with a * at the end"
+        elif name in {kafka.query_topic, kafka.dead_letter_topic}:
+            yield f"kafka.reply_topics has {name!r}, which is this worker's own: no reply may go there"
 
 
 def _security(kafka: KafkaSettings) -> Iterator[str]:

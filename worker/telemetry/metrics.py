@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from schemas.events import AnswerEvent, AnswerStatus
+from schemas.replies import ReplyRefusal
 
 # From a warm accelerator's milliseconds to an LLM on a busy CPU.
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
@@ -15,6 +16,8 @@ BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 PREFIX = "rerank_worker"
 DEAD_LETTER = "dead_letter"
 BATCHERS = ("recall", "rerank")
+ANSWERED = tuple(status for status in AnswerStatus if status is not AnswerStatus.FAILED)
+"""How an event may end that ends with no dead letter: what fails is told beside one."""
 DEGRADABLE_STAGES = ("rerank", "answer")
 
 DEAD_LETTER_REASONS = (
@@ -85,6 +88,12 @@ class Metrics:
             "events", "Query events that ended, by outcome: the answer's status, or dead_letter.", ["outcome"]
         )
         self.dead_letters = self._counter("dead_letters", "Events dead-lettered, by reason.", ["reason"])
+        self.replies = self._counter(
+            "replies",
+            "Replies to topics that queries named, by outcome: sent, or why an answer went to the answer topic instead "
+            "and a failure nowhere: not_allowed, not_there, not_writable, answer_too_large, answer_refused.",
+            ["outcome"],
+        )
         self.degradations = self._counter("degradations", "Answers published without a stage that failed.", ["stage"])
         self.llm_tokens = self._counter("llm_tokens", "Tokens the LLM counted, by kind: prompt, completion.", ["kind"])
         self.answer_store_lookups = self._counter(
@@ -127,8 +136,9 @@ class Metrics:
     def _begin_at_zero(self) -> None:
         """Let counters exist before their first event: ``rate()`` does not see a series that is born at 1."""
         for counter, label, values in (
-            (self.events, "outcome", (*AnswerStatus, DEAD_LETTER)),
+            (self.events, "outcome", (*ANSWERED, DEAD_LETTER)),
             (self.dead_letters, "reason", DEAD_LETTER_REASONS),
+            (self.replies, "outcome", ("sent", *ReplyRefusal)),
             (self.degradations, "stage", DEGRADABLE_STAGES),
             (self.llm_tokens, "kind", ("prompt", "completion")),
             (self.answer_store_lookups, "outcome", ("hit", "miss", "failed")),

@@ -53,8 +53,8 @@ class Echo(Publication):
 
     job: EchoJob
 
-    def refused(self, error: PoisonError) -> Publication:
-        return self.job.dead_letter()
+    def refused(self, error: PoisonError) -> list[Publication]:
+        return [self.job.dead_letter()]
 
 
 @dataclass

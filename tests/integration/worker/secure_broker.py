@@ -9,6 +9,7 @@ from pathlib import Path
 import trustme
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -66,14 +67,30 @@ class SecureBroker:
 
     def allow(self, resource: ResourceType, name: str, *operations: AclOperation) -> None:
         """Grant the worker these operations."""
-        bindings = [
-            AclBinding(
-                resource, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.ALLOW
-            )
-            for operation in operations
-        ]
+        bindings = [_binding(resource, name, operation) for operation in operations]
         for allowed in self.admin.create_acls(bindings).values() if bindings else ():
             allowed.result(HANG_S)
+
+    def deny(self, topic: str, operation: AclOperation) -> None:
+        """Take back what was granted."""
+        granted = _binding(ResourceType.TOPIC, topic, operation)
+        as_filter = AclBindingFilter(
+            granted.restype,
+            granted.name,
+            granted.resource_pattern_type,
+            granted.principal,
+            granted.host,
+            granted.operation,
+            granted.permission_type,
+        )
+        [taken_back] = self.admin.delete_acls([as_filter]).values()
+        assert len(taken_back.result(HANG_S)) == 1
+
+
+def _binding(resource: ResourceType, name: str, operation: AclOperation) -> AclBinding:
+    return AclBinding(
+        resource, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.ALLOW
+    )
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from worker.telemetry.reference import page
 pytestmark = pytest.mark.slow
 
 DOCUMENTED = set(re.findall(r"^\| `(rerank_worker_\w+)`", page(), re.MULTILINE))
-ELSEWHERE = {"rerank_worker_stopped_partitions"}
-"""Needs a topic that takes nothing: tests/integration/kafka/test_stopped_partition.py."""
+ELSEWHERE = {"rerank_worker_stopped_partitions", "rerank_worker_unpublished_bytes"}
+"""Need a topic that takes nothing: tests/integration/kafka/test_stopped_partition.py and, since what waits to be
+published waits for milliseconds otherwise, tests/unit/kafka/deliver/test_delivery.py."""
 
 
 def moved(worker: WorkerProcess) -> set[str]:
@@ -76,7 +77,7 @@ def test_every_metric_of_a_running_worker_moves(
         degraded = [QueryEvent(id=f"d{number}", text=f"capital of france {number}", top_k=1) for number in range(8)]
         client.ask_all(degraded, timeout_s=HANG_S)
         producer = Producer(common_config(kafka))
-        producer.produce(kafka.query_topic, b"{")
+        producer.produce(kafka.query_topic, b"{", headers=[("reply-topic", b"not-on-the-list")])
         assert producer.flush(HANG_S) == 0
         assert await_condition(lambda: seen_all(DOCUMENTED), timeout_s=HANG_S), missing
     assert worker.stop() == 0

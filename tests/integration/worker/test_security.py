@@ -15,9 +15,11 @@ from pydantic import SecretStr
 
 from schemas import wire
 from schemas.events import AnswerStatus, QueryEvent
+from schemas.replies import REPLY_REFUSED
 from tests.fakes.llm import fake_llm
 from tests.integration.worker.secure_broker import PASSWORD, SecureBroker, secure_broker
 from tests.patience import HANG_S
+from tests.topics import held
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
 from worker.local.kafka import missing_tools
@@ -161,3 +163,43 @@ def test_a_topic_that_may_not_be_written_is_one_line(
     producer.produce("asked", wire.encode_query(QueryEvent(id="unheard", text=QUESTION, generate=False)))
     assert producer.flush(HANG_S) == 0
     assert "TOPIC_AUTHORIZATION_FAILED" in end_of(worker)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_reply_topic_that_may_not_be_written_is_that_querys_harm_alone(
+    kafka: SecureBroker, collection: RecallSettings, start_worker: Callable, guarantee: str
+) -> None:
+    topic = f"replies-{guarantee}"
+    kafka.add_topic(topic, AclOperation.WRITE, AclOperation.DESCRIBE)
+    settings = environment(kafka.secure) | {
+        "WORKER_ID": "one",
+        "KAFKA__DELIVERY_GUARANTEE": guarantee,
+        "KAFKA__REPLY_TOPICS": topic,
+    }
+    worker = start_worker(kafka.secure, collection, **settings).await_ready()
+    event = QueryEvent(id="granted", text=QUESTION, generate=False)
+    with QueryClient(kafka.plain, reply_topic=topic) as client:
+        assert client.ask(event, timeout_s=HANG_S).query_id == "granted"
+
+    # The worker remembers that it may write there, so it learns otherwise by the broker's refusal of a record.
+    kafka.deny(topic, AclOperation.WRITE)
+    producer = Producer({"bootstrap.servers": kafka.plain.bootstrap_servers})
+    for name in ("refused", "refused-again"):
+        value = wire.encode_query(event.model_copy(update={"id": f"{name}-{guarantee}"}))
+        producer.produce("queries", value, headers=[("reply-topic", topic.encode())])
+        assert producer.flush(HANG_S) == 0
+    if guarantee == "exactly_once":
+        # librdkafka can't go on after a transaction that was refused a topic. The next process asks first.
+        assert "TOPIC_AUTHORIZATION_FAILED" in end_of(worker)
+        worker = start_worker(kafka.secure, collection, **settings).await_ready()
+    expected = dict.fromkeys((f"refused-{guarantee}", f"refused-again-{guarantee}"), "not_writable")
+    assert await_condition(lambda: expected.items() <= refusals(kafka.plain).items(), timeout_s=HANG_S)
+    assert worker.stop() == 0
+
+
+def refusals(kafka: KafkaSettings) -> dict[str, str | None]:
+    """Of each answer on the answer topic, why it is not on the topic its query named."""
+    return {
+        wire.decode_answer(message.value()).query_id: wire.header(message.headers() or [], REPLY_REFUSED)
+        for message in held(kafka, kafka.answer_topic)
+    }

@@ -131,3 +131,7 @@ def test_every_line_fits_eighty_columns(name: str) -> None:
 
 def test_moves_up_down_and_none() -> None:
     assert [move(4, 1).plain, move(1, 2).plain, move(2, 2).plain] == ["4 → 1 ▲3", "1 → 2 ▼1", "2 → 2 ="]
+
+
+def test_a_failure_is_told_with_its_code() -> None:
+    assert "Failed (unknown_collection): there is no collection" in printed(example("failed"))

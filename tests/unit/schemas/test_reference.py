@@ -7,6 +7,7 @@ import pytest
 
 from schemas import reference as docs
 from schemas.events import AnswerEvent, CandidateInfo, QueryEvent
+from schemas.replies import REPLY_REFUSED
 from schemas.wire import DEAD_LETTER_HEADERS, PASSED_THROUGH
 
 REPOSITORY = Path(__file__).parents[3]
@@ -33,6 +34,7 @@ def test_every_field_and_header_is_described() -> None:
     assert cells("CandidateInfo").keys() == CandidateInfo.model_fields.keys()
     assert cells("Dead letter").keys() == DEAD_LETTER_HEADERS.keys()
     assert cells("Headers of queries and answers").keys() == PASSED_THROUGH
+    assert cells("Headers of answers").keys() == {REPLY_REFUSED}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_every_field_and_header_is_described() -> None:
         ("Query event", "top_k", "integer ≥ 1, ≤ 1,000 or null", "no"),
         ("Query event", "generate", "boolean or null", "no (default `true`)"),
         ("Query event", "where", "object or null", "no"),
-        ("Answer event", "status", "`ok`, `degraded`, `no_context`, `expired`", "yes"),
+        ("Answer event", "status", "`ok`, `degraded`, `no_context`, `expired`, `failed`", "yes"),
         ("Answer event", "contexts", "array of [ContextInfo](#contextinfo)", "yes"),
         ("Answer event", "answered_at", "date-time", "yes"),
         ("Dead letter", "attempts", "string `^[0-9]+$`", "yes"),

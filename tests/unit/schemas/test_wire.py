@@ -306,3 +306,23 @@ def test_a_query_leaves_out_what_is_not_set_but_keeps_nulls_the_asker_put_into_m
 def test_an_event_that_json_cannot_carry_is_refused_when_it_is_made() -> None:
     with pytest.raises(ValidationError, match="finite"):
         QueryEvent(id="q", text="t", metadata={"score": float("inf")})
+
+
+TOLD = {
+    "its id and text": (b'{"id": "q1", "text": "Why?", "top_k": 0}', "q1", "Why?"),
+    "of a CloudEvent": (b'{"specversion": "1.0", "data": {"id": "q1", "text": "Why?", "top_k": 0}}', "q1", "Why?"),
+    "its id alone": (b'{"id": "q1"}', "q1", ""),
+    "an id that is none": (b'{"id": 7, "text": ["Why?"]}', "", ""),
+    "an id too long to be told": (b'{"id": "%s", "text": "Why?"}' % (b"i" * 129), "", "Why?"),
+    "a text as long as may be": (b'{"id": "q1", "text": "%s"}' % (b"a" * 9_000), "q1", "a" * 8_192),
+    "no object": (b"[]", "", ""),
+    "no JSON": (b'{"id": "q1"', "", ""),
+    "nothing": (None, "", ""),
+}
+
+
+@pytest.mark.parametrize(("value", "query_id", "text"), TOLD.values(), ids=TOLD.keys())
+def test_what_can_be_read_of_a_broken_event_is_told(value: bytes | None, query_id: str, text: str) -> None:
+    with pytest.raises(WireError) as broken:
+        decode_query(value)
+    assert (broken.value.query_id, broken.value.query_text) == (query_id, text)

@@ -258,6 +258,11 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"kafka": {"security_protocol": "ssl", "ssl_ca_location": "ca.pem"}}, "kafka.ssl_ca_location", "no ca.pem"),
         ({"kafka": {"answer_topic": "rag.queries"}}, "answer_topic", "would read its own"),
         ({"kafka": {"query_topic": "what is this?"}}, "kafka.query_topic", "characters"),
+        ({"kafka": {"reply_topics": ["*"]}}, "kafka.reply_topics has '*'", "name how they begin"),
+        ({"kafka": {"reply_topics": ["a*b"]}}, "kafka.reply_topics has 'a*b'", "at the end"),
+        ({"kafka": {"reply_topics": ["no topic"]}}, "kafka.reply_topics has 'no topic'", "names of topics"),
+        ({"kafka": {"reply_topics": ["rag.queries"]}}, "kafka.reply_topics has 'rag.queries'", "this worker's own"),
+        ({"kafka": {"reply_topics": "a,rag.queries.dlq"}}, "has 'rag.queries.dlq'", "this worker's own"),
         ({"kafka": {"bootstrap_servers": " "}}, "kafka.bootstrap_servers", "host:port"),
         ({"kafka": {"replication_factor": 0}}, "kafka.replication_factor", "-1"),
         ({"kafka": {"revoke_timeout_s": 61}}, "kafka.revoke_timeout_s", "at most 60"),
@@ -344,6 +349,15 @@ def test_what_is_shown_hides_every_secret() -> None:
     assert "hunter2" not in str(shown)
     assert shown["kafka"]["client_options"]["fetch.min.bytes"] == 1
     assert shown["answer"]["base_url"] == "https://**********@llm.example:8443/v1"
+
+
+def test_reply_topics_are_a_list_in_a_file_and_separated_by_commas_in_a_variable(
+    monkeypatch: pytest.MonkeyPatch, yaml_file: Write
+) -> None:
+    yaml_file("kafka: {reply_topics: [ann, replies.*]}")
+    assert load_settings().kafka.reply_topics == ("ann", "replies.*")
+    monkeypatch.setenv("RERANK_WORKER_KAFKA__REPLY_TOPICS", "bob, answers.*,")
+    assert load_settings().kafka.reply_topics == ("bob", "answers.*")
 
 
 def test_an_answers_request_is_set_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:

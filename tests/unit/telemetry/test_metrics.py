@@ -49,7 +49,7 @@ def test_every_reason_of_a_dead_letter_in_the_code_begins_at_zero() -> None:
     texts = [path.read_text(encoding="utf-8") for path in sources]
     constant = re.compile(r"^([A-Z_]+) = \"(\w+)\"$", re.MULTILINE)
     constants = {name: value for text in texts for name, value in constant.findall(text)}
-    raised = re.compile(r"(?:Poison|Wire)Error\(\s*(\"\w+\"|[A-Z_]+),|dead_letter\(\"\w+\", (\"\w+\")")
+    raised = re.compile(r"(?:Poison|Wire|Undecodable)Error\(\s*(\"\w+\"|[A-Z_]+),|dead_letter\(\"\w+\", (\"\w+\")")
     named = {one or other for text in texts for one, other in raised.findall(text)}
     found = {name.strip('"') if name.startswith('"') else constants[name] for name in named}
     assert {"invalid_json", "invalid_filter"} <= found

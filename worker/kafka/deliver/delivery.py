@@ -14,7 +14,7 @@ from worker.errors import FatalError
 from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
 from worker.kafka.consume.records import FINISH_SHARE, NO_LEASES, Record, SourceListener
 from worker.kafka.consume.source import Source
-from worker.kafka.deliver.in_flight import InFlight, Permit
+from worker.kafka.deliver.in_flight import InFlight, Permit, held_bytes
 from worker.kafka.deliver.outcome import Guarantee, Job
 from worker.kafka.deliver.partition import AssignedPartition
 from worker.settings import KafkaSettings
@@ -126,7 +126,7 @@ class Delivery:
         publication = await job.run()
         # What waits to be published is bounded per partition instead, for one that is stuck must not starve the
         # others, and by its bytes in all.
-        permit.made(publication.size_bytes)
+        permit.made(held_bytes(publication))
         await self._guarantee.deliver(assigned, position, publication)
 
     def on_ends(self, ends: Sequence[Position]) -> None:

@@ -8,6 +8,7 @@ import structlog
 from worker.kafka.consume.offsets import Lease, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.deliver.ordering import PublishOrder
+from worker.kafka.deliver.outcome import Publication
 from worker.kafka.deliver.partition import AssignedPartition, Watermark
 from worker.settings import KafkaSettings
 from worker.telemetry.health import PartitionProgress
@@ -143,3 +144,9 @@ class Permit:
             self._in_flight.count_unpublished(-self._bytes)
             self._bytes = 0
             self._in_flight.apply_backpressure()
+
+
+def held_bytes(publication: Publication) -> int:
+    """Return what an outcome holds in memory while it waits to be published, about."""
+    held = (publication.key, publication.value, *(part for header in publication.headers for part in header))
+    return sum(len(part) for part in held if part is not None) + sum(map(held_bytes, publication.also))

@@ -1,7 +1,7 @@
 """The seams of delivery: a record becomes a job, its outcome a publication, and a guarantee makes that count."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from schemas.wire import Headers
@@ -21,20 +21,20 @@ class Publication:
     key: bytes | None
     value: bytes | None
     headers: Headers
-
-    @property
-    def size_bytes(self) -> int:
-        """What it holds in memory, about."""
-        fields = (self.key, self.value, *(value for _, value in self.headers))
-        return sum(len(field) for field in fields if field is not None) + sum(len(name) for name, _ in self.headers)
+    partition: int = field(default=-1, kw_only=True)
+    """-1: where the key leads."""
+    asked_for: bool = field(default=False, kw_only=True)
+    """The event itself named the topic: one that is not there, or not for us, refuses this record and stops nothing."""
+    also: "Sequence[Publication]" = field(default=(), kw_only=True)
+    """Records that belong to the outcome too: the offset counts when the broker has them all."""
 
     def acknowledged(self) -> None:
         """Take note, on the loop and once, that it counts: the broker has it, or its transaction is committed."""
 
-    def refused(self, error: PoisonError) -> "Publication | None":  # noqa: ARG002 - for subclasses
-        """Return what goes out instead where the topic never takes this record.
+    def refused(self, error: PoisonError) -> "Sequence[Publication] | None":  # noqa: ARG002 - for subclasses
+        """Return what goes out instead where the topic never takes this record: perhaps nothing.
 
-        None: there is nothing instead, so it is tried again until it is taken.
+        None: it may not be left out, so it is tried again until it is taken. ``also`` goes out in any case.
         """
         return None
 

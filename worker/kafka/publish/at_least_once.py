@@ -1,6 +1,8 @@
 """At least once: an outcome is published until the broker has it; its offset is committed after that."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from worker.errors import PoisonError, TransientError
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
@@ -26,23 +28,29 @@ class AtLeastOnce:
     async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication) -> None:
         """Publish until the broker has it, however long that takes; see ``Guarantee``."""
         await partition.await_publish_order(position)
-        await self._policy.run(
-            lambda: self._publish(publication),
-            on_retry=lambda error, _failures, _pause_s: partition.stop(position, str(error)),
-        )
+        # One after the other: what the broker has is not produced again because the next is not taken.
+        records = deque([publication])
+        while records:
+            records.extend(
+                await self._policy.run(
+                    partial(self._publish, records.popleft()),
+                    on_retry=lambda error, _failures, _pause_s: partition.stop(position, str(error)),
+                )
+            )
         partition.go_on(position)
         partition.complete(position)
 
-    async def _publish(self, publication: Publication) -> None:
+    async def _publish(self, record: Publication) -> Sequence[Publication]:
+        """Return what is to be published after this record, or instead of it."""
         try:
-            await self._producer.publish(publication)
+            await self._producer.publish(record)
         except PoisonError as error:
-            instead = publication.refused(error)
+            instead = record.refused(error)
             if instead is None:
                 raise TransientError(f"nothing is skipped, so this partition waits: {error}") from error
-            await self._publish(instead)
-        else:
-            publication.acknowledged()
+            return [*instead, *record.also]
+        record.acknowledged()
+        return record.also
 
     def commit(self, assigned: Mapping[Partition, AssignedPartition]) -> None:
         """Commit what is completed; see ``Guarantee``."""

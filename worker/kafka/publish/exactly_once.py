@@ -69,7 +69,8 @@ class ExactlyOnce:
         """Return when the transaction with this outcome and its offset is committed; see ``Guarantee``."""
         if self._broken is not None:
             raise self._broken
-        outcome = PendingOutcome(partition, position, publication, self._loop.create_future())
+        records = [publication, *publication.also]
+        outcome = PendingOutcome(partition, position, records, self._loop.create_future())
         self._pending.add(outcome)
         partition.complete(position)
         self._work.set()
@@ -140,11 +141,12 @@ class ExactlyOnce:
         self._idle.clear()
         # One that leaves or begins again meanwhile has ended: its offsets may not be sent any more.
         counting = batch.prefixes
+        sent = [(outcome, record) for outcome in outcomes for record in outcome.records]
         try:
             await self._thread.run(
                 partial(
                     self._producer.transact,
-                    [outcome.publication for outcome in outcomes],
+                    [record for _, record in sent],
                     batch.offsets,
                     group,
                     singly=self._singly,
@@ -152,7 +154,7 @@ class ExactlyOnce:
                 )
             )
         except RecordsRefusedError as refused:
-            self._take_refusals(outcomes, refused.errors)
+            self._take_refusals(sent, refused.errors)
         except AbandonedError:
             logger.info("transaction aborted: the group has moved on")
             self._on_commit("put_off")
@@ -175,22 +177,25 @@ class ExactlyOnce:
             outcome.partition.prefix.mark_committed(outcome.position)
             outcome.partition.go_on(outcome.position)
             self._pending.remove(outcome)
-            outcome.publication.acknowledged()
+            for record in outcome.records:
+                record.acknowledged()
             if not outcome.committed.done():
                 outcome.committed.set_result(None)
         if self._pending.any_stopped:
             # Its time to be tried again may have come and gone during this transaction.
             self._work.set()
 
-    def _take_refusals(self, batch: Sequence[PendingOutcome], errors: Mapping[int, KafkaError]) -> None:
+    def _take_refusals(
+        self, sent: Sequence[tuple[PendingOutcome, Publication]], errors: Mapping[int, KafkaError]
+    ) -> None:
         for index, error in errors.items():
-            outcome = batch[index]
-            failure = publish_failure(error, outcome.publication.topic)
+            outcome, record = sent[index]
+            failure = publish_failure(error, record.topic, asked_for=record.asked_for)
             match failure:
                 case TransientError():
                     self._retry_later([outcome], failure)
                 case PoisonError() if self._singly:
-                    self._replace(outcome, failure)
+                    self._replace(outcome, record, failure)
                 case PoisonError():
                     # The broker refuses a batch as a whole: whose fault it was shows when each record travels alone.
                     continue
@@ -199,13 +204,14 @@ class ExactlyOnce:
         self._singly = True
         self._work.set()
 
-    def _replace(self, outcome: PendingOutcome, refused: PoisonError) -> None:
-        instead = outcome.publication.refused(refused)
+    def _replace(self, outcome: PendingOutcome, record: Publication, refused: PoisonError) -> None:
+        instead = record.refused(refused)
         if instead is None:
             error = TransientError(f"nothing is skipped, so this partition waits: {refused}")
             self._retry_later([outcome], error)
         else:
-            outcome.publication = instead
+            at = outcome.records.index(record)
+            outcome.records[at : at + 1] = [each for one in instead for each in (one, *one.also)]
 
     def _retry_later(self, batch: Sequence[PendingOutcome], error: TransientError) -> None:
         """Stop these partitions, and try each outcome again after a pause of its own."""

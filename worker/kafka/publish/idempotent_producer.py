@@ -66,7 +66,7 @@ class ReportingProducer:
         self._delivery_timeout_s = delivery_timeout_s
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(config | {"error_cb": self._on_error})
-        self._reports: deque[tuple[asyncio.Future[None], KafkaError | None, str]] = deque()
+        self._reports: deque[tuple[asyncio.Future[None], KafkaError | None, Publication]] = deque()
         self._broken: FatalError | None = None
         self._undelivered: set[asyncio.Future[None]] = set()
         self._unknown_topics: set[str] = set()
@@ -95,22 +95,22 @@ class ReportingProducer:
         if self._broken is not None:
             raise self._broken
         delivered: asyncio.Future[None] = self._loop.create_future()
-        topic = publication.topic
 
         def report(error: KafkaError | None, _message: Message) -> None:
             # Runs on the delivery thread, inside poll(): collected there and handed over once per poll.
-            self._reports.append((delivered, error, topic))
+            self._reports.append((delivered, error, publication))
 
         try:
             self._producer.produce(
-                topic,
+                publication.topic,
+                partition=publication.partition,
                 key=publication.key,
                 value=publication.value,
                 headers=list(publication.headers),
                 on_delivery=report,
             )
         except KafkaException as error:
-            raise self._failure(error.args[0], topic) from error
+            raise self._failure(error.args[0], publication) from error
         except BufferError as error:
             raise TransientError(
                 "the producer's queue is full; raise `queue.buffering.max.messages` or lower max_in_flight"
@@ -138,18 +138,18 @@ class ReportingProducer:
 
     def _settle(self) -> None:
         while self._reports:
-            delivered, error, topic = self._reports.popleft()
+            delivered, error, publication = self._reports.popleft()
             if delivered.done():
                 continue
             if error is None:
                 delivered.set_result(None)
             else:
-                delivered.set_exception(self._failure(error, topic))
+                delivered.set_exception(self._failure(error, publication))
 
-    def _failure(self, error: KafkaError, topic: str) -> WorkerError:
+    def _failure(self, error: KafkaError, publication: Publication) -> WorkerError:
         if error.code() in UNKNOWN_TOPIC:
-            self._unknown_topics.add(topic)
-        return publish_failure(error, topic)
+            self._unknown_topics.add(publication.topic)
+        return publish_failure(error, publication.topic, asked_for=publication.asked_for)
 
     async def _look_up_again(self, topic: str) -> None:
         # librdkafka asks for a topic that was missing only every few minutes, so one that was created since would

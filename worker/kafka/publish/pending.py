@@ -17,7 +17,8 @@ class PendingOutcome:
 
     partition: AssignedPartition
     position: Position
-    publication: Publication
+    records: list[Publication]
+    """What goes out for it, in this order."""
     committed: "asyncio.Future[None]"
     failures: int = 0
     not_before_s: float = 0.0

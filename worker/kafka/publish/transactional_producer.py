@@ -121,6 +121,7 @@ class TransactionalProducer:
             try:
                 self._producer.produce(
                     publication.topic,
+                    partition=publication.partition,
                     key=publication.key,
                     value=publication.value,
                     headers=list(publication.headers),

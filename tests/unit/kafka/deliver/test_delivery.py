@@ -82,8 +82,8 @@ class FakeSink:
 
 
 class Answer(Publication):
-    def refused(self, error: PoisonError) -> Publication:
-        return Publication("dlq", None, b"dead", ())
+    def refused(self, error: PoisonError) -> list[Publication]:
+        return [Publication("dlq", None, b"dead", ())]
 
 
 @dataclass

@@ -5,16 +5,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from tests.patience import HANG_S
+from worker.errors import PoisonError
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.deliver.partition import AssignedPartition
 from worker.kafka.publish.exactly_once import ExactlyOnce
 from worker.kafka.publish.guarantees import publish_policy
-from worker.kafka.publish.transactional_producer import AbandonedError
+from worker.kafka.publish.transactional_producer import AbandonedError, RecordsRefusedError
 from worker.settings import KafkaSettings
 
 
@@ -29,6 +30,8 @@ class FakeProducer:
 
     transactions: list[tuple[list[bytes | None], list[tuple[int, int]]]] = field(default_factory=list)
     asked: int = 0
+    refuses: dict[str, int] = field(default_factory=dict)
+    """Topics, and the broker's error for a record of theirs."""
 
     def start(self) -> None: ...
 
@@ -44,6 +47,9 @@ class FakeProducer:
         may_commit: Callable[[], bool],
     ) -> None:
         self.asked += 1
+        refused = {n: KafkaError(self.refuses[p.topic]) for n, p in enumerate(publications) if p.topic in self.refuses}
+        if refused:
+            raise RecordsRefusedError(refused)
         self.before_commit()
         if not may_commit():
             raise AbandonedError
@@ -64,11 +70,11 @@ class Bench:
     """What was told of the offsets of each transaction."""
     deliveries: "list[asyncio.Task[None]]" = field(default_factory=list)
 
-    def outcome(self, partition: AssignedPartition, offset: int) -> None:
+    def outcome(self, partition: AssignedPartition, offset: int, made: Publication | None = None) -> None:
         """A query that is tracked and whose outcome is made."""
         position = Position("queries", partition.partition[1], offset, leader_epoch=4)
         partition.track(Record(position, None, b"", (), 0), now_s=0)
-        publication = Publication("answers", None, str(offset).encode(), ())
+        publication = made or Publication("answers", None, str(offset).encode(), ())
         self.deliveries.append(asyncio.create_task(self.guarantee.deliver(partition, position, publication)))
 
 
@@ -159,3 +165,42 @@ async def test_a_partition_that_is_done_with_is_committed_to_its_end_and_one_in_
         assert idle.prefix.committed == Position("queries", 0, 4)
         for task in busy.tasks:
             task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Replaceable(Publication):
+    instead: Sequence[Publication]
+
+    def refused(self, error: PoisonError) -> Sequence[Publication]:
+        return self.instead
+
+
+async def test_all_records_of_an_outcome_are_in_the_transaction_of_its_offset() -> None:
+    async with a_bench() as bench:
+        reply = Publication("replies", None, b"failed", ())
+        bench.outcome(a_partition(0), 7, Publication("dlq", None, b"letter", (), also=[reply]))
+        await until(lambda: bench.producer.transactions != [])
+        assert bench.producer.transactions == [([b"letter", b"failed"], [(0, 8)])]
+
+
+async def test_a_topic_that_an_event_named_and_that_refuses_spoils_that_record_alone() -> None:
+    async with a_bench() as bench:
+        bench.producer.refuses = {"theirs": KafkaError.TOPIC_AUTHORIZATION_FAILED}
+        partition = a_partition(0)
+        ours = Publication("answers", None, b"ours", ())
+        bench.outcome(partition, 7, Replaceable("theirs", None, b"theirs", (), instead=[ours], asked_for=True))
+        left_out = Replaceable("theirs", None, b"failed", (), instead=[], asked_for=True)
+        bench.outcome(partition, 8, Publication("dlq", None, b"letter", (), also=[left_out]))
+        await until(lambda: bench.producer.transactions != [])
+        assert bench.producer.transactions == [([b"ours", b"letter"], [(0, 9)])]
+
+
+async def test_what_goes_out_instead_brings_its_own_and_leaves_what_was_to_go_out_also() -> None:
+    async with a_bench() as bench:
+        bench.producer.refuses = {"small": KafkaError.MSG_SIZE_TOO_LARGE}
+        note = Publication("dlq", None, b"note", ())
+        reply = Publication("replies", None, b"failed", ())
+        letter = Replaceable("small", None, b"letter", (), also=[reply], instead=[note])
+        bench.outcome(a_partition(0), 7, Replaceable("small", None, b"answer", (), instead=[letter]))
+        await until(lambda: bench.producer.transactions != [])
+        assert bench.producer.transactions == [([b"note", b"failed"], [(0, 8)])]

@@ -32,7 +32,7 @@ class FakeClient:
         self._reports: list[tuple[Report, KafkaError | None]] = []
         FakeClient.made.append(self)
 
-    def produce(self, topic: str, *, key: bytes, value: bytes, headers: list[Any], on_delivery: Report) -> None:
+    def produce(self, topic: str, *, on_delivery: Report, **_record: object) -> None:
         self.sent.append(topic)
         alone = self.config.get("batch.num.messages") == 1
         refused = topic == "small" or (topic == "beside" and not alone)
@@ -106,3 +106,12 @@ async def test_a_topic_that_is_looked_up_again_holds_up_its_own_records_alone(mo
             with pytest.raises(TransientError):
                 await task
         assert FakeClient.made[0].sent.count("missing") == 3
+
+
+async def test_a_topic_that_an_event_named_and_that_is_not_there_refuses_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_producer(monkeypatch) as producer, asyncio.timeout(HANG_S):
+        with pytest.raises(PoisonError) as refused:
+            await producer.publish(Publication("missing", None, b"x", (), asked_for=True))
+        assert refused.value.reason == "not_there"
