@@ -9,15 +9,25 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from schemas import limits
+from schemas.limits import MAX_DEADLINE_MS, MAX_ID_CHARS, MAX_TEXT_CHARS, MAX_TOP_K
 
 SCHEMA_VERSION = "1.1"
-
-MAX_TEXT_CHARS = 8_192
-MAX_ID_CHARS = 128
-MAX_TOP_K = 1_000
-MAX_DEADLINE_MS = 604_800_000
-"""7 days, Kafka's own default retention: an event is gone before it could be answered later than that."""
+INVALID_FILTER = "invalid_filter"
+"""The kind of pydantic's error for a filter beyond the bounds, and the reason of its dead letter."""
 
 
 def _to_utc(moment: datetime) -> datetime:
@@ -27,11 +37,29 @@ def _to_utc(moment: datetime) -> datetime:
         raise ValueError("has no equivalent in UTC") from error
 
 
+def _bounded(where: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    problem = limits.filter_problem(where)
+    if problem is not None:
+        raise PydanticCustomError(INVALID_FILTER, "the filter is refused: {problem}", {"problem": problem})
+    return where
+
+
 Scalar = str | int | float | bool
 Milliseconds = Annotated[float, Field(ge=0)]
 Timestamp = Annotated[AwareDatetime, AfterValidator(_to_utc)]
 """Written as RFC 3339 in UTC, whatever the offset it came with."""
 Flag = Annotated[bool, Field(strict=True)]
+_NULL_TOO = WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, mode="validation")
+On = Annotated[Flag, BeforeValidator(lambda value: True if value is None else value), _NULL_TOO]
+Off = Annotated[Flag, BeforeValidator(lambda value: False if value is None else value), _NULL_TOO]
+"""Null is absent: what many producers write for a field nobody has set."""
+
+_OPERANDS = {"maxItems": limits.MAX_FILTER_OPERANDS}
+Filter = Annotated[
+    dict[str, JsonValue],
+    AfterValidator(_bounded),
+    Field(json_schema_extra={"properties": dict.fromkeys(limits.LOGICAL, _OPERANDS)}),
+]
 
 
 class _Event(BaseModel):
@@ -53,17 +81,18 @@ class QueryEvent(_Event):
     """The question, 1 to 8,192 characters, not only white space."""
     collection: Annotated[str, StringConstraints(strict=True, min_length=3, max_length=512)] | None = None
     """The Chroma collection to search; the worker's default when absent."""
-    where: dict[str, JsonValue] | None = None
-    """A Chroma metadata filter, passed on as it is."""
+    where: Filter | None = None
+    """A Chroma metadata filter, passed on as it is: up to 256 comparisons, 8 `$and` and `$or` within each other, 1,000
+    values in its lists, integers of 64 bits."""
     top_k: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
     """How many candidates to recall; the worker's default when absent."""
     top_n: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
     """How many contexts to keep after reranking; the worker's default when absent."""
     min_score: Annotated[float, Field(strict=True)] | None = None
     """Contexts with a lower `rerank_score` are dropped; the worker's default when absent."""
-    generate: Flag = True
+    generate: On = True
     """False: contexts only, no answer is generated."""
-    include_candidates: Flag = False
+    include_candidates: Off = False
     """True: the answer also lists every candidate with its rank before and after reranking."""
     deadline_ms: Annotated[int, Field(strict=True, ge=1, le=MAX_DEADLINE_MS)] | None = None
     """Milliseconds after the event's Kafka timestamp when nobody waits any more: answered `expired`, unpaid for."""
@@ -79,7 +108,7 @@ class CandidateInfo(_Event):
     text: str
     """The document's text."""
     metadata: dict[str, Scalar] = Field(default_factory=dict)
-    """The document's metadata in its collection."""
+    """The document's metadata in its collection: text, numbers, booleans. Lists of them are left out."""
     recall_rank: Annotated[int, Field(ge=1)]
     """1-based position in recall order."""
     distance: float
@@ -94,6 +123,9 @@ class CandidateInfo(_Event):
     """How many windows of the text the score comes from; null if reranking failed or the reranker does not say."""
     truncated: bool | None = None
     """True: the text is longer than what the reranker read of it; null if that is not known."""
+    window: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
+    """Of a context that was read in windows: the characters `[from, to)` of the best one, from which the answer is
+    made; null: that is all of `text`."""
 
 
 class ContextInfo(CandidateInfo):
@@ -120,6 +152,10 @@ class Answer(_Event):
     """What wrote it: an LLM's name, or `extractive` and the scorer that chose the sentences."""
     usage: Usage | None = None
     """Token counts, where the model reports them."""
+    truncated: Flag = False
+    """True: the LLM stopped at its length limit, so the answer is cut."""
+    prompt_truncated: Flag = False
+    """True: the question or a context was too long for the prompt, so the LLM was shown only its beginning."""
 
 
 class Timings(_Event):
@@ -156,7 +192,9 @@ class Degradation(_Event):
     stage: Literal["rerank", "answer"]
     """The stage that failed."""
     reason: str
-    """Why, in one line."""
+    """Why, in one line, the same one for a code. What the failed service said is in the worker's log alone."""
+    code: str | None = None
+    """Why, stable, e.g. `llm_timeout`, `llm_declined`, `reranker_unavailable`; more may be added."""
 
 
 class AnswerStatus(StrEnum):

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
-from schemas.events import AnswerEvent, DeadLetterInfo, QueryEvent
+from schemas import envelopes
+from schemas.events import INVALID_FILTER, AnswerEvent, DeadLetterInfo, QueryEvent
+from schemas.limits import MAX_ECHOED_HEADER_BYTES, MAX_ECHOED_HEADERS, MAX_EVENT_BYTES
 
 Headers = Sequence[tuple[str, bytes | None]]
 """As Kafka has them: in order, names may repeat, values may be null."""
@@ -17,7 +19,12 @@ TRACESTATE = "tracestate"
 BAGGAGE = "baggage"
 CORRELATION_ID = "correlation-id"
 REPLY_TOPIC = "reply-topic"
-PASSED_THROUGH = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, CORRELATION_ID, REPLY_TOPIC})
+SPRING = ("kafka_correlationId", "kafka_replyTopic", "kafka_replyPartition")
+"""What Spring's ReplyingKafkaTemplate matches its replies by; the last is 4 bytes, not text."""
+PASSED_THROUGH = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, CORRELATION_ID, REPLY_TOPIC, *SPRING})
+PASSED_PREFIX = "ce_"
+"""The attributes of a CloudEvent in Kafka's binary mode."""
+_PASSED = frozenset(name.lower() for name in PASSED_THROUGH)
 
 ERROR_KIND = "error.kind"
 ERROR_CLASS = "error.class"
@@ -43,9 +50,11 @@ VALUE_OMITTED = "value.omitted"
 """Header of a dead letter, `true`: the record did not fit the dead-letter topic. The value is null, the record's own
 headers and a key of more than 1 kB are left out; all of it stands where `source.*` says, while that topic keeps it."""
 
-MAX_EVENT_BYTES = 1_048_576
-"""Kafka's own default limit: a query event of 8,192 characters never comes near."""
+REPLAYED_ATTEMPTS = "rerank-worker.attempts"
+"""How often an event that goes round again was tried before. Not ``attempts``, which any producer may use."""
+
 MAX_MESSAGE_CHARS = 500
+MAYBE_INFINITE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{309}")
 ATTEMPTS_TEXT = re.compile("[0-9]{1,6}")
 
 Event = TypeVar("Event", bound=BaseModel)
@@ -59,14 +68,15 @@ class WireError(ValueError):
         self.reason = reason
 
 
-def decode_query(value: bytes | None) -> QueryEvent:
-    """Read a query event. Raises WireError: tombstone, oversize, invalid_utf8, invalid_json or invalid_schema.
+def decode_query(value: bytes | None, headers: Headers = (), *, max_bytes: int = MAX_EVENT_BYTES) -> QueryEvent:
+    """Read a query event, also one that a registry's serializer framed or a CloudEvent wraps: see ``envelopes``.
 
-    Of a key that repeats in an object the last one counts.
+    Raises WireError: tombstone, event_too_large, invalid_utf8, invalid_json, invalid_schema, or invalid_filter if
+    nothing but the filter is at fault. Of a key that repeats in an object the last one counts.
     """
-    if value is not None and len(value) > MAX_EVENT_BYTES:
-        raise WireError("oversize", f"the event has {len(value)} bytes; the limit is {MAX_EVENT_BYTES}")
-    return _decode(QueryEvent, value)
+    if value is not None and len(value) > max_bytes:
+        raise WireError("event_too_large", f"the event has {len(value)} bytes; the limit is {max_bytes}")
+    return _decode(QueryEvent, value, headers)
 
 
 def decode_answer(value: bytes | None) -> AnswerEvent:
@@ -94,8 +104,20 @@ def header(headers: Headers, name: str) -> str | None:
 
 
 def passthrough_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
-    """Return the headers of a query that its answer carries too, in order, repeats kept."""
-    return [(name, value) for name, value in headers if name.lower() in PASSED_THROUGH]
+    """Return the headers of a query that its answer carries too, in order, repeats kept: as many as the limits allow.
+
+    What is beyond them is left out: an answer must fit its topic whatever was put beside the question.
+    """
+    passed: list[tuple[str, bytes | None]] = []
+    left = MAX_ECHOED_HEADER_BYTES
+    for name, value in headers:
+        if len(passed) == MAX_ECHOED_HEADERS:
+            break
+        size = len(name.encode(errors="replace")) + len(value or b"")
+        if size <= left and (name.lower() in _PASSED or name.lower().startswith(PASSED_PREFIX)):
+            passed.append((name, value))
+            left -= size
+    return passed
 
 
 def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[str, bytes | None]]:
@@ -108,14 +130,23 @@ def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[s
 
 def attempts(headers: Headers) -> int:
     """Return how often the event of a query's headers was tried before: 0 unless it is a replayed dead letter."""
-    text = header(headers, ATTEMPTS) or ""
-    return int(text) if ATTEMPTS_TEXT.fullmatch(text) else 0
+    return _count(header(headers, REPLAYED_ATTEMPTS))
 
 
 def replay_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
-    """Return the headers with which a dead letter's event goes round again: the original ones, and its attempts."""
-    original = [(name, value) for name, value in headers if name not in DEAD_LETTER_HEADERS]
-    return [*original, (ATTEMPTS, str(attempts(headers)).encode())]
+    """Return the headers with which a dead letter's event goes round again: the original ones, and its attempts.
+
+    A producer may have headers of the same names: only the last of each is the dead letter's.
+    """
+    tried = _count(header(headers, ATTEMPTS))
+    last = {name: position for position, (name, _) in enumerate(headers)}
+    added = {last[name] for name in DEAD_LETTER_HEADERS if name in last}
+    original = [
+        (name, value)
+        for position, (name, value) in enumerate(headers)
+        if position not in added and name != REPLAYED_ATTEMPTS
+    ]
+    return [*original, (REPLAYED_ATTEMPTS, str(tried).encode())]
 
 
 def dead_letter_info(headers: Headers) -> DeadLetterInfo:
@@ -127,28 +158,83 @@ def dead_letter_info(headers: Headers) -> DeadLetterInfo:
         raise WireError("invalid_schema", _summary(error)) from error
 
 
-def _decode(model: type[Event], value: bytes | None) -> Event:
+def _count(text: str | None) -> int:
+    return int(text) if text is not None and ATTEMPTS_TEXT.fullmatch(text) else 0
+
+
+def _decode(model: type[Event], value: bytes | None, headers: Headers = ()) -> Event:
     if value is None:
         raise WireError("tombstone", "the record has no value; an event is a JSON object")
+    text, parsed = _parsed(value)
     try:
-        value.decode()
+        data = envelopes.unwrapped(parsed, _content_type(headers), _parsed_data) if model is QueryEvent else parsed
+        # Read twice, on purpose: from bytes pydantic checks values of any kind several times faster than from objects.
+        # Only from objects does it see that a number among them is beyond what a float holds.
+        if data is not parsed or MAYBE_INFINITE.search(text):
+            return model.model_validate(data)
+        return model.model_validate_json(text)
+    except envelopes.EnvelopeError as error:
+        raise WireError("invalid_schema", str(error)) from error
+    except ValidationError as error:
+        kinds = {problem["type"] for problem in error.errors(include_url=False, include_input=False)}
+        reason = INVALID_FILTER if kinds == {INVALID_FILTER} else "invalid_schema"
+        raise WireError(reason, _summary(error)) from error
+
+
+def _content_type(headers: Headers) -> str:
+    value = next((value for name, value in reversed(headers) if name.lower() == "content-type"), None)
+    return (value or b"").decode(errors="replace")
+
+
+def _parsed(value: bytes) -> tuple[bytes, Any]:
+    """Return the JSON text without what frames it, and what it says."""
+    text, framed = envelopes.unframed(value)
+    hint = "; it is framed for a schema registry, of whose formats only JSON Schema is read" if framed else ""
+    try:
+        text.decode()
     except UnicodeDecodeError as error:
-        raise WireError("invalid_utf8", f"byte {error.start} of the event is not UTF-8: {error.reason}") from error
+        message = f"byte {error.start} of the event is not UTF-8: {error.reason}{hint}"
+        raise WireError("invalid_utf8", message) from error
     try:
         # Unlike json.loads it refuses NaN, lone surrogates and nesting deeper than 200, none of which could be echoed.
-        parsed = from_json(value, allow_inf_nan=False)
+        return text, from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise WireError("invalid_json", f"the event is not JSON: {error}") from error
-    try:
-        return model.model_validate(parsed)
-    except ValidationError as error:
-        raise WireError("invalid_schema", _summary(error)) from error
+        raise WireError("invalid_json", f"the event is not JSON: {error}{hint}") from error
+
+
+def _parsed_data(value: bytes) -> Any:
+    return _parsed(value)[1]
+
+
+_PLAIN_WORDS = {
+    "missing": "is missing",
+    "string_pattern_mismatch": "must not be blank",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+"""pydantic's kinds of error in words that need no Python."""
 
 
 def _summary(error: ValidationError) -> str:
     """Name each wrong field, without echoing its value."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'event'}: {p['msg']}" for p in problems)
+    problems = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'event'}: {_in_plain_words(p)}" for p in problems)
+
+
+def _in_plain_words(problem: ErrorDetails) -> str:
+    words = _PLAIN_WORDS.get(problem["type"])
+    return problem["msg"] if words is None else words.format_map(problem.get("ctx", {}))
 
 
 def _one_line(text: str) -> str:

@@ -1,25 +1,93 @@
 """The worker as production runs it: the `run` command in a process of its own, configured by its environment."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.patience import HANG_S
+from worker.cli.main import main
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings
 
 LAST_LINES = 15
 
+# Importing torch and all else takes some 11 s of a core, and the suite starts a hundred workers: they are forked from a
+# process that has imported it, where the start itself is not what a test is about.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["worker.app.run"])
+
+
+class Process(Protocol):
+    """What tests do with a process, as `subprocess.Popen` has it."""
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class ForkedProcess:
+    """A worker forked from a process that has imported everything, as if it had been started by its command."""
+
+    def __init__(self, environment: Mapping[str, str], log_path: Path) -> None:
+        # Daemonic: it ends with the tests.
+        self._process = FORKS.Process(target=_run_command, args=(dict(environment), log_path), daemon=True)
+        self._process.start()
+        # Its end is told once: whoever looks first must not take it from who looks at the same time.
+        self._looking = threading.Lock()
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        with self._looking:
+            return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        ended = await_condition(lambda: self.poll() is not None, timeout_s=timeout)
+        code = self.poll()
+        if not ended or code is None:
+            raise subprocess.TimeoutExpired("the worker", timeout)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _run_command(environment: dict[str, str], log_path: Path) -> None:
+    with log_path.open("ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["rerank-worker", "run"]
+    main()
+
 
 @dataclass
 class WorkerProcess:
-    process: "subprocess.Popen[bytes]"
+    process: Process
     telemetry: str
     log_path: Path
 
@@ -68,12 +136,12 @@ def start_worker_process(
     recall: RecallSettings,
     log_path: Path,
     *,
-    command: Sequence[str] = ("-m", "worker.cli.main", "run"),
+    command: Sequence[str] | None = None,
     **environment: str,
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
 
-    ``command``: what Python runs.
+    ``command``: what Python runs in its stead.
     """
     port = free_port()
     settings = {
@@ -93,11 +161,11 @@ def start_worker_process(
         "TELEMETRY__PORT": str(port),
         **environment,
     }
-    with log_path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            env={**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    whole = {**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}}
+    process: Process
+    if command is None:
+        process = ForkedProcess(whole, log_path)
+    else:
+        with log_path.open("ab") as log:
+            process = subprocess.Popen([sys.executable, *command], env=whole, stdout=log, stderr=subprocess.STDOUT)
     return WorkerProcess(process, f"http://127.0.0.1:{port}", log_path)

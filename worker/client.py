@@ -13,7 +13,8 @@ from schemas import wire
 from schemas.events import AnswerEvent, QueryEvent
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.admin.group import describe_progress
-from worker.kafka.admin.topics import ensure
+from worker.kafka.admin.topics import ensure, watermarks
+from worker.kafka.codes import LEADER_MOVING
 from worker.kafka.config import common_config, producer_config
 from worker.kafka.consume.records import Record, from_message
 from worker.settings import KafkaSettings
@@ -119,7 +120,7 @@ class QueryClient:
             raise FatalError(f"the end of Kafka topic {topic} can't be looked up: {error.args[0].str()}") from error
 
     def _end_of(self, partition: Partition) -> Partition:
-        _, end = self._consumer.get_watermark_offsets(partition, timeout=self._kafka.startup_timeout_s)
+        _, end = watermarks(self._consumer, self._kafka, partition)
         return Partition(partition.topic, partition.partition, end)
 
     def _produce(self, events: dict[str, QueryEvent], deadline_s: float, traceparent: str | None) -> None:
@@ -151,6 +152,9 @@ class QueryClient:
         if message is None:
             return None
         error = message.error()
+        if error is not None and error.code() in LEADER_MOVING:
+            # The consumer finds the new leader by itself; the deadline of whoever asks goes on.
+            return None
         if error is not None:
             raise FatalError(f"reading answers failed: {error.str()}")
         return from_message(message)

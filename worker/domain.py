@@ -60,6 +60,14 @@ class Context:
     """How many windows of the document the score comes from; None as above, or when the reranker does not say."""
     truncated: bool | None = None
     """Words of the document were not read; None as above."""
+    window: tuple[int, int] | None = None
+    """Which characters of a long document its best window covers, end excluded; None: the document is not long, or not
+    among the best."""
+
+    @property
+    def judged_text(self) -> str:
+        """The part of the text that speaks for it: the best window of a long document, else all of it."""
+        return self.candidate.text if self.window is None else self.candidate.text[slice(*self.window)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,10 @@ class GeneratedAnswer:
     """Document ids of the contexts the text cites, in order of first citation, without repeats."""
     model: str
     usage: Usage | None = None
+    truncated: bool = False
+    """The LLM stopped at its length: the text is cut."""
+    prompt_truncated: bool = False
+    """The LLM was shown only a part of the question or of a context's judged text."""
 
 
 class Recall(Protocol):
@@ -116,5 +128,8 @@ class Answerer(Protocol):
         ...
 
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        """Answer from ``contexts`` (never empty). Raises TransientError after its own retries, or FatalError."""
+        """Answer from ``contexts`` (never empty).
+
+        Raises TransientError after its own retries (ExpiredError: the query's deadline passed first), or FatalError.
+        """
         ...

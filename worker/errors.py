@@ -17,11 +17,16 @@ class PoisonError(WorkerError):
 
 
 class TransientError(WorkerError):
-    """Worth retrying; ``retry_after_s`` carries what the dependency asked for, if it did."""
+    """Worth retrying; ``retry_after_s`` carries what the dependency asked for, if it did.
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    The message may quote the dependency and name hosts: it goes to the log. ``code`` is what events say of it, short
+    and stable, e.g. ``llm_timeout``; without one, the pipeline puts its stage's there.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.code = code
 
 
 class RefusedError(TransientError):

@@ -2,6 +2,9 @@
 
 What producers send is accepted: nothing the released schema allows is refused now. What consumers were promised is
 kept: nothing is written now that the released schema doesn't allow.
+
+The one exception is written down here, ``NARROWED_FOR_SAFETY``: what no worker ever answered, because it ended the
+vector store or could only be refused by it (docs/decisions/0009-bounds-in-the-contract.md).
 """
 
 import copy
@@ -16,9 +19,16 @@ from schemas import SCHEMA_VERSION, export
 Schema = dict[str, Any]
 
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems")
-UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
+UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 INPUT = "query-event.schema.json"
 OUTPUT = "answer-event.schema.json"
+
+
+NARROWED_FOR_SAFETY = [
+    # Two Chroma servers out of two died of 20,000 operands, and refused 989.
+    "event.where.$and: maxItems",
+    "event.where.$or: maxItems",
+]
 
 
 def released(name: str) -> Schema:
@@ -56,7 +66,10 @@ def _gaps(wide: Schema, narrow: Schema, wide_root: Schema, narrow_root: Schema, 
     """Name each place where ``narrow`` allows what ``wide`` does not."""
     found = []
     for form in _forms(narrow, narrow_root):
-        tries = [_form_gaps(other, form, wide_root, narrow_root, at) for other in _forms(wide, wide_root)]
+        others = _forms(wide, wide_root)
+        # What is of the same type says better what is missing than what is not.
+        alike = [other for other in others if other.get("type") == form.get("type")] or others
+        tries = [_form_gaps(other, form, wide_root, narrow_root, at) for other in alike]
         shortest: list[str] = min(tries, key=len)
         found += shortest
     return found
@@ -75,6 +88,9 @@ def _form_gaps(wide: Schema, narrow: Schema, wide_root: Schema, narrow_root: Sch
     for name, schema in wide.get("properties", {}).items():
         if name in narrow.get("properties", {}):
             found += _gaps(schema, narrow["properties"][name], wide_root, narrow_root, f"{at}.{name}")
+        elif "additionalProperties" in narrow:
+            # An object of any keys: to name one of them is to bound it.
+            found += _gaps(schema, narrow["additionalProperties"], wide_root, narrow_root, f"{at}.{name}")
     for key in ("items", "additionalProperties"):
         if key in wide:
             found += _gaps(wide[key], narrow.get(key, {}), wide_root, narrow_root, f"{at}[]")
@@ -92,7 +108,8 @@ def _forms(schema: Schema, root: Schema) -> list[Schema]:
 
 @pytest.mark.parametrize("name", sorted(export.schemas()))
 def test_the_contract_only_grows(name: str) -> None:
-    assert breaks(released(name), export.schemas()[name], is_input=name == INPUT) == []
+    found = breaks(released(name), export.schemas()[name], is_input=name == INPUT)
+    assert found == (NARROWED_FOR_SAFETY if name == INPUT else [])
 
 
 def test_the_released_contract_is_of_this_major_version() -> None:
@@ -124,7 +141,7 @@ ANSWER = export.schemas()[OUTPUT]
         pytest.param(change(QUERY)("required", ["id", "text", "top_k"]), id="a new required field"),
         pytest.param(change(QUERY, "properties", "text")("maxLength", 100), id="a shorter text"),
         pytest.param(change(QUERY, "properties", "text")("pattern", "^[a-z]+$"), id="another pattern"),
-        pytest.param(change(QUERY, "properties", "generate")("type", "string"), id="another type"),
+        pytest.param(change(QUERY, "properties", "text")("type", "integer"), id="another type"),
         pytest.param(change(QUERY, "properties", "top_k", "anyOf")(0, {"type": "null"}), id="one form less"),  # type: ignore[arg-type] # a list's index
         pytest.param(change(QUERY)("properties", {"id": {}, "text": {}}), id="a field removed"),
     ],

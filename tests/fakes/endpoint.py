@@ -28,7 +28,13 @@ class FakeEndpoint:
         return self
 
     def respond(self, request: Request) -> Reply:
-        self.requests.append({"body": json.loads(request.body), "authorization": request.headers.get("Authorization")})
+        self.requests.append(
+            {
+                "body": json.loads(request.body),
+                "authorization": request.headers.get("Authorization"),
+                "headers": {name.lower(): value for name, value in request.headers.items()},
+            }
+        )
         if self.hold is not None:
             self.hold.wait(HOLD_TIMEOUT_S)
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]

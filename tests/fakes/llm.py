@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tests.fakes.http import Reply, Request, http_server
 
@@ -28,6 +28,9 @@ class FakeLlm:
 
     mood: Mood = "well"
     requests: int = 0
+    asked: list[str] = field(default_factory=list)
+    """The user's message of each request."""
+    completion: dict[str, Any] = field(default_factory=lambda: COMPLETION)
     base_url: str = ""
     _healed: threading.Event = field(default_factory=threading.Event)
 
@@ -39,8 +42,9 @@ class FakeLlm:
         self.mood = "well"
         self._healed.set()
 
-    def respond(self, _: Request) -> Reply:
+    def respond(self, request: Request) -> Reply:
         mood = self.mood
+        self.asked.append(json.loads(request.body)["messages"][-1]["content"])
         self.requests += 1
         match mood:
             case "busy":
@@ -52,7 +56,7 @@ class FakeLlm:
             case "silent":
                 # Until it is well again, or whoever asked has long gone.
                 self._healed.wait(SILENCE_S)
-        return Reply(200, json.dumps(COMPLETION).encode())
+        return Reply(200, json.dumps(self.completion).encode())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from schemas import wire
 from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Models, QueryEvent, Timings
@@ -15,11 +15,14 @@ from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.admin.topics import worker_topics
-from worker.local.mock_kafka import mock_kafka
+from worker.local.mock_kafka import MockCluster, mock_kafka
 from worker.settings import KafkaSettings
 
 UNANSWERABLE = "poison"
 UNANSWERED = "silence"
+
+LIST_OFFSETS = 2
+"""The request's number in Kafka's protocol."""
 
 
 class FakeWorker:
@@ -180,3 +183,12 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it(kafka: KafkaS
 def test_no_broker_is_told_within_the_startup_timeout() -> None:
     with pytest.raises(FatalError, match="no Kafka broker answered at 127"):
         QueryClient(KafkaSettings(bootstrap_servers="127.0.0.1:9", startup_timeout_s=0.3))
+
+
+def test_a_leader_that_moves_is_waited_for() -> None:
+    settings = KafkaSettings(startup_timeout_s=HANG_S)
+    cluster = MockCluster(worker_topics(settings), partitions=1)
+    for _ in range(3):
+        cluster.fail_next(LIST_OFFSETS, KafkaError.NOT_LEADER_FOR_PARTITION)
+    with QueryClient(settings.model_copy(update={"bootstrap_servers": cluster.bootstrap_servers})):
+        pass

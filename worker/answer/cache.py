@@ -12,7 +12,6 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter
 
-from worker.answer.prompt import SYSTEM_PROMPT
 from worker.batching.executor import SingleThreadExecutor
 from worker.domain import Answerer, Context, GeneratedAnswer, Query
 from worker.errors import FatalError
@@ -28,6 +27,16 @@ SWEEP_EVERY = 100
 # Raised whenever a kept answer could no longer be read.
 LAYOUT = 1
 
+_IN_THE_REQUEST = {
+    "max_tokens",
+    "max_tokens_field",
+    "temperature",
+    "extra_body",
+    "system_prompt",
+    "user_prompt",
+    "question_tokens",
+    "passage_tokens",
+}
 _ANSWER = TypeAdapter(GeneratedAnswer)
 
 _CREATE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, made_at_s REAL NOT NULL, answer BLOB NOT NULL)"
@@ -48,7 +57,8 @@ class CachedAnswerer:
         self._answerer = answerer
         self._cache = cache
         self._on_lookup = on_lookup
-        self._parameters = [answerer.model_name, SYSTEM_PROMPT, settings.max_tokens, settings.temperature]
+        # Whatever the request is made of, but for question and passages.
+        self._parameters = [answerer.model_name, settings.model_dump(mode="json", include=_IN_THE_REQUEST)]
 
     @property
     def model_name(self) -> str:
@@ -79,7 +89,7 @@ class CachedAnswerer:
         return kept
 
     def _key(self, query: Query, contexts: Sequence[Context]) -> str:
-        passages = [[context.candidate.document_id, context.candidate.text] for context in contexts]
+        passages = [[context.candidate.document_id, context.judged_text] for context in contexts]
         asked = json.dumps([query.id, query.text, passages, *self._parameters])
         return hashlib.sha256(asked.encode()).hexdigest()
 

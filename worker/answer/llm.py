@@ -1,18 +1,20 @@
 """Answers by an LLM behind an OpenAI-compatible chat endpoint."""
 
+import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
-from openai.types.chat import ChatCompletion
 
-from worker.answer.prompt import SYSTEM_PROMPT, read_citations, user_prompt
-from worker.domain import Context, GeneratedAnswer, Query, Usage
-from worker.errors import TransientError
-from worker.resilience.endpoint import Circuit, Endpoint, failure
-from worker.resilience.retry import OutageRetry
+from worker.answer.completion import Completion, quoted, read_completion
+from worker.answer.prompt import Prompt, read_citations
+from worker.domain import Context, GeneratedAnswer, Query
+from worker.errors import RefusedError, TransientError
+from worker.resilience.endpoint import Circuit, Endpoint, failure, without_secrets
+from worker.resilience.retry import OutageRetry, on_loop_clock
 from worker.settings import AnswerSettings
 
-MAX_REASON_CHARS = 200
+SERVICE = "llm"
 
 
 class LlmAnswerer:
@@ -25,22 +27,34 @@ class LlmAnswerer:
         model: str,
         base_url: str,
         on_circuit: Callable[[bool], None] = lambda _open: None,
+        unix_time_s: Callable[[], float] = time.time,
     ) -> None:
         """``on_circuit`` is told whenever the circuit to the endpoint opens (true) or closes."""
         self._settings = settings
         self._model = model
+        self._unix_time_s = unix_time_s
+        self._secrets = [*settings.headers.values(), *([settings.api_key] if settings.api_key else [])]
         # The client's own retries would multiply ours, and its timeout counts per read, not per answer.
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=settings.api_key.get_secret_value() if settings.api_key else "none",
+            default_headers={name: value.get_secret_value() for name, value in settings.headers.items()},
             max_retries=0,
             timeout=settings.timeout_s,
         )
-        self._outage = OutageRetry("LLM", patience_s=settings.patience_s)
+        self._outage = OutageRetry("LLM", patience_s=settings.patience_s, unix_time_s=unix_time_s)
         name = f"the LLM {model}"
+        circuit = Circuit(
+            name,
+            failures=settings.circuit_failures,
+            retry_s=settings.circuit_retry_s,
+            service=SERVICE,
+            on_change=on_circuit,
+        )
         self._endpoint = Endpoint(
             name,
-            Circuit(name, failures=settings.circuit_failures, retry_s=settings.circuit_retry_s, on_change=on_circuit),
+            circuit,
+            service=SERVICE,
             timeout_s=settings.timeout_s,
             attempts=settings.attempts,
             concurrency=settings.concurrency,
@@ -54,49 +68,56 @@ class LlmAnswerer:
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
         """Ask the LLM; see ``Answerer`` and ``Endpoint.call``. One that is away is waited for, with patience.
 
-        RefusedError if the endpoint takes no request like this one: a wrong key or model shows as degraded answers
-        with its text.
+        RefusedError if the endpoint takes no request like this one (a wrong key or model) or the model gives no answer
+        to it. ExpiredError at the query's deadline: a request that waits is not made, one under way is broken off.
         """
-        completion = await self._outage.call(query, lambda: self._endpoint.call(lambda: self._ask(query, contexts)))
-        text, citations = read_citations(_text(completion), contexts)
-        return GeneratedAnswer(text, citations, self._model, _usage(completion))
+        prompt = Prompt.of(query.text, contexts, self._settings)
+        deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
+        completion = await self._outage.call(
+            query, lambda: self._endpoint.call(lambda: self._ask(prompt), deadline_s=deadline_s)
+        )
+        text, citations = read_citations(completion.text, contexts)
+        if not text:
+            raise RefusedError("the LLM answered with citations that point nowhere alone", code="llm_no_answer")
+        return GeneratedAnswer(
+            text,
+            citations,
+            self._model,
+            completion.usage,
+            truncated=completion.cut,
+            prompt_truncated=prompt.truncated,
+        )
 
     async def close(self) -> None:
         """Close the client's connections."""
         await self._client.close()
 
-    async def _ask(self, query: Query, contexts: Sequence[Context]) -> ChatCompletion:
+    async def _ask(self, prompt: Prompt) -> Completion:
         try:
-            completion = await self._client.chat.completions.create(
-                model=self._model,
-                messages=[
-                    {"role": "system", "content": SYSTEM_PROMPT},
-                    {"role": "user", "content": user_prompt(query.text, contexts)},
-                ],
-                max_tokens=self._settings.max_tokens,
-                temperature=self._settings.temperature,
-            )
+            # The bytes, since the client's own reading trusts what servers send: of a `usage` or a `message` that is
+            # not as OpenAI's, it makes objects without the attributes their types promise.
+            body = await self._client.post("/chat/completions", body=self._body(prompt), cast_to=bytes)
         except APIConnectionError as error:
-            raise TransientError(f"the LLM endpoint can't be reached: {error}") from error
+            raise TransientError(f"the LLM endpoint can't be reached: {error}", code="llm_unavailable") from error
         except APIStatusError as error:
-            text = f"the LLM endpoint answered {error.status_code}: {_first_line(error)}"
-            raise failure(error.status_code, error.response.headers, text) from error
+            said = quoted(without_secrets(error.message, self._secrets))
+            text = f"the LLM endpoint answered {error.status_code}: {said}"
+            raise failure(error.status_code, error.response.headers, text, service=SERVICE) from error
         except (APIError, ValueError) as error:
-            raise TransientError(f"the LLM endpoint answered something else than a completion: {error}") from error
-        if not isinstance(completion, ChatCompletion) or not _text(completion):
-            raise TransientError("the LLM endpoint answered without text")
-        return completion
+            raise TransientError(
+                f"the LLM endpoint answered something else than a completion: {error}", code="llm_invalid_response"
+            ) from error
+        try:
+            return read_completion(body)
+        except TransientError as error:
+            error.args = (without_secrets(str(error), self._secrets),)
+            raise
 
-
-def _text(completion: ChatCompletion) -> str:
-    choices = completion.choices or []
-    return (choices[0].message.content or "").strip() if choices else ""
-
-
-def _usage(completion: ChatCompletion) -> Usage | None:
-    counted = completion.usage
-    return None if counted is None else Usage(counted.prompt_tokens, counted.completion_tokens)
-
-
-def _first_line(error: APIStatusError) -> str:
-    return (error.message.splitlines() or [""])[0][:MAX_REASON_CHARS]
+    def _body(self, prompt: Prompt) -> dict[str, Any]:
+        settings = self._settings
+        body: dict[str, Any] = {"model": self._model, "messages": prompt.messages, **settings.extra_body}
+        if settings.max_tokens_field != "none":
+            body[settings.max_tokens_field] = settings.max_tokens
+        if settings.temperature != "none":
+            body["temperature"] = settings.temperature
+        return body

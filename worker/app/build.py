@@ -1,14 +1,14 @@
 """From the settings to the parts of a worker: the one place that knows every class."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
 from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
-from worker.answer.extractive import ExtractiveAnswerer
+from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import SingleThreadExecutor, compute_executor
@@ -42,7 +42,9 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     executor = await parts.enter_async_context(compute_executor())
     # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
     reranking = await _new_reranking(settings, metrics, executor, parts)
-    embedder = await executor.run(partial(SentenceEmbedder, embedding.path, embedding.name))
+    embedder = await executor.run(
+        partial(SentenceEmbedder, embedding.path, embedding.name, _embedding_device(settings))
+    )
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
@@ -61,14 +63,21 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
-    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat, new_source=new_source)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, new_source=new_source)
     health.joined = lambda: delivery.joined
     health.brokers_down = lambda: delivery.source.brokers_down
-    health.poll_age_s = delivery.source.poll_age_s
+    # A quiet topic is polled that seldom.
+    health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
+    health.threads = (executor, *recall.threads, *reranking.threads)
     health.stopped = lambda: delivery.why_stopped
     health.progress = lambda: delivery.progress
     return delivery
+
+
+def _embedding_device(settings: Settings) -> str:
+    return settings.rerank.device if settings.recall.device == "auto" else settings.recall.device
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,9 @@ class _Reranking:
     reranker: Reranker
     model: str
     prior_weight: float
+    sentence_margin: float
+    threads: Sequence[SingleThreadExecutor] = ()
+    """On which a query may hang."""
 
 
 async def _new_reranking(
@@ -88,7 +100,7 @@ async def _new_reranking(
         remote = RemoteReranker(rerank, rerank.remote_url)
         parts.push_async_callback(remote.close)
         await remote.check()
-        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0)
+        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0, BOUNDED_MARGIN)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
     scorer = await executor.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
     prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
@@ -100,13 +112,17 @@ async def _new_reranking(
         executor=executor,
     )
     parts.push_async_callback(local.close)
-    return _Reranking(local, cross_encoder.name, prior_weight)
+    margin = BOUNDED_MARGIN if cross_encoder.scoring == "late-interaction" else LOGIT_MARGIN
+    return _Reranking(local, cross_encoder.name, prior_weight, margin, local.threads)
 
 
 def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, parts: AsyncExitStack) -> Answerer:
     answer = settings.answer
     if answer.base_url is None:
-        return ExtractiveAnswerer(reranking.reranker, cross_encoder=reranking.model, sentences=answer.sentences)
+        margin = reranking.sentence_margin if answer.sentence_margin is None else answer.sentence_margin
+        return ExtractiveAnswerer(
+            reranking.reranker, cross_encoder=reranking.model, sentences=answer.sentences, margin=margin
+        )
     if answer.model is None:
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
     llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)
@@ -129,6 +145,7 @@ def _batch_observer(metrics: Metrics, batcher: str) -> Callable[[BatchReport], N
             padded_cost=report.padded_cost,
             seconds=report.seconds,
             wait_s=report.wait_s,
+            budget=report.budget,
         )
 
     return observe

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -10,39 +9,81 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from worker.app.build import build_delivery
+from worker.app.stopping import (
+    EXIT_DRAINED,
+    EXIT_FATAL,
+    EXIT_NOT_DRAINED,
+    EXIT_SECOND_SIGNAL,
+    STOP_SIGNALS,
+    EndDeadline,
+    exit_on_signals,
+)
 from worker.errors import FatalError, TransientError
-from worker.settings import Settings
+from worker.kafka.deliver.delivery import Delivery
+from worker.settings import KafkaSettings, Settings
 from worker.telemetry import http, logs
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
-EXIT_DRAINED = 0
-EXIT_FATAL = 1
-EXIT_NOT_DRAINED = 3
-EXIT_SECOND_SIGNAL = 130
+BEAT_S = 1.0
+"""Between two looks at the threads; the loop's own heartbeat, whatever cadence the settings give to commits."""
 
 
 async def run_worker(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code."""
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code.
+
+    A signal that comes before the group is joined ends the process at once with ``EXIT_DRAINED``: it does not return.
+    """
     logs.configure(settings.telemetry)
+    exit_on_signals(lambda: logger.info("told to stop while starting: the worker ends"))
     metrics = _new_metrics()
-    health = Health()
-    stop = _stop_on_signals(health)
+    health = Health(hang_timeout_s=settings.telemetry.hang_timeout_s)
+    end = EndDeadline(lambda seconds: logger.error("closing took too long: the process ends", seconds=seconds))
     try:
         with http.serve(settings.telemetry, metrics.registry, health):
             async with AsyncExitStack() as parts:
                 delivery = await build_delivery(settings, metrics, health, parts)
                 parts.callback(health.end)
-                health.starting = None
-                logger.info("consuming", topic=settings.kafka.query_topic, group=settings.kafka.group_id)
-                drained = await delivery.run(stop)
+                drained = await _consume(settings.kafka, delivery, health, end)
     except (FatalError, TransientError) as error:
         # At start a dependency that stays away is as fatal as a wrong setting: the orchestrator tries again.
         logger.error("the worker ends", reason=str(error))  # noqa: TRY400 - the reason is the message, not the stack
         return EXIT_FATAL
     return EXIT_DRAINED if drained else EXIT_NOT_DRAINED
+
+
+async def _consume(kafka: KafkaSettings, delivery: Delivery, health: Health, end: EndDeadline) -> bool:
+    stop = asyncio.Event()
+
+    def joining() -> None:
+        _drain_on_signals(stop, kafka, health, end)
+        health.starting = None
+        logger.info("consuming", topic=kafka.query_topic, group=kafka.group_id)
+
+    beating = asyncio.create_task(_beat(delivery, health))
+    try:
+        return await delivery.run(
+            stop,
+            before_joining=joining,
+            # After a signal the deadline is set already; else this is the end of a worker that can't go on.
+            before_closing=lambda: end.begin(kafka.close_timeout_s, EXIT_FATAL),
+        )
+    finally:
+        beating.cancel()
+
+
+async def _beat(delivery: Delivery, health: Health) -> None:
+    while True:
+        health.beat()
+        # Only a new process has a thread that works; the queries in flight are left to it, none is blamed.
+        if health.starting is None and (why := health.why_hanging()) is not None:
+            # Told here too: closing may well end by its deadline now.
+            logger.error("a thread hangs", reason=why)
+            delivery.on_fatal(FatalError(why))
+            return
+        await asyncio.sleep(BEAT_S)
 
 
 def _new_metrics() -> Metrics:
@@ -54,15 +95,13 @@ def _new_metrics() -> Metrics:
     return metrics
 
 
-def _stop_on_signals(health: Health) -> asyncio.Event:
-    stop = asyncio.Event()
-
+def _drain_on_signals(stop: asyncio.Event, kafka: KafkaSettings, health: Health, end: EndDeadline) -> None:
     def on_signal() -> None:
         if stop.is_set():
             os._exit(EXIT_SECOND_SIGNAL)
         health.draining = True
+        end.begin(kafka.drain_timeout_s + kafka.close_timeout_s, EXIT_NOT_DRAINED)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return stop

@@ -18,12 +18,16 @@ from typing import Generic
 import structlog
 
 from worker.batching.bisect import BatchOutcome, bisect_failing
-from worker.batching.executor import SingleThreadExecutor
+from worker.batching.executor import SingleThreadExecutor, panics_as_errors
 from worker.batching.queue import ItemRef, Job, JobQueue, Limits
 from worker.domain import Item, Result
 from worker.errors import ExpiredError
 
 logger = structlog.get_logger()
+
+
+BATCHES_BEFORE_MORE = 100
+"""To try for more memory costs a batch that is run again in parts if there is none: seldom enough not to be felt."""
 
 
 class ClosedError(RuntimeError):
@@ -41,16 +45,19 @@ class BatchReport:
     seconds: float
     wait_s: float
     """How long its first item had waited."""
+    budget: int
+    """Most that the next batch may cost: lowered where memory was too short, until it recovers."""
 
 
 class MicroBatcher(Generic[Item, Result]):
     """Batches the items of concurrent jobs. Built and used on the loop's thread.
 
     ``run`` gets a batch's items and returns one result (or one exception) per item, in order. It is called on one
-    thread, one batch at a time: on ``executor``, which stays its owner's, or on one of the batcher's own. If it raises,
-    the batch is halved until the items that break it are alone. Where it raises what ``out_of_memory`` tells to be a
-    lack of memory and a part fits, the limit of the cost is lowered to what fitted: for as long as this batcher lives,
-    since who frees the memory does not say so.
+    thread, one batch at a time: on ``executor``, which stays its owner's, or on one of the batcher's own. If it raises
+    a WorkerError, that is what became of each item; at any other the batch is halved until the items that break it are
+    alone. Where it raises what ``out_of_memory`` tells to be a lack of memory and a part fits, the limit of the cost is
+    lowered to what fitted. Nobody says when the memory is free again: after ``BATCHES_BEFORE_MORE`` batches that fitted
+    the limit doubles, until it is what it was.
     """
 
     def __init__(
@@ -70,6 +77,9 @@ class MicroBatcher(Generic[Item, Result]):
         self._on_batch = on_batch
         self._out_of_memory = out_of_memory
         self._queue: JobQueue[Item, Result] = JobQueue(limits)
+        self._full_cost = limits.max_cost
+        self._fitted_since = 0
+        """Batches since the budget last changed."""
         self._open: set[Job[Item, Result]] = set()
         """Jobs whose callers wait."""
         self._served = 0
@@ -106,6 +116,11 @@ class MicroBatcher(Generic[Item, Result]):
             self._open.discard(job)
             self._queue.remove(job)
 
+    @property
+    def executor(self) -> SingleThreadExecutor:
+        """The thread the batches run on."""
+        return self._executor
+
     async def close(self, *, timeout_s: float) -> None:
         """Fail what waits, let the running batch end, join its own thread; a hung function is left behind in time."""
         self._serving.cancel()
@@ -134,7 +149,8 @@ class MicroBatcher(Generic[Item, Result]):
             costs = [job.costs[index] for job, index in batch]
             self._served += sum(costs)
             self._heed(ran, costs)
-            self._on_batch(BatchReport(len(batch), sum(costs), self._queue.cost_of(costs), seconds, waited_s))
+            padded = self._queue.cost_of(costs)
+            self._on_batch(BatchReport(len(batch), sum(costs), padded, seconds, waited_s, self._queue.max_cost))
 
     async def _next_batch(self) -> list[ItemRef[Item, Result]]:
         while True:
@@ -165,17 +181,24 @@ class MicroBatcher(Generic[Item, Result]):
         return ran, time.monotonic() - begun_s
 
     def _heed(self, ran: BatchOutcome[Result], costs: Sequence[int]) -> None:
-        """Lower the budget to what fitted, if together the items were too many for the memory."""
+        """Lower the budget to what fitted, if together the items were too many for the memory; raise it again later."""
         too_much = min((self._cost_of(costs, part) for part in ran.did_not_fit), default=0)
         fitted = [cost for part in ran.fitted if (cost := self._cost_of(costs, part)) < too_much]
         if fitted and max(fitted) < self._queue.max_cost:
             self._queue.max_cost = max(fitted)
+            self._fitted_since = 0
             logger.warning(
-                "too little memory for a batch: they are smaller from now on",
+                "too little memory for a batch: they are smaller for now",
                 batcher=self._name,
                 did_not_fit=too_much,
                 max_cost=self._queue.max_cost,
             )
+        elif self._queue.max_cost < self._full_cost and not ran.did_not_fit:
+            self._fitted_since += 1
+            if self._fitted_since >= BATCHES_BEFORE_MORE:
+                self._fitted_since = 0
+                self._queue.max_cost = min(2 * self._queue.max_cost, self._full_cost)
+                logger.info("larger batches are tried again", batcher=self._name, max_cost=self._queue.max_cost)
 
     def _cost_of(self, costs: Sequence[int], part: range) -> int:
         return self._queue.cost_of(costs[part.start : part.stop])
@@ -185,7 +208,8 @@ def _one_result_per_item(
     run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
 ) -> Callable[[Sequence[Item]], Sequence[Result | Exception]]:
     def checked(items: Sequence[Item]) -> Sequence[Result | Exception]:
-        results = run(items)
+        with panics_as_errors():
+            results = run(items)
         if len(results) != len(items):
             raise RuntimeError(f"{len(items)} items gave {len(results)} results")
         return results

@@ -1,10 +1,14 @@
-"""One bad item must not cost the others of its batch: a call that failed is made again with fewer items."""
+"""One bad item must not cost the others of its batch: a call that failed is made again with fewer items.
+
+But only where an item can be to blame: what a function raises as one of the worker's own errors is the batch's.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
 from worker.domain import Item, Result
+from worker.errors import WorkerError
 
 # Finds two items that break a batch of 1,024; a function that fails for all is not called a thousand times.
 MAX_RERUNS = 40
@@ -31,8 +35,10 @@ def bisect_failing(
 ) -> BatchOutcome[Result]:
     """Halve the items that ``run`` failed for with ``error`` until those that break it are alone with their error.
 
-    After ``MAX_RERUNS`` calls the rest fails with the last error: then it is not the items' fault. ``out_of_memory``
-    tells the errors at which fewer items may fit: once some did, the others are tried to the last.
+    A WorkerError concerns the whole batch (an outage, a lost device) and is no item's fault: nothing is run again, and
+    what has not run by then fails with it. After ``MAX_RERUNS`` calls the rest fails with the last error: then it is no
+    item's fault. ``out_of_memory`` tells the errors at which fewer items may fit: once some did, the others are tried
+    to the last.
     """
     results: list[Result | Exception] = [error] * len(items)
     fitted: list[range] = []
@@ -50,12 +56,16 @@ def bisect_failing(
         middle = part.start + len(part) // 2
         return [range(middle, part.stop), range(part.start, middle)]
 
-    parts = halves(range(len(items)), error)
+    parts = [] if isinstance(error, WorkerError) else halves(range(len(items)), error)
     while parts:
         part = parts.pop()
         reruns += 1
         try:
             results[part.start : part.stop] = run(items[part.start : part.stop])
+        except WorkerError as failure:
+            for left in (part, *parts):
+                results[left.start : left.stop] = [failure] * len(left)
+            break
         except Exception as failure:  # noqa: BLE001 - handed to the callers, item by item
             parts += halves(part, failure)
         else:

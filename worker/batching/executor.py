@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from queue import SimpleQueue
 
 from worker.domain import Result
@@ -24,8 +25,19 @@ class SingleThreadExecutor:
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._closed = False
+        self._busy_since_s: float | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """The thread's name, as in dumps of its stack."""
+        return self._thread.name
+
+    @property
+    def busy_since_s(self) -> float | None:
+        """When the call that runs now began, on the monotonic clock; None between calls. Any thread may read it."""
+        return self._busy_since_s
 
     def submit(self, call: Callable[[], Result]) -> "Future[Result]":
         """Queue a call, from any thread; cancelling its future before its turn skips it. RuntimeError once closed."""
@@ -57,16 +69,36 @@ class SingleThreadExecutor:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
+            self._busy_since_s = time.monotonic()
             call()
+            self._busy_since_s = None
 
 
 def _settle(future: "Future[Result]", call: Callable[[], Result]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        future.set_result(call())
+        with panics_as_errors():
+            result = call()
     except BaseException as error:  # noqa: BLE001 - it belongs to who waits for the future
         future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raise a RuntimeError for what a Rust library's panic comes out as: no Exception, though one call's failure alone.
+
+    tokenizers and Chroma are such libraries; pyo3's PanicException derives from BaseException, so that whatever names
+    Exception lets it through, up to the end of the thread.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"native code panicked: {error}") from error
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from worker.cli.broker import reachable_kafka
 from worker.cli.terminal import err, out
 
 
@@ -27,7 +28,6 @@ def ask(
     from schemas.events import QueryEvent
     from worker.cli.render import print_answer
     from worker.client import QueryClient
-    from worker.settings.load import load_settings
 
     fields: dict[str, Any] = {
         "collection": collection,
@@ -42,7 +42,7 @@ def ask(
         )
     except ValidationError as error:
         raise typer.BadParameter("; ".join(f"{p['loc'][0]}: {p['msg']}" for p in error.errors())) from error
-    with QueryClient(load_settings().kafka) as client, err.status("waiting for the answer"):
+    with QueryClient(reachable_kafka()) as client, err.status("waiting for the answer"):
         answer = client.ask(event, timeout_s=timeout, traceparent=traceparent)
     if as_json:
         out.print_json(answer.model_dump_json())
@@ -57,9 +57,10 @@ def tail(
     """Print answer events as they come, until Ctrl-C."""
     from worker.cli.render import print_answer
     from worker.client import QueryClient
-    from worker.settings.load import load_settings
 
-    with QueryClient(load_settings().kafka) as client:
+    kafka = reachable_kafka()
+    with QueryClient(kafka) as client:
+        err.print(f"listening to {kafka.answer_topic}; Ctrl-C ends", highlight=False)
         for answer in client.tail(from_beginning=from_beginning):
             if as_json:
                 print(answer.model_dump_json(), flush=True)  # noqa: T201 - lines for other programs

@@ -1,6 +1,13 @@
 """`rerank-worker`: the app, its exit codes, and how an error is told."""
 
 import sys
+
+if sys.argv[1:2] == ["run"]:
+    # Before everything else, for it takes seconds to import.
+    from worker.app.stopping import exit_on_signals
+
+    exit_on_signals()
+
 from io import TextIOWrapper
 
 import typer

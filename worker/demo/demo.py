@@ -92,7 +92,7 @@ def _import_models() -> None:
 def _index(settings: Settings, console: Console) -> None:
     from worker.documents.files.ingest import ingest_with_progress  # noqa: PLC0415 - it imports torch
 
-    ingest_with_progress(settings, console, paths=[], sample="demo", collection=None, skip_rejected=False)
+    ingest_with_progress(settings, console, found=None, sample="demo", collection=None, skip_rejected=False)
 
 
 def _introduce(console: Console, stack: StackState, models: Sequence[ResolvedModel]) -> None:

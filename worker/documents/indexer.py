@@ -1,7 +1,7 @@
 """Bringing a collection up to date with documents: only what changed is embedded and written."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ import structlog
 from chromadb.api import ClientAPI
 
 from worker.documents.chunker import Chunk, Chunker
-from worker.documents.document import ParsedRecord, Rejected
+from worker.documents.document import Document, ParsedRecord, Rejected
 from worker.errors import FatalError, WorkerError
 from worker.recall.chroma_collections import PRIVATE_PREFIX, make_collection
 from worker.recall.chroma_connection import ChromaConnection
@@ -20,6 +20,9 @@ SOURCE_KEY = f"{PRIVATE_PREFIX}source"
 
 COMMIT_CHUNKS = 128
 """Chunks embedded and written at once: what an interrupted run has to do again."""
+
+REJECTED_LISTED = 50
+"""Rejected records that the error names; the log names all."""
 
 CALL_TIMEOUT_S = 60.0
 """One call to the store with its retries; longer than a search's, since writes build the vector index."""
@@ -55,8 +58,18 @@ OnProgress = Callable[[IngestReport], None]
 class Indexer:
     """One ingestion into one collection. Blocking; for one thread and one run."""
 
-    def __init__(self, connection: ChromaConnection, embedder: Embedder, *, collection: str, top_k: int) -> None:
+    def __init__(
+        self,
+        connection: ChromaConnection,
+        embedder: Embedder,
+        *,
+        collection: str,
+        top_k: int,
+        adopted: Sequence[str] = (),
+    ) -> None:
         """Make the collection if there is none, tuned for queries that want ``top_k`` candidates.
+
+        Documents of the sources ``adopted`` may be taken over by others; of no other source.
 
         Raises FatalError if there is one built with another model, TransientError if the store can't be reached.
         """
@@ -69,6 +82,10 @@ class Indexer:
         self._origins: dict[str, str] = {}
         """Where each chunk id of this run comes from: some 200 bytes a chunk, which finds the doubled and the gone."""
         self._sources: set[str] = set()
+        self._adopted = frozenset(adopted)
+        self._foreign: set[str] = set()
+        """Where the documents come from whose ids are another source's."""
+        self._rejected: list[str] = []
         self._incomplete: set[str] = set()
         """Sources with rejected records: nothing of theirs is deleted, for it may be a rejected record's."""
 
@@ -80,11 +97,12 @@ class Indexer:
         A source that gives no record at all is left alone: a file emptied by accident empties no collection.
 
         Whatever ends it early, the batches told to ``progress`` stay, and the next run does only the rest. Raises
-        FatalError at the first rejected record unless ``skip_rejected``, or when the store refuses a batch;
+        FatalError that lists the rejected records at the end, when all others are in, unless ``skip_rejected``; or when
+        the store refuses a batch;
         TransientError if the store can't be reached.
         """
         begun_s = time.monotonic()
-        pending: list[tuple[Chunk, str]] = []
+        pending: list[tuple[Chunk, Document]] = []
 
         def commit() -> None:
             batch, pending[:] = pending[: self._batch_limit], pending[self._batch_limit :]
@@ -93,7 +111,10 @@ class Indexer:
             progress(self._report)
 
         for record in records:
-            pending.extend((chunk, record.source) for chunk in self._admit(record, chunker, skip=skip_rejected))
+            if isinstance(record, Rejected):
+                self._reject(record)
+                continue
+            pending.extend((chunk, record) for chunk in self._admit(record, chunker))
             while len(pending) >= self._batch_limit:
                 commit()
         if pending:
@@ -101,38 +122,60 @@ class Indexer:
         self._delete_vanished()
         self._report = replace(self._report, seconds=time.monotonic() - begun_s)
         progress(self._report)
+        if self._report.rejected and not skip_rejected:
+            raise FatalError(self._rejections())
         return self._report
 
-    def _admit(self, record: ParsedRecord, chunker: Chunker, *, skip: bool) -> list[Chunk]:
-        """Return the chunks to index; none of an empty document or a rejected record."""
+    def _admit(self, record: Document, chunker: Chunker) -> list[Chunk]:
+        """Return the chunks to index; none of an empty document or one whose id is taken."""
         self._sources.add(record.source)
-        if isinstance(record, Rejected):
-            self._reject(record, skip=skip)
-            return []
         chunks = chunker.chunks(record)
         doubled = next((chunk.id for chunk in chunks if chunk.id in self._origins), None)
         if doubled is not None:
             reason = f"the id {doubled!r} is already that of {self._origins[doubled]}"
-            self._reject(Rejected(record.source, record.origin, reason), skip=skip)
+            self._reject(Rejected(record.source, record.origin, reason))
             return []
         self._origins.update((chunk.id, record.origin) for chunk in chunks)
         report = self._report
         self._report = replace(report, documents=report.documents + 1, empty=report.empty + (not chunks))
         return chunks
 
-    def _reject(self, record: Rejected, *, skip: bool) -> None:
-        if not skip:
-            raise FatalError(
-                f"{record.origin}: {record.reason}. Mend it, or leave such records out with --skip-invalid; "
-                "what is indexed by now will not be done again."
-            )
+    def _reject(self, record: Rejected) -> None:
         logger.warning("record skipped", origin=record.origin, reason=record.reason)
+        self._sources.add(record.source)
         self._incomplete.add(record.source)
+        if len(self._rejected) < REJECTED_LISTED:
+            self._rejected.append(f"{record.origin}: {record.reason}")
         self._report = replace(self._report, rejected=self._report.rejected + 1)
 
-    def _commit(self, batch: list[tuple[Chunk, str]]) -> None:
+    def _rejections(self) -> str:
+        unlisted = self._report.rejected - len(self._rejected)
+        lines = [*self._rejected, *([f"… and {unlisted} more"] if unlisted else [])]
+        return (
+            "\n  ".join([f"{self._report.rejected} of the records can't be indexed; all others are:", *lines])
+            + "\nMend them, or leave such records out with --skip-invalid."
+        )
+
+    def _without_foreign(
+        self, batch: list[tuple[Chunk, Document]], known: Mapping[str, Mapping[str, Any]]
+    ) -> list[tuple[Chunk, Document]]:
+        """Leave out the documents whose ids are another source's: each would delete what the other still holds."""
+        for chunk, document in batch:
+            owner = known.get(chunk.id, {}).get(SOURCE_KEY)
+            if owner in {None, document.source} or owner in self._adopted or document.origin in self._foreign:
+                continue
+            self._foreign.add(document.origin)
+            reason = (
+                f"the id {chunk.id!r} is already that of a document of the source {owner!r}: give it another, or say "
+                f"--adopt {owner} if this source replaces that one"
+            )
+            self._reject(Rejected(document.source, document.origin, reason))
+        return [(chunk, document) for chunk, document in batch if document.origin not in self._foreign]
+
+    def _commit(self, batch: list[tuple[Chunk, Document]]) -> None:
         """Embed and write what the collection does not hold just so."""
         known = self._known([chunk.id for chunk, _ in batch])
+        batch = self._without_foreign(batch, known)
         changed = [entry for entry in batch if known.get(entry[0].id, {}).get(HASH_KEY) != entry[0].content_hash]
         if changed:
             embeddings = self._embedder.embed_documents([chunk.text for chunk, _ in changed])
@@ -141,7 +184,7 @@ class Indexer:
                     ids=[chunk.id for chunk, _ in changed],
                     embeddings=embeddings,
                     documents=[chunk.text for chunk, _ in changed],
-                    metadatas=[_stored(chunk, source, known.get(chunk.id, {})) for chunk, source in changed],
+                    metadatas=[_stored(chunk, document.source, known.get(chunk.id, {})) for chunk, document in changed],
                 )
             )
         updated = sum(chunk.id in known for chunk, _ in changed)
@@ -163,13 +206,14 @@ class Indexer:
         for source in sorted(self._sources - self._incomplete):
             vanished = [identifier for identifier in self._stored_ids(source) if identifier not in self._origins]
             for start in range(0, len(vanished), self._batch_limit):
-                self._delete(vanished[start : start + self._batch_limit])
+                self._delete(vanished[start : start + self._batch_limit], source)
 
     def _stored_ids(self, source: str) -> list[str]:
         return self._call(lambda _: self._collection.get(where={SOURCE_KEY: source}, include=[]))["ids"]
 
-    def _delete(self, ids: list[str]) -> None:
-        self._call(lambda _: self._collection.delete(ids=ids))
+    def _delete(self, ids: list[str], source: str) -> None:
+        # What has become another source's meanwhile stays.
+        self._call(lambda _: self._collection.delete(ids=ids, where={SOURCE_KEY: source}))
         self._report = replace(self._report, deleted=self._report.deleted + len(ids))
 
     def _call(self, operation: Callable[[ClientAPI], Result]) -> Result:

@@ -17,6 +17,7 @@ from schemas.events import AnswerEvent, DeadLetterInfo, Models, QueryEvent
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.outcome import Publication
+from worker.query.failures import code_of, sentence
 from worker.query.mapping import answer_event, query_from
 from worker.query.pipeline import Pipeline
 from worker.settings import Settings
@@ -31,7 +32,7 @@ CLAIM_CHECK_KEY_BYTES = 1_024
 class PoisonGuard:
     """Against a broken producer: when too much of a topic is poison, stop instead of draining it into dead letters.
 
-    Counts the last events. Belongs to the loop thread.
+    Counts the last events; poison is what can't be decoded. Belongs to the loop thread.
     """
 
     def __init__(self, *, limit: float, window: int) -> None:
@@ -77,7 +78,7 @@ class QueryJob:
         self._record = record
         self._begun_at_s = service.unix_time_s()
         self.asked_at_s = self._begun_at_s if record.timestamp_s is None else record.timestamp_s
-        self._decoded = _decode(record)
+        self._decoded = _decode(record, max_bytes=service.settings.kafka.max_event_bytes)
 
     @property
     def pairs(self) -> int:
@@ -89,23 +90,26 @@ class QueryJob:
     async def run(self) -> Publication:
         """Return the answer or the dead letter; see ``Job``."""
         with structlog.contextvars.bound_contextvars(**self.log_fields):
+            # What is no query event tells of a broken producer. A query that fails later (its collection is gone, its
+            # filter is wrong, a bug of ours) is one asker's, and may not end the worker for all.
+            self.service.poison_guard.count(poison=isinstance(self._decoded, PoisonError))
             try:
-                answer = await self._answer(self._decoded)
+                return await self._answer(self._decoded)
             except PoisonError as error:
-                self.service.poison_guard.count(poison=True)
                 return self.dead_letter("poison", error.reason, str(error))
             except TransientError as error:
-                return self.dead_letter("transient", "retries_exhausted", str(error))
+                # Its own words may name hosts: whoever may read the dead letters need not know them.
+                logger.warning("a query is given up", code=error.code, reason=str(error))
+                code = code_of(error, "query")
+                return self.dead_letter("transient", "retries_exhausted", f"{code}: {sentence(code)}")
             except FatalError:
                 raise
             except Exception as error:
                 # A bug that one event brings out must not stop the others, nor restart the process for ever: the
                 # event is set aside as poison, with its stack in the log.
                 logger.exception("internal error")
-                self.service.poison_guard.count(poison=True)
-                return self.dead_letter("poison", "internal_error", repr(error))
-            self.service.poison_guard.count(poison=False)
-            return answer
+                kind = type(error).__name__
+                return self.dead_letter("poison", "internal_error", f"{kind}: the worker's log has more")
 
     @property
     def log_fields(self) -> dict[str, Any]:
@@ -229,11 +233,11 @@ class _ClaimCheck(_DeadLetter):
         return None
 
 
-def _decode(record: Record) -> QueryEvent | PoisonError:
+def _decode(record: Record, *, max_bytes: int) -> QueryEvent | PoisonError:
     if record.unreadable_headers is not None:
         return PoisonError("invalid_headers", record.unreadable_headers)
     try:
-        return wire.decode_query(record.value)
+        return wire.decode_query(record.value, record.headers, max_bytes=max_bytes)
     except wire.WireError as error:
         return PoisonError(error.reason, str(error))
     except Exception as error:

@@ -15,6 +15,7 @@ from schemas.events import (
     Usage,
 )
 from worker.domain import Context, GeneratedAnswer, Query
+from worker.query.failures import sentence
 from worker.query.pipeline import Outcome
 from worker.settings import Settings
 
@@ -56,7 +57,9 @@ def answer_event(
         contexts=[ContextInfo.model_validate(_described(context)) for context in outcome.contexts],
         candidates=_candidates(outcome) if query.include_candidates else None,
         answer=None if outcome.answer is None else _answer(outcome.answer),
-        degradations=[Degradation(stage=stage, reason=reason) for stage, reason in outcome.failures.items()],
+        degradations=[
+            Degradation(stage=stage, reason=sentence(code), code=code) for stage, code in outcome.failures.items()
+        ],
         timings_ms=Timings(
             queue=_ms(begun_at_s - query.asked_at_s),
             recall=_ms(outcome.seconds.get("recall", 0)),
@@ -89,6 +92,7 @@ def _described(context: Context) -> dict[str, object]:
         "rerank_logit": context.logit,
         "rerank_windows": context.windows,
         "truncated": context.truncated,
+        "window": None if context.window is None else list(context.window),
     }
 
 
@@ -96,7 +100,14 @@ def _answer(answer: GeneratedAnswer) -> Answer:
     usage = answer.usage and Usage(
         prompt_tokens=answer.usage.prompt_tokens, completion_tokens=answer.usage.completion_tokens
     )
-    return Answer(text=answer.text, citations=list(answer.citations), model=answer.model, usage=usage)
+    return Answer(
+        text=answer.text,
+        citations=list(answer.citations),
+        model=answer.model,
+        usage=usage,
+        truncated=answer.truncated,
+        prompt_truncated=answer.prompt_truncated,
+    )
 
 
 def _ms(seconds: float) -> float:

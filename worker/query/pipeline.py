@@ -5,9 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import structlog
+
 from worker.domain import Answerer, Candidate, Context, GeneratedAnswer, Query, Recall, Reranker, Result
 from worker.errors import ExpiredError, TransientError
+from worker.query.failures import code_of
 from worker.settings import Settings
+
+logger = structlog.get_logger()
 
 Stage = Literal["recall", "rerank", "answer"]
 Status = Literal["ok", "degraded", "no_context", "expired"]
@@ -24,7 +29,7 @@ class Outcome:
     """The head of the ranking that was kept."""
     answer: GeneratedAnswer | None = None
     failures: dict[Stage, str] = field(default_factory=dict)
-    """Stages that failed and were done without, and why."""
+    """Stages that failed and were done without, and the code of why."""
     seconds: dict[Stage, float] = field(default_factory=dict)
     """Time spent per stage, waiting for batches included."""
 
@@ -100,7 +105,7 @@ class Pipeline:
         except TransientError as error:
             if self._settings.rerank.on_failure == "dead_letter":
                 raise
-            outcome.failures["rerank"] = str(error)
+            _note_failure(outcome, "rerank", error)
             return in_recall_order(candidates)
 
     async def _answer(self, query: Query, outcome: Outcome) -> GeneratedAnswer | None:
@@ -115,7 +120,7 @@ class Pipeline:
         except TransientError as error:
             if self._settings.answer.on_failure == "dead_letter":
                 raise
-            outcome.failures["answer"] = str(error)
+            _note_failure(outcome, "answer", error)
             return None
 
 
@@ -131,9 +136,18 @@ def in_recall_order(candidates: Sequence[Candidate]) -> Sequence[Context]:
     return [Context(candidate, rank, rerank_score=None, logit=None) for rank, candidate in enumerate(candidates, 1)]
 
 
+def _note_failure(outcome: Outcome, stage: Stage, error: TransientError) -> None:
+    outcome.failures[stage] = code_of(error, stage)
+    logger.warning("done without a stage", stage=stage, code=outcome.failures[stage], reason=str(error))
+
+
 async def _timed(outcome: Outcome, stage: Stage, call: Awaitable[Result]) -> Result:
     start_s = time.monotonic()
     try:
         return await call
+    except TransientError as error:
+        # Whoever says it outside can say which stage it was.
+        error.code = code_of(error, stage)
+        raise
     finally:
         outcome.seconds[stage] = time.monotonic() - start_s

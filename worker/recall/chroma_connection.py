@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -23,7 +24,18 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 """Between two tries: long enough for a restarting server, short beside the deadline of a search."""
 
+BUSY = frozenset({429, 502, 503, 504})
+"""HTTP statuses of a store, or of a proxy before it, that is not itself for the moment: no request is to blame."""
+
 logger = structlog.get_logger()
+
+
+class StoreFailedError(TransientError):
+    """The store answered, and with a failure of its own: perhaps this request's doing."""
+
+
+class StoreLostError(TransientError):
+    """The store took a request and was gone before it had answered: perhaps it died of it."""
 
 
 class ChromaConnection:
@@ -42,14 +54,17 @@ class ChromaConnection:
             return f"the folder {self._settings.path} (RERANK_WORKER_RECALL__PATH)"
         return f"{self._url} (RERANK_WORKER_RECALL__HOST and __PORT)"
 
-    def run(self, operation: Callable[[ClientAPI], Result], *, deadline: float) -> Result:
-        """Return what ``operation`` makes of the client, repeated on failures that may pass.
+    def run(self, operation: Callable[[ClientAPI], Result], *, deadline: float, attempts: int | None = None) -> Result:
+        """Return what ``operation`` makes of the client, repeated on failures that may pass: ``recall.attempts`` times.
+
+        ``attempts``: another number of tries, 1 where the caller waits elsewhere than on this thread.
 
         ``deadline`` (``time.monotonic()``) ends the last try and all pauses together. An embedded store cannot be
         interrupted, only not tried again. Raises TransientError when the tries or the time are used up, FatalError if
         the store refuses the credentials; what Chroma says about the operation itself passes through unchanged.
         """
-        return self._policy.run_blocking(
+        policy = self._policy if attempts is None else replace(self._policy, attempts=attempts)
+        return policy.run_blocking(
             partial(self._try_once, operation, deadline),
             left_s=lambda: deadline - time.monotonic(),
             on_retry=_log_retry,
@@ -62,8 +77,14 @@ class ChromaConnection:
             self._client = None
 
     @property
+    def _host(self) -> str:
+        # An IPv6 address; in a URL its colons would be read as a port's.
+        host = self._settings.host
+        return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+    @property
     def _url(self) -> str:
-        return f"{'https' if self._settings.ssl else 'http'}://{self._settings.host}:{self._settings.port}"
+        return f"{'https' if self._settings.ssl else 'http'}://{self._host}:{self._settings.port}"
 
     def _try_once(self, operation: Callable[[ClientAPI], Result], deadline: float) -> Result:
         remaining_s = deadline - time.monotonic()
@@ -89,7 +110,7 @@ class ChromaConnection:
         # HttpClient asks the server several things while it is made, without any timeout: see first if it answers.
         httpx.get(f"{self._url}/api/v2/heartbeat", headers=self._headers, timeout=timeout_s).raise_for_status()
         client = chromadb.HttpClient(
-            host=self._settings.host,
+            host=self._host,
             port=self._settings.port,
             ssl=self._settings.ssl,
             headers=dict(self._headers),
@@ -105,7 +126,7 @@ class ChromaConnection:
                 f"Chroma cannot open {self.address}: {error}. Name a folder this process may write, or a new one."
             ) from error
 
-    def _refine(self, error: Exception) -> FatalError | TransientError | None:
+    def _refine(self, error: Exception) -> FatalError | TransientError | None:  # noqa: PLR0911 - one line a kind
         """Name a failure of the connection; None is a failure of the operation, for the caller to judge."""
         # Chroma raises bare Exception and ValueError over httpx's errors: look below.
         causes = list(_chain(error))
@@ -115,12 +136,21 @@ class ChromaConnection:
                 f"Chroma at {self.address} refuses the credentials: set RERANK_WORKER_RECALL__HEADERS, "
                 'e.g. {"Authorization": "Bearer ..."}.'
             )
+        if any(isinstance(cause, httpx.InvalidURL) for cause in causes):
+            return FatalError(
+                f"Chroma at {self.address} cannot be asked ({error}): check RERANK_WORKER_RECALL__HOST, and NO_PROXY, "
+                "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY in the environment."
+            )
         if any(isinstance(cause, httpx.TimeoutException) for cause in causes):
             return TransientError(f"Chroma at {self.address} did not answer in time.")
+        if any(isinstance(cause, (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)) for cause in causes):
+            return StoreLostError(f"Chroma at {self.address} broke off in the middle of a request ({error}).")
         if any(isinstance(cause, httpx.TransportError) for cause in causes):
             return TransientError(f"Chroma at {self.address} cannot be reached ({error}): check that it runs.")
         garbled = any(isinstance(cause, json.JSONDecodeError) for cause in causes)
-        if garbled or status is not None or isinstance(error, (InternalError, RateLimitError)):
+        if isinstance(error, InternalError) and status not in BUSY:
+            return StoreFailedError(f"Chroma at {self.address} failed: {error}")
+        if garbled or status is not None or isinstance(error, RateLimitError):
             return TransientError(f"Chroma at {self.address} failed: {error}")
         return None
 

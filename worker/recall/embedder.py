@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 QUERY_CACHE_ENTRIES = 4_096
-"""6 MB at 384 dimensions: questions repeat, and a hit costs no forward pass."""
+"""Questions repeat, and a hit costs no forward pass. 4 bytes a dimension and some 200 more: 7 MB at 384 dimensions."""
 
 EMBED_TIMEOUT_S = 60.0
 """For the questions of one batch on a shared thread; without it a recall would wait for ever for one that hangs."""
@@ -55,14 +56,24 @@ class Embedder(Protocol):
 class SentenceEmbedder:
     """An ``Embedder`` from a sentence-transformers folder or hub name."""
 
-    def __init__(self, path: str | Path, model_name: str) -> None:
-        """Load the model onto CUDA if there is one, else the CPU. Blocks for seconds; raises FatalError."""
+    def __init__(self, path: str | Path, model_name: str, device: str = "auto") -> None:
+        """Load the model onto a torch device; `auto` is CUDA if there is one, else the CPU.
+
+        Blocks for seconds; raises FatalError.
+        """
         # Here, not above: who needs the seam alone need not wait seconds for torch.
         import torch  # noqa: PLC0415
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
         hide_loading_bars()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise FatalError(
+                f"RERANK_WORKER_RECALL__DEVICE={device} is not on this machine; set `auto` or `cpu`"
+            ) from error
         try:
             self._model = SentenceTransformer(str(path), device=device)
         except (OSError, ValueError) as error:
@@ -71,7 +82,8 @@ class SentenceEmbedder:
                 "See `rerank-worker models`, or set RERANK_WORKER_RECALL__EMBEDDING_MODEL."
             ) from error
         self._model_name = model_name
-        self._cache: LRUCache[str, Vectors] = LRUCache(QUERY_CACHE_ENTRIES)
+        self._cache: LRUCache[bytes, Vectors] = LRUCache(QUERY_CACHE_ENTRIES)
+        """By a digest: a question has up to 8,192 characters, more than its vector."""
         self._dimension = int(self.embed_queries(["warm-up"]).shape[1])
 
     @property
@@ -101,14 +113,17 @@ class SentenceEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Embed questions in one forward pass; those asked lately cost nothing."""
-        vectors = {text: self._cache[text] for text in texts if text in self._cache}
+        keys = {text: blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest() for text in texts}
+        vectors = {text: self._cache[key] for text, key in keys.items() if key in self._cache}
         unknown = [text for text in dict.fromkeys(texts) if text not in vectors]
         if unknown:
             encoded = self._model.encode_query(
                 unknown, batch_size=len(unknown), normalize_embeddings=True, show_progress_bar=False
             )
-            vectors.update(zip(unknown, np.asarray(encoded, dtype=np.float32), strict=True))
-        self._cache.update(vectors)
+            # Copies: a row of the batch would keep the whole batch in memory for as long as it is cached.
+            rows = (row.copy() for row in np.asarray(encoded, dtype=np.float32))
+            vectors.update(zip(unknown, rows, strict=True))
+        self._cache.update((keys[text], vector) for text, vector in vectors.items())
         return np.stack([vectors[text] for text in texts])
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:

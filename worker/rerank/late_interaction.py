@@ -44,7 +44,7 @@ class LateInteractionScorer:
         positions = int(model.config.max_position_embeddings)
         self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
         self._padding = int(tokenizer.pad_token_id or 0)
-        self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
+        finite(self.score(self.encode("warm-up", ["the first pass allocates and compiles"])), model_name)
 
     @property
     def model_name(self) -> str:
@@ -60,6 +60,10 @@ class LateInteractionScorer:
         """Tokenise pairs; see ``Scorer``."""
         return self._pairs.encode(query, documents)
 
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Find windows of tokens in their texts; see ``Scorer``."""
+        return self._pairs.spans(documents, windows)
+
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Score pairs in two padded forward passes, of the distinct queries and of the documents; see ``Scorer``."""
         parts = [_apart(pair) for pair in pairs]
@@ -69,7 +73,7 @@ class LateInteractionScorer:
             queries, query_mask = self._vectors(list(rows))
             documents, document_mask = self._vectors([document for _, document in parts])
             scores = mean_maxsim_pairwise(queries[mine], documents, query_mask[mine], document_mask)
-            return finite(moved(scores), self._model_name)
+            return moved(scores)
 
     def _vectors(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (rows, tokens, dimensions) of length 1 and which of the tokens stand for words."""

@@ -18,6 +18,8 @@ class DocumentScore:
     logit: float
     windows: int | None = None
     truncated: bool | None = None
+    best_window: range | None = None
+    """The tokens of its best window, if it has several."""
 
 
 def finite(scores: Sequence[float], model_name: str) -> list[float]:
@@ -35,7 +37,8 @@ def document_scores(pairs: Sequence[EncodedPair], logits: Sequence[float], *, me
         group = list(scored)
         of_windows = [logit for _, logit in group]
         logit = fmean(of_windows) if mean else max(of_windows)
-        scores.append(DocumentScore(logit, len(group), group[0][0].truncated))
+        best = group[of_windows.index(max(of_windows))][0]
+        scores.append(DocumentScore(logit, len(group), best.truncated, best.window))
     return scores
 
 

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ValidationError
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, RefusedError, TransientError
 from worker.rerank.ranking import DocumentScore, ranked
-from worker.resilience.endpoint import Circuit, Endpoint, failure
+from worker.resilience.endpoint import Circuit, Endpoint, failure, without_secrets
 from worker.resilience.retry import expiring, on_loop_clock
 from worker.settings import RerankSettings
 
 CIRCUIT_FAILURES = 5
 CIRCUIT_RETRY_S = 15.0
 MAX_REASON_CHARS = 200
+SERVICE = "reranker"
 
 
 class _Result(BaseModel):
@@ -41,6 +42,7 @@ class RemoteReranker:
         self._unix_time_s = unix_time_s
         self._url = url
         key = settings.remote_api_key
+        self._secrets = [] if key is None else [key]
         self._client = httpx.AsyncClient(
             headers={} if key is None else {"authorization": f"Bearer {key.get_secret_value()}"},
             timeout=settings.remote_timeout_s,
@@ -50,7 +52,8 @@ class RemoteReranker:
         self._name = f"the reranker at {httpx.URL(url).host}"
         self._endpoint = Endpoint(
             self._name,
-            Circuit(self._name, failures=CIRCUIT_FAILURES, retry_s=CIRCUIT_RETRY_S, on_change=lambda _open: None),
+            Circuit(self._name, failures=CIRCUIT_FAILURES, retry_s=CIRCUIT_RETRY_S, service=SERVICE),
+            service=SERVICE,
             timeout_s=settings.remote_timeout_s,
             attempts=settings.remote_attempts,
             concurrency=settings.remote_concurrency,
@@ -76,7 +79,7 @@ class RemoteReranker:
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
         try:
             async with expiring(deadline_s, "rerank"), asyncio.TaskGroup() as asking:
-                asked = [asking.create_task(self._score(query.text, part)) for part in parts]
+                asked = [asking.create_task(self._score(query.text, part, deadline_s)) for part in parts]
         except ExceptionGroup as failed:
             # One part that fails ends the others; why it did is what counts.
             raise failed.exceptions[0] from None
@@ -88,18 +91,19 @@ class RemoteReranker:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _score(self, query: str, documents: Sequence[str]) -> list[float]:
-        return await self._endpoint.call(lambda: self._ask(query, documents))
+    async def _score(self, query: str, documents: Sequence[str], deadline_s: float | None) -> list[float]:
+        return await self._endpoint.call(lambda: self._ask(query, documents), deadline_s=deadline_s)
 
     async def _ask(self, query: str, documents: Sequence[str]) -> list[float]:
         body = {"model": self._settings.model, "query": query, "documents": documents, "top_n": len(documents)}
         try:
             response = await self._client.post(self._url, json=body)
         except httpx.HTTPError as error:
-            raise TransientError(f"{self._name} can't be reached: {error!r}") from error
+            raise TransientError(f"{self._name} can't be reached: {error!r}", code="reranker_unavailable") from error
         if not response.is_success:
-            text = f"{self._name} answered {response.status_code}: {response.text[:MAX_REASON_CHARS]!r}"
-            raise failure(response.status_code, response.headers, text)
+            said = without_secrets(response.text, self._secrets)[:MAX_REASON_CHARS]
+            text = f"{self._name} answered {response.status_code}: {said!r}"
+            raise failure(response.status_code, response.headers, text, service=SERVICE)
         return _scores(response.content, len(documents))
 
 
@@ -108,11 +112,19 @@ def _scores(body: bytes, documents: int) -> list[float]:
     try:
         results = _Ranking.model_validate_json(body).results
     except ValidationError as error:
-        wrong = error.errors(include_input=False, include_url=False)[0]["msg"]
-        raise TransientError(f"the reranker answered something else than a ranking: {wrong}") from error
+        wrong = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(map(str, wrong["loc"])) or "the body"
+        raise _no_ranking(f"{field}: {wrong['msg']}") from error
     scores = {result.index: result.relevance_score for result in results}
     if sorted(scores) != list(range(documents)) or len(results) != documents:
-        raise TransientError(f"the reranker gave {len(results)} scores for {documents} documents, or one twice")
-    if not all(map(math.isfinite, scores.values())):
-        raise TransientError("the reranker gave a score that is no number")
+        raise _no_ranking(f"results: {len(results)} scores for {documents} documents, or one twice")
+    for index, score in scores.items():
+        if not math.isfinite(score):
+            raise _no_ranking(f"results: the relevance_score of index {index} is no number")
     return [scores[index] for index in range(documents)]
+
+
+def _no_ranking(why: str) -> TransientError:
+    return TransientError(
+        f"the reranker answered something else than a ranking: {why}", code="reranker_invalid_response"
+    )

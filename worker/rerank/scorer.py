@@ -40,11 +40,18 @@ class Scorer(Protocol):
         """
         ...
 
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Return the characters, from and to, that one window (``EncodedPair.window``) of each document covers.
+
+        Blocking, CPU only.
+        """
+        ...
+
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Return one fp32 logit per pair, in order, from one forward pass. Blocking.
 
-        A pair's logit does not depend on the others (1e-4 in fp32). Never NaN: that is a TransientError. FatalError if
-        the device is lost for good; any other error may be due to one pair, and fewer may succeed.
+        A pair's logit does not depend on the others (1e-4 in fp32). NaN for a pair the model gives no number.
+        FatalError if the device is lost for good; any other error may be due to one pair, and fewer may succeed.
         """
         ...
 
@@ -74,7 +81,7 @@ class CrossEncoderScorer:
             ) from error
         positions = int(getattr(config, "max_position_embeddings", settings.max_length))
         self._pairs = PairTokenizer(tokenizer, min(settings.max_length, positions), settings)
-        self.score(self.encode("warm-up", ["the first pass allocates and compiles"]))
+        finite(self.score(self.encode("warm-up", ["the first pass allocates and compiles"])), model_name)
 
     @property
     def model_name(self) -> str:
@@ -90,9 +97,13 @@ class CrossEncoderScorer:
         """Tokenise pairs; see ``Scorer``."""
         return self._pairs.encode(query, documents)
 
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Find windows of tokens in their texts; see ``Scorer``."""
+        return self._pairs.spans(documents, windows)
+
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         """Score pairs in one forward pass; see ``Scorer``."""
-        return finite(self._backend.logits(pairs), self._model_name)
+        return self._backend.logits(pairs)
 
 
 def load_scorer(model: ResolvedModel, settings: RerankSettings, cache_dir: Path) -> Scorer:

@@ -1,7 +1,9 @@
 """The rerank stage: pairs of many queries scored together, each query ordered by its own scores."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
@@ -44,7 +46,7 @@ class MicroBatchedReranker:
         # and a thread of its own tokenises the next queries while the present ones are scored.
         self._tokenizing = SingleThreadExecutor("rerank-tokenize")
         self._batcher: MicroBatcher[EncodedPair, float] = MicroBatcher(
-            partial(_score_distinct, scorer.score),
+            partial(_score_distinct, scorer),
             name="rerank-score",
             limits=Limits(
                 settings.batch_pairs,
@@ -69,6 +71,12 @@ class MicroBatchedReranker:
             async with expiring(deadline_s, "rerank-tokenize"):
                 pairs = await self._tokenizing.run(partial(self._scorer.encode, query.text, texts))
             logits = await self._batcher.submit(pairs, deadline_s=deadline_s)
+            scores = document_scores(pairs, logits, mean=self._mean)
+            ranking = ranked(candidates, scores, prior_weight=self._prior_weight)
+            windows = {each.recall_rank: score.best_window for each, score in zip(candidates, scores, strict=True)}
+            async with expiring(deadline_s, "rerank-windows"):
+                kept = await self._with_windows(ranking[: query.top_n], windows)
+            return [*kept, *ranking[query.top_n :]]
         except WorkerError:
             raise
         except ClosedError as error:
@@ -76,7 +84,25 @@ class MicroBatchedReranker:
             raise FatalError(f"the rerank stage has ended: {error}") from error
         except Exception as error:
             raise TransientError(f"{self._scorer.model_name} failed: {type(error).__name__}: {error}") from error
-        return ranked(candidates, document_scores(pairs, logits, mean=self._mean), prior_weight=self._prior_weight)
+
+    async def _with_windows(self, kept: Sequence[Context], windows: Mapping[int, range | None]) -> list[Context]:
+        """Put down where in their texts the best windows of long documents are. ``windows``: of tokens, by recall rank.
+
+        For those alone that an answer may be made from: it takes the tokenizer once more over the whole text.
+        """
+        found: dict[int, range] = {rank: window for rank, window in windows.items() if window is not None}
+        long = [context.candidate for context in kept if context.candidate.recall_rank in found]
+        if not long:
+            return list(kept)
+        asked = [candidate.text for candidate in long], [found[candidate.recall_rank] for candidate in long]
+        spans = await self._tokenizing.run(partial(self._scorer.spans, *asked))
+        of_rank = {candidate.recall_rank: span for candidate, span in zip(long, spans, strict=True)}
+        return [replace(context, window=of_rank.get(context.candidate.recall_rank)) for context in kept]
+
+    @property
+    def threads(self) -> Sequence[SingleThreadExecutor]:
+        """The threads on which a query may hang."""
+        return (self._tokenizing, self._batcher.executor)
 
     async def close(self) -> None:
         """Fail what waits and join the stage's own threads, in bounded time."""
@@ -84,12 +110,17 @@ class MicroBatchedReranker:
         await self._tokenizing.aclose(CLOSE_TIMEOUT_S)
 
 
-def _score_distinct(score: Callable[[Sequence[EncodedPair]], list[float]], pairs: Sequence[EncodedPair]) -> list[float]:
-    """Return one score per pair, in order, with ``score`` asked for each distinct pair once.
+def _score_distinct(scorer: Scorer, pairs: Sequence[EncodedPair]) -> list[float | Exception]:
+    """Return one score per pair, in order, with the scorer asked for each distinct pair once.
 
     A batch holds the same pair twice where recall returns a text twice, or a question is asked twice at the same time.
+    A pair without a number fails its query and no other: it would be ranked by chance.
     """
     keys = [(tuple(pair.input_ids), tuple(pair.token_type_ids)) for pair in pairs]
     distinct = dict(zip(keys, pairs, strict=True))
-    scores = dict(zip(distinct, score(list(distinct.values())), strict=True))
-    return [scores[key] for key in keys]
+    scores = dict(zip(distinct, scorer.score(list(distinct.values())), strict=True))
+    return [scores[key] if math.isfinite(scores[key]) else _no_number(scorer) for key in keys]
+
+
+def _no_number(scorer: Scorer) -> TransientError:
+    return TransientError(f"{scorer.model_name} gave a score that is not a number")

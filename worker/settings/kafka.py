@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
+from schemas.limits import MAX_EVENT_BYTES
 from worker.settings.fields import Count, Seconds, Section
 
 
@@ -38,6 +39,9 @@ class KafkaSettings(Section):
     """Longest wait of one poll: the delay of a pause, a resume or a commit behind a quiet topic."""
     poll_batch: Count = 64
     """Most events taken from one poll: how far admission can overshoot `max_in_flight`."""
+    max_event_bytes: Annotated[int, Field(ge=1_024)] = MAX_EVENT_BYTES
+    """Bytes of the largest query event that is read; a larger one is dead-lettered, `event_too_large`. Reading takes
+    the loop's time, some 60 ms for 64 of 64 KiB."""
     session_timeout_s: Seconds = 45.0
     """A consumer not heard of for this long is replaced. `classic` only: for `consumer` groups the broker sets it."""
     max_poll_interval_s: Seconds = 300.0
@@ -53,7 +57,11 @@ class KafkaSettings(Section):
     revoke_timeout_s: Seconds = 20.0
     """Time in-flight queries of a revoked partition get to finish; the rest is left to the new owner."""
     drain_timeout_s: Seconds = 30.0
-    """Time in-flight queries get after SIGTERM. Keep it below the orchestrator's grace period."""
+    """Time in-flight queries get after SIGTERM. The orchestrator's grace period must be longer than this and
+    `close_timeout_s` together."""
+    close_timeout_s: Seconds = 15.0
+    """Time the last commit, leaving the group and ending threads get after that; then the process ends where it is,
+    and what is not committed is worked on again."""
     delivery_timeout_s: Seconds = 60.0
     """The broker has not taken an outcome for this long: its partition stops and says why, and it is tried again."""
     delivery_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"

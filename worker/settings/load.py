@@ -3,19 +3,18 @@
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
-from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from worker.errors import FatalError
 from worker.settings import CONFIG_FILE_VARIABLE, ENV_FILE, ENV_PREFIX, Settings
 from worker.settings.rules import check_settings, listed
+from worker.settings.sources import read_dotenv, read_yaml
 
 # Read by the test suite, not by the worker.
 _OTHER_VARIABLES = re.compile(rf"{CONFIG_FILE_VARIABLE}|{ENV_PREFIX}TESTS_\w+")
@@ -71,7 +70,7 @@ def _unknown_variables() -> Iterator[str]:
     known = list(environment_names())
     # A mapping's entries are variables too: KAFKA__CLIENT_OPTIONS__LINGER.MS.
     mappings = tuple(f"{name}__" for name in known if name.endswith(("__CLIENT_OPTIONS", "__HEADERS")))
-    for place, names in (("the environment", os.environ), (ENV_FILE, _dotenv())):
+    for place, names in (("the environment", os.environ), (ENV_FILE, read_dotenv(Path(ENV_FILE)))):
         for name in names:
             upper = name.upper()
             if not upper.startswith(ENV_PREFIX) or upper in known or upper.startswith(mappings):
@@ -82,31 +81,11 @@ def _unknown_variables() -> Iterator[str]:
                 yield f"{name} in {place} is no setting{_did_you_mean(upper, known)}"
 
 
-def _dotenv() -> Mapping[str, str | None]:
-    return dotenv_values(ENV_FILE) if Path(ENV_FILE).is_file() else {}
-
-
 def _unknown_yaml(config_file: str | None) -> Iterator[str]:
-    """Name what makes a settings file unreadable, and sections that set nothing; their members are checked later."""
-    if not config_file:
-        return
-    path = Path(config_file).expanduser()
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} can't be read: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} is not YAML: line {line}: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} is not YAML text") from error
-    if document is None:
-        return
-    if not isinstance(document, dict):
-        raise FatalError(f"{CONFIG_FILE_VARIABLE}: {path} must hold a mapping of sections, e.g. `kafka:`")
-    for key in document:
+    """Name the sections of a settings file that set nothing; their members are checked later."""
+    for key in read_yaml(Path(config_file), CONFIG_FILE_VARIABLE) if config_file else ():
         if key not in Settings.model_fields:
-            yield f"{key} in {path} is no setting{_did_you_mean(str(key), Settings.model_fields)}"
+            yield f"{key} in {config_file} is no setting{_did_you_mean(key, Settings.model_fields)}"
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -114,16 +93,28 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else "; see docs/reference/settings.md"
 
 
+_OF_A_UNION = frozenset({"str", "int", "float", "bool"})
+
+
 def _describe(error: ValidationError) -> Iterator[str]:
     """Name each wrong setting as YAML and as variable, never its value: it may be a secret."""
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+    told: dict[str, None] = {}
+    for problem in error.errors(include_url=False, include_context=False):
         path = [str(step) for step in problem["loc"]]
+        message = problem["msg"]
+        # An option may be of several types: one line for it, not one for each type it is not.
+        if len(path) > 1 and path[-1] in _OF_A_UNION and "client_options" in path:
+            path.pop()
+            message = "give text, a number, true or false"
+        if problem["input"] is None:
+            message = "has no value: set one, or leave it out"
         variable = f"{ENV_PREFIX}{'__'.join(path)}".upper()
         if problem["type"] == "extra_forbidden":
             known = [name.removeprefix(ENV_PREFIX).lower().replace("__", ".") for name in environment_names()]
-            yield f"{'.'.join(path)} is no setting{_did_you_mean('.'.join(path), known)}"
+            told[f"{'.'.join(path)} is no setting{_did_you_mean('.'.join(path), known)}"] = None
         else:
-            yield f"{'.'.join(path)} ({variable}): {problem['msg']}"
+            told[f"{'.'.join(path)} ({variable}): {message}"] = None
+    yield from told
 
 
 def _without_password(url: str) -> str:

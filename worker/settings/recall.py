@@ -27,6 +27,8 @@ class RecallSettings(Section):
     """Collection of queries that name none."""
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """Hub name or folder. Must be the model the collection was built with: checked at start."""
+    device: str = "auto"
+    """Where queries are embedded: a torch device such as `cuda:1`; `auto` is what `rerank.device` says."""
     top_k: Annotated[int, Field(ge=1, le=1_000)] = 20
     """Candidates of a query that says nothing: generous, since the reranker can only reorder what it is given."""
     max_batch: Count = 32
@@ -35,8 +37,9 @@ class RecallSettings(Section):
     """How long the first query of a batch may wait for others while nothing is searched; what one poll brings goes
     together in any case, and so does what comes meanwhile."""
     timeout_s: Seconds = 10.0
-    """One batch's search; Chroma's own client would wait for ever."""
+    """One call to Chroma, whose own client would wait for ever."""
     attempts: Count = 3
-    """Tries of one search within `timeout_s`."""
+    """Tries of one search, each within `timeout_s`, before it counts as an outage."""
     patience_s: Annotated[float, Field(ge=0)] = 600.0
-    """How long a query waits for a store that is away before it is dead-lettered; partitions pause meanwhile."""
+    """How long a query waits for a store that is away, or for `collection` while it does not exist, before it is
+    dead-lettered; partitions pause meanwhile."""

@@ -14,7 +14,6 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
 from worker.settings.answer import AnswerSettings
@@ -22,6 +21,7 @@ from worker.settings.fields import Seconds
 from worker.settings.kafka import KafkaSettings
 from worker.settings.recall import RecallSettings
 from worker.settings.rerank import RerankSettings
+from worker.settings.sources import StrictDotEnvSource, yaml_source
 from worker.settings.telemetry import TelemetrySettings
 
 ENV_PREFIX = "RERANK_WORKER_"
@@ -64,10 +64,10 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as below
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Add the YAML file below the environment."""
         config_file = os.environ.get(CONFIG_FILE_VARIABLE)
-        yaml = (YamlConfigSettingsSource(settings_cls, config_file),) if config_file else ()
-        return (init_settings, env_settings, dotenv_settings, *yaml)
+        yaml = (yaml_source(settings_cls, config_file, CONFIG_FILE_VARIABLE),) if config_file else ()
+        return (init_settings, env_settings, StrictDotEnvSource(settings_cls), *yaml)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from worker.errors import FatalError
-from worker.settings import AnswerSettings, KafkaSettings, RecallSettings, RerankSettings, Settings
+from worker.settings import KafkaSettings, RecallSettings, RerankSettings, Settings, TelemetrySettings, answer_rules
 
 _FIXED = "leave it out: the delivery guarantee rests on it"
 
@@ -67,7 +67,8 @@ def check_settings(settings: Settings) -> None:
         *_recall(settings.recall),
         *_rerank(settings.rerank, settings.recall),
         *_rerank_sizes(settings.rerank),
-        *_answer(settings.answer),
+        *answer_rules.problems(settings.answer),
+        *_telemetry(settings.telemetry, settings.recall),
     ]
     if problems:
         raise FatalError(listed("settings that can't work", problems))
@@ -160,6 +161,11 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
 
 
 def _recall(recall: RecallSettings) -> Iterator[str]:
+    if "/" in recall.host or recall.host != recall.host.strip() or not recall.host:
+        yield (
+            f"recall.host is {recall.host!r}: set the host's name or address alone, the port in recall.port and "
+            "recall.ssl for https"
+        )
     if recall.mode == "embedded":
         if recall.headers or recall.ssl:
             yield "recall.headers and recall.ssl belong to a server: set recall.mode server, or leave them out"
@@ -221,11 +227,9 @@ def _backend(rerank: RerankSettings) -> Iterator[str]:
         )
 
 
-def _answer(answer: AnswerSettings) -> Iterator[str]:
-    if answer.base_url is not None:
-        if answer.model is None:
-            yield "answer.base_url is set without answer.model: set the model's name as the endpoint knows it"
-        if not answer.base_url.startswith(("http://", "https://")):
-            yield "answer.base_url must begin with http:// or https://, e.g. https://api.openai.com/v1"
-    elif answer.model is not None:
-        yield "answer.model is set without answer.base_url: set the endpoint, or leave both out to answer by quotation"
+def _telemetry(telemetry: TelemetrySettings, recall: RecallSettings) -> Iterator[str]:
+    if telemetry.hang_timeout_s <= recall.timeout_s:
+        yield (
+            f"telemetry.hang_timeout_s is {telemetry.hang_timeout_s:g}, not more than recall.timeout_s "
+            f"({recall.timeout_s:g}): a search within its time would be taken for a hang"
+        )

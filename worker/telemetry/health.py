@@ -4,9 +4,11 @@ A poll heartbeat alone would lie: it beats on with every broker dead, and it say
 """
 
 import faulthandler
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 # Several polls and any garbage collection fit in; a loop blocked for longer is stuck.
 HEARTBEAT_TIMEOUT_S = 30.0
@@ -43,6 +45,20 @@ class PartitionProgress:
         }
 
 
+class WatchedThread(Protocol):
+    """A thread that runs one call at a time."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def busy_since_s(self) -> float | None:
+        """When the call that runs now began, on the monotonic clock; None between calls."""
+        ...
+
+
 @dataclass(slots=True)
 class Health:
     """Set by the loop, read by the HTTP threads: single attribute reads and writes, so no lock."""
@@ -50,6 +66,9 @@ class Health:
     starting: str | None = "starting"
     """What the start is waiting for; None once the worker consumes."""
     draining: bool = False
+    hang_timeout_s: float = math.inf
+    """A call of one of ``threads`` that runs for longer hangs."""
+    threads: Sequence[WatchedThread] = ()
     joined: Callable[[], bool] | None = None
     """Whether the consumer group has taken this member in, with partitions or idle."""
     brokers_down: Callable[[], bool] | None = None
@@ -81,6 +100,15 @@ class Health:
             return f"the loop has not turned for {loop_age_s:.0f} s"
         if self.poll_age_s is not None and self.poll_age_s() > HEARTBEAT_TIMEOUT_S:
             return f"Kafka has not been polled for {self.poll_age_s():.0f} s"
+        return self.why_hanging()
+
+    def why_hanging(self) -> str | None:
+        """Return which thread's call does not end, or None: only a new process has one that works."""
+        now_s = time.monotonic()
+        for thread in self.threads:
+            since_s = thread.busy_since_s
+            if since_s is not None and now_s - since_s > self.hang_timeout_s:
+                return f"the thread {thread.name!r} hangs: its call has run for {now_s - since_s:.0f} s"
         return None
 
     def why_not_ready(self) -> str | None:

@@ -1,6 +1,8 @@
 """``/metrics``, ``/live``, ``/ready`` and ``/progress`` on one port of their own."""
 
 import json
+import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ logger = structlog.get_logger()
 # A scraper that stops reading must not hold its thread for ever.
 REQUEST_TIMEOUT_S = 10
 JOIN_TIMEOUT_S = 5.0
+PAGES = ("/metrics", "/live", "/ready", "/progress")
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def serve(settings: TelemetrySettings, registry: CollectorRegistry, health: Heal
         pages = _pages(registry, health)
 
     try:
-        server = ThreadingHTTPServer((settings.host, settings.port), Handler)
+        server = _Server((settings.host, settings.port), Handler)
     except OSError as error:
         raise FatalError(
             f"port {settings.port} of {settings.host} can't be opened for metrics and health ({error.strerror}); "
@@ -40,13 +43,30 @@ def serve(settings: TelemetrySettings, registry: CollectorRegistry, health: Heal
     thread = threading.Thread(target=server.serve_forever, name="telemetry-http", daemon=True)
     thread.start()
     port = server.server_address[1]
-    logger.info("telemetry is served", port=port, pages=["/metrics", "/live", "/ready", "/progress"])
+    logger.info("telemetry is served", port=port, pages=PAGES)
     try:
         yield port
     finally:
         server.shutdown()
         server.server_close()
         thread.join(JOIN_TIMEOUT_S)
+
+
+class _Server(ThreadingHTTPServer):
+    """On IPv4 or IPv6, as the address says; `::` serves both where the system allows."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        # The base class takes IPv4 for granted.
+        found = socket.getaddrinfo(address[0] or None, address[1], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family = found[0][0]
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Not HTTPServer's, which asks a name server for the name of this host.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
 
 _Page = Callable[[str], tuple[HTTPStatus, str, bytes]]
@@ -58,6 +78,7 @@ def _pages(registry: CollectorRegistry, health: Health) -> dict[str, _Page]:
         return HTTPStatus.OK, content_type, encode(registry)
 
     return {
+        "/": lambda _: (HTTPStatus.OK, "text/plain; charset=utf-8", "\n".join([*PAGES, ""]).encode()),
         "/metrics": metrics,
         "/live": lambda _: _state("live", health.why_not_live()),
         "/ready": lambda _: _state("ready", health.why_not_ready()),

@@ -10,7 +10,11 @@ from structlog.typing import Processor
 from worker.settings import TelemetrySettings
 
 # They announce every request or every loaded tensor at info.
-_CHATTY = ("httpx", "httpcore", "openai", "chromadb", "sentence_transformers", "transformers", "huggingface_hub")
+# httpx2 is the name under which the OpenAI client may carry its own copy.
+_CHATTY = (
+    *("httpx", "httpx2", "httpcore", "httpcore2", "openai"),
+    *("chromadb", "sentence_transformers", "transformers", "huggingface_hub"),
+)
 
 
 def configure(telemetry: TelemetrySettings) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from schemas.events import AnswerEvent
+from schemas.events import AnswerEvent, AnswerStatus
 
 # From a warm accelerator's milliseconds to an LLM on a busy CPU.
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
@@ -13,6 +13,25 @@ END_TO_END_BUCKETS_S = (*STAGE_BUCKETS_S, 120.0, 300.0, 900.0)
 BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PREFIX = "rerank_worker"
+DEAD_LETTER = "dead_letter"
+BATCHERS = ("recall", "rerank")
+DEGRADABLE_STAGES = ("rerank", "answer")
+
+DEAD_LETTER_REASONS = (
+    "answer_refused",
+    "answer_too_large",
+    "incompatible_collection",
+    "internal_error",
+    "invalid_filter",
+    "invalid_json",
+    "invalid_schema",
+    "invalid_utf8",
+    "oversize",
+    "retries_exhausted",
+    "tombstone",
+    "unknown_collection",
+)
+"""Every reason of a dead letter that the worker knows of; others are counted too, from their first event on."""
 
 
 class Metrics:
@@ -55,6 +74,11 @@ class Metrics:
             "Cost of micro-batches with padding; 1 - rate(batch_cost) / rate(this) is the padding's share.",
             ["batcher"],
         )
+        self.batch_budget = self._gauge(
+            "batch_budget",
+            "Most that a micro-batch may cost now, padding included: lowered while memory is too short for more.",
+            ["batcher"],
+        )
         self.events = self._counter(
             "events", "Query events that ended, by outcome: the answer's status, or dead_letter.", ["outcome"]
         )
@@ -88,9 +112,31 @@ class Metrics:
         self.rebalances = self._counter(
             "rebalances", "Changes of the assignment, by kind: assigned, revoked, lost.", ["kind"]
         )
-        self.commits = self._counter("commits", "Offset commits, by outcome: ok, put_off.", ["outcome"])
+        self.commits = self._counter(
+            "commits",
+            "Offset commits, by outcome: ok, put_off. At least once: exactly once, offsets travel in transactions.",
+            ["outcome"],
+        )
         self.build = Info("build", "Version of the worker.", namespace=PREFIX, registry=registry)
         self.models = Info("models", "Models in use.", namespace=PREFIX, registry=registry)
+
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Let counters exist before their first event: ``rate()`` does not see a series that is born at 1."""
+        for counter, label, values in (
+            (self.events, "outcome", (*AnswerStatus, DEAD_LETTER)),
+            (self.dead_letters, "reason", DEAD_LETTER_REASONS),
+            (self.degradations, "stage", DEGRADABLE_STAGES),
+            (self.llm_tokens, "kind", ("prompt", "completion")),
+            (self.answer_store_lookups, "outcome", ("hit", "miss", "failed")),
+            (self.rebalances, "kind", ("assigned", "revoked", "lost")),
+            (self.commits, "outcome", ("ok", "put_off")),
+            (self.batch_cost, "batcher", BATCHERS),
+            (self.batch_padded_cost, "batcher", BATCHERS),
+        ):
+            for value in values:
+                counter.labels(**{label: str(value)})
 
     def observe_answer(self, answer: AnswerEvent, *, publish_s: float, end_to_end_s: float) -> None:
         """Record an answer the broker has acknowledged."""
@@ -109,18 +155,22 @@ class Metrics:
             self.llm_tokens.labels(kind="completion").inc(answer.answer.usage.completion_tokens)
 
     def observe_batch(
-        self, batcher: str, *, items: int, cost: int, padded_cost: int, seconds: float, wait_s: float
+        self, batcher: str, *, items: int, cost: int, padded_cost: int, seconds: float, wait_s: float, budget: int
     ) -> None:
-        """Record one micro-batch that has run: its cost without and with padding, its time, its first item's wait."""
+        """Record one micro-batch that has run: its cost without and with padding, its time, its first item's wait.
+
+        ``budget``: what the next one may cost.
+        """
         self.batch_items.labels(batcher=batcher).observe(items)
         self.batch_seconds.labels(batcher=batcher).observe(seconds)
         self.batch_wait_seconds.labels(batcher=batcher).observe(wait_s)
         self.batch_cost.labels(batcher=batcher).inc(cost)
         self.batch_padded_cost.labels(batcher=batcher).inc(padded_cost)
+        self.batch_budget.labels(batcher=batcher).set(budget)
 
     def observe_dead_letter(self, reason: str) -> None:
         """Record a dead letter the broker has acknowledged."""
-        self.events.labels(outcome="dead_letter").inc()
+        self.events.labels(outcome=DEAD_LETTER).inc()
         self.dead_letters.labels(reason=reason).inc()
 
     def observe_statistics(self, statistics: Mapping[str, Any]) -> None:

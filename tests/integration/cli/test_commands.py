@@ -42,7 +42,7 @@ def test_topics_are_shown_and_created(broker: LocalBroker) -> None:
     assert run("topics", **settings).stdout.count("missing") == 3
     created = run("topics", "--create", **settings)
     assert created.returncode == 0
-    assert created.stdout.count(" 3 ") == 3
+    assert created.stdout.count("\t3\t") == 3
     assert run("topics", "--create", **settings).stdout == created.stdout
 
 

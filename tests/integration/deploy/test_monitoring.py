@@ -43,12 +43,11 @@ def metrics() -> Metrics:
     for example in ("ok", "degraded-answer"):
         answer = schemas.decode_answer((EXAMPLES / f"answer-event.{example}.json").read_bytes())
         metrics.observe_answer(answer, publish_s=0.01, end_to_end_s=0.8)
-    metrics.observe_batch("rerank", items=20, cost=1_900, padded_cost=2_200, seconds=0.05, wait_s=0.002)
+    metrics.observe_batch("rerank", items=20, cost=1_900, padded_cost=2_200, seconds=0.05, wait_s=0.002, budget=2_048)
     metrics.observe_dead_letter("invalid_json")
     partition = {"fetch_state": "active", "consumer_lag": 3}
     metrics.observe_statistics({"topics": {"rag.queries": {"partitions": {"0": partition}}}})
     metrics.rebalances.labels(kind="assigned").inc()
-    metrics.commits.labels(outcome="ok").inc()
     return metrics
 
 

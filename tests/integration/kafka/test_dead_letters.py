@@ -14,7 +14,8 @@ from schemas import wire
 from schemas.events import DeadLetterInfo
 from tests.patience import HANG_S
 from worker.errors import FatalError
-from worker.kafka.admin.dead_letters import DeadLetter, Wanted, read, replay
+from worker.kafka.admin.dead_letters import DeadLetter, Wanted, read
+from worker.kafka.admin.replay import Plan, plan, replay
 from worker.kafka.config import common_config
 from worker.settings import KafkaSettings
 
@@ -101,20 +102,20 @@ def test_a_record_of_somebody_else_is_passed_over(kafka: KafkaSettings) -> None:
 
 def test_a_replayed_event_is_what_it_was_and_counts_its_attempts(kafka: KafkaSettings) -> None:
     put(kafka, "retries_exhausted")
-    assert replay(kafka, read(kafka, Wanted())) == 1
+    assert replay(kafka, plan(kafka, Wanted())) == 1
+    assert plan(kafka, Wanted()).letters == []
     [event] = replayed(kafka, 1)
     assert (event.key(), event.value()) == (b"k0", NOT_UTF8)
-    assert event.headers() == [*HEADERS, ("attempts", b"2")]
+    assert event.headers() == [*HEADERS, (wire.REPLAYED_ATTEMPTS, b"2")]
     assert wire.attempts(event.headers() or []) == 2
 
 
 def test_a_replay_into_a_topic_that_is_gone_is_told(kafka: KafkaSettings) -> None:
-    put(kafka, "retries_exhausted")
-    [letter] = read(kafka, Wanted())
-    elsewhere = letter.info.model_copy(update={"source_topic": "nobody-made-this"})
-    hasty = kafka.model_copy(update={"delivery_timeout_s": 5.0})
+    gone = kafka.model_copy(update={"query_topic": "nobody-made-this", "delivery_timeout_s": 5.0})
+    put(gone, "retries_exhausted")
     with pytest.raises(FatalError, match="1 of 1 events were not taken; the first by nobody-made-this"):
-        replay(hasty, [DeadLetter(letter.record, elsewhere, letter.at)])
+        replay(gone, Plan(list(read(kafka, Wanted()))))
+    assert len(plan(gone, Wanted()).letters) == 1
 
 
 def dlq(kafka: KafkaSettings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -125,6 +126,7 @@ def dlq(kafka: KafkaSettings, *arguments: str) -> subprocess.CompletedProcess[st
         "RERANK_WORKER_KAFKA__QUERY_TOPIC": kafka.query_topic,
         "RERANK_WORKER_KAFKA__ANSWER_TOPIC": kafka.answer_topic,
         "RERANK_WORKER_KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
+        "RERANK_WORKER_KAFKA__GROUP_ID": kafka.group_id,
     }
     return subprocess.run(
         [sys.executable, "-m", "worker.cli.main", "dlq", *arguments],
@@ -142,16 +144,28 @@ def test_the_commands_list_show_and_replay(kafka: KafkaSettings) -> None:
     assert "because [of] this" in listed.stdout
     [line] = dlq(kafka, "list", "--reason", "invalid_json", "--json").stdout.splitlines()
     found = json.loads(line)
-    assert (found["error_kind"], found["attempts"]) == ("poison", 2)
+    assert (found["error_kind"], found["attempts"], found["key"]) == ("poison", 2, "k0")
+    assert "1 more of 2: --limit 2 shows all" in dlq(kafka, "list", "--limit", "1").stderr
 
     shown = dlq(kafka, "show", found["place"]).stdout
     assert "traceparent: 00-abc-def-01" in shown
     assert r"value: {\xff" in shown
+    whole = json.loads(dlq(kafka, "show", found["place"], "--json").stdout)
+    assert ["traceparent", "00-abc-def-01"] in whole["headers"]
+    assert whole["value"] == r"{\xff"
+    nonsense = dlq(kafka, "show", "foo")
+    assert (nonsense.returncode, "PARTITION-OFFSET" in nonsense.stderr) == (2, True)
     missing = dlq(kafka, "show", "0-999")
     assert missing.returncode == 1
     assert "there is no dead letter at 0-999" in missing.stderr
 
-    assert "1 events would be sent" in dlq(kafka, "replay", "--kind", "transient", "--dry-run").stdout
-    assert "1 events sent" in dlq(kafka, "replay", "--kind", "transient").stdout
+    dry = dlq(kafka, "replay", "--kind", "transient", "--dry-run").stdout
+    assert "1 events would be sent" in dry
+    assert "retries_exhausted" in dry
+    unasked = dlq(kafka, "replay", "--kind", "transient")
+    assert unasked.returncode == 1
+    assert "Send 1 events" in unasked.stderr
+    assert "1 events sent" in dlq(kafka, "replay", "--kind", "transient", "--yes").stdout
+    assert "0 events sent" in dlq(kafka, "replay", "--kind", "transient", "--yes").stdout
     assert [event.key() for event in replayed(kafka, 1)] == [b"k1"]
     assert len(list(read(kafka, Wanted()))) == 2

@@ -4,14 +4,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import chromadb
 import pytest
 
 from schemas.events import AnswerStatus, QueryEvent
 from tests.fakes.llm import FakeLlm, fake_llm
 from tests.patience import HANG_S
 from worker.client import QueryClient
+from worker.local.chroma import LocalChroma
 from worker.local.process import await_condition
-from worker.settings import KafkaSettings, RecallSettings
+from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.resolve import resolve
+from worker.recall.embedder import SentenceEmbedder
+from worker.settings import KafkaSettings, RecallSettings, Settings
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +92,67 @@ def test_without_patience_queries_go_without_an_answer(
         found = client.ask_all(EVENTS, timeout_s=HANG_S)
     assert {answer.status for answer in found} == {AnswerStatus.DEGRADED}
     assert all(answer.contexts and not answer.answer for answer in found)
-    assert {answer.degradations[0].stage for answer in found} == {"answer"}
+    told = {degradation.model_dump_json() for answer in found for degradation in answer.degradations}
+    assert {answer.degradations[0].code for answer in found} == {"llm_unavailable"}
+    assert len(told) == 1, "whatever the endpoint said, and however often, the event says the same"
+    assert "127.0.0.1" not in told.pop()
     assert llm.requests <= 5 + 1
+    assert worker.stop() == 0
+
+
+FILLER = "The weekly notes of the canal office list repairs, tolls and the names of boats that passed. "
+SENTENCE = "The sluice at Harrow opens at dawn and closes at nightfall."
+
+
+def test_the_llm_is_shown_what_the_reranker_judged_by(
+    kafka_settings: Callable[..., KafkaSettings], chroma_server: LocalChroma, start_worker: Callable, llm: FakeLlm
+) -> None:
+    recall = RecallSettings(host=chroma_server.host, port=chroma_server.port, collection="long-documents")
+    text = FILLER * 60 + SENTENCE + " " + FILLER * 3
+    # One document in one piece, as collections that others fill may well hold it.
+    embedding = resolve("embedding", Settings(models="offline"))
+    embedder = SentenceEmbedder(embedding.path, embedding.name)
+    client = chromadb.HttpClient(host=chroma_server.host, port=chroma_server.port)
+    made = client.get_or_create_collection(recall.collection, embedding_function=None)
+    made.upsert(["notes"], embeddings=embedder.embed_documents([text]), documents=[text])
+    kafka = kafka_settings()
+    changes = {"RERANK__LONG_DOCUMENTS": "max", "RERANK__MODEL": CROSS_ENCODER_NAME}
+    worker = start_worker(kafka, recall, **answering_by(llm), **changes).await_ready()
+    with QueryClient(kafka) as client:
+        answer = client.ask(QueryEvent(id="q", text="When does the sluice at Harrow open?"), timeout_s=HANG_S)
+    [context] = answer.contexts
+    assert context.rerank_windows is not None
+    assert context.rerank_windows > 2
+    assert context.window is not None
+    shown = context.text[slice(*context.window)]
+    assert SENTENCE in shown
+    assert len(shown) < len(text)
+    [prompt] = llm.asked
+    assert SENTENCE in prompt
+    assert prompt.count(FILLER) < 60
+    assert answer.answer is not None
+    assert not answer.answer.prompt_truncated
+    assert worker.stop() == 0
+
+
+def test_a_completion_no_worker_ends_of(
+    kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable, llm: FakeLlm
+) -> None:
+    kafka = kafka_settings()
+    worker = start_worker(kafka, collection, KAFKA__POISON_WINDOW="10", **answering_by(llm)).await_ready()
+    message = {"role": "assistant", "content": [{"type": "text", "text": "<think>[2]</think>Paris \ud83d [1]."}]}
+    llm.completion = {"choices": [{"finish_reason": "length", "message": message}], "usage": {}}
+    with QueryClient(kafka) as client:
+        odd = client.ask_all(EVENTS, timeout_s=HANG_S)
+        llm.completion = {"choices": [{"finish_reason": "content_filter", "message": {"content": None}}]}
+        declined = client.ask_all(
+            [event.model_copy(update={"id": f"{event.id}-no"}) for event in EVENTS], timeout_s=HANG_S
+        )
+    assert {answer.status for answer in odd} == {AnswerStatus.OK}
+    assert {(a.answer.text, a.answer.usage, a.answer.truncated) for a in odd if a.answer} == {
+        ("Paris \ufffd [1].", None, True)
+    }
+    assert {answer.degradations[0].code for answer in declined} == {"llm_declined"}
+    assert worker.metric(CIRCUIT_OPEN) == 0
+    assert llm.requests == 2 * len(EVENTS)
     assert worker.stop() == 0

@@ -83,7 +83,13 @@ def test_what_can_not_be_decoded_is_dead_lettered_untouched(
     kafka = kafka_settings()
     values: list[bytes | None] = [b"{", b"\xff\xfe", None, b'{"id": "a"}', b'{"id": "a", "text": "  "}', b"[1]"]
     # As of events that were replayed twice.
-    headers = [("traceparent", b"00-abc-def-01"), ("x", b"1"), ("x", None), ("attempts", b"2")]
+    headers = [
+        ("traceparent", b"00-abc-def-01"),
+        ("x", b"1"),
+        ("x", None),
+        ("attempts", b"7"),
+        (wire.REPLAYED_ATTEMPTS, b"2"),
+    ]
     produce(kafka, values, headers)
     worker = start_worker(kafka, collection).await_ready()
 

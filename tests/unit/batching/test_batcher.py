@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.patience import HANG_S
-from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
+from worker.batching.batcher import BATCHES_BEFORE_MORE, BatchReport, ClosedError, MicroBatcher
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
-from worker.errors import ExpiredError
+from worker.errors import ExpiredError, TransientError
 
 
 @dataclass
@@ -128,7 +128,7 @@ async def test_a_full_batch_leaves_without_lingering() -> None:
 
 async def test_lingering_counts_from_the_first_waiting_item_not_from_the_last_batch(clock: Clock) -> None:
     runner = FakeRunner()
-    async with a_batcher(runner, max_wait_s=10 * HANG_S) as (batcher, _):
+    async with a_batcher(runner, max_wait_s=100) as (batcher, _):
         for item in (1, 10):
             await clock.advance(1_000)
             first = asyncio.create_task(batcher.submit([item]))
@@ -143,7 +143,7 @@ async def test_lingering_counts_from_the_first_waiting_item_not_from_the_last_ba
 
 async def test_items_that_waited_for_a_busy_function_leave_as_soon_as_it_is_free(clock: Clock) -> None:
     runner = FakeRunner(held=True)
-    async with a_batcher(runner, max_wait_s=10 * HANG_S) as (batcher, _):
+    async with a_batcher(runner, max_wait_s=100) as (batcher, _):
         running = asyncio.create_task(batcher.submit([1]))
         await clock.advance(100)
         await until(lambda: len(runner.batches) == 1)
@@ -155,7 +155,7 @@ async def test_items_that_waited_for_a_busy_function_leave_as_soon_as_it_is_free
 
 async def test_what_a_full_batch_left_behind_does_not_linger_anew(clock: Clock) -> None:
     runner = FakeRunner(held=True)
-    async with a_batcher(runner, max_items=2, max_wait_s=10 * HANG_S) as (batcher, _):
+    async with a_batcher(runner, max_items=2, max_wait_s=100) as (batcher, _):
         job = asyncio.create_task(batcher.submit([1, 2, 3]))
         await until(lambda: len(runner.batches) == 1)
         await clock.advance(100)
@@ -234,7 +234,7 @@ class FakeMemory:
 
     fits: int
     padded: list[int] = field(default_factory=list)
-    error: type[Exception] = MemoryError
+    error: type[Exception] | Exception = MemoryError
     short_for: int = 1_000_000
     """Calls after which there is plenty."""
 
@@ -255,6 +255,57 @@ async def test_what_fitted_after_the_memory_was_too_short_bounds_later_batches()
         assert memory.padded[tries:] == [40] * 4
     [lowered] = [entry for entry in logs if entry["log_level"] == "warning"]
     assert (lowered["did_not_fit"], lowered["max_cost"]) == (80, 40)
+
+
+async def test_a_lowered_budget_doubles_after_many_batches_that_fit_until_it_is_what_it_was() -> None:
+    memory = FakeMemory(fits=50)
+    async with a_batcher(memory, max_items=16, max_cost=160) as (batcher, reports):
+        await batcher.submit([10] * 16)
+        assert reports[-1].budget == 40
+        memory.fits = 1_000
+        for number in range(2 * BATCHES_BEFORE_MORE):
+            await batcher.submit([10])
+            assert reports[-1].budget == (40 if number < BATCHES_BEFORE_MORE - 1 else reports[-1].budget)
+        assert [report.budget for report in reports[::BATCHES_BEFORE_MORE]] == [40, 80, 160]
+        tries = len(memory.padded)
+        await batcher.submit([10] * 16)
+        assert memory.padded[tries:] == [160]
+
+
+async def test_memory_that_is_short_again_lowers_the_budget_again() -> None:
+    memory = FakeMemory(fits=50)
+    async with a_batcher(memory, max_items=16, max_cost=160) as (batcher, reports):
+        await batcher.submit([10] * 16)
+        for _ in range(BATCHES_BEFORE_MORE):
+            await batcher.submit([10])
+        assert reports[-1].budget == 80
+        assert await batcher.submit([10] * 16) == [20] * 16
+        assert reports[-1].budget == 40
+
+
+async def test_an_outage_is_asked_once_and_ends_every_item() -> None:
+    runner = FakeMemory(fits=0, error=TransientError("away"))
+    async with a_batcher(runner, max_items=16) as (batcher, _):
+        with pytest.raises(TransientError):
+            await batcher.submit([10] * 16)
+    assert runner.padded == [160]
+
+
+class FakePanic(BaseException):
+    """As pyo3 raises it: no Exception."""
+
+
+async def test_a_panic_of_native_code_fails_its_item_alone() -> None:
+    def run(items: Sequence[int]) -> list[int]:
+        if 7 in items:
+            raise FakePanic("index out of bounds")
+        return list(items)
+
+    async with a_batcher(run) as (batcher, _):
+        bad, good = await asyncio.gather(batcher.submit([7]), batcher.submit([1, 2]), return_exceptions=True)
+        assert isinstance(bad, RuntimeError)
+        assert "index out of bounds" in str(bad)
+        assert good == [1, 2]
 
 
 async def test_what_fitted_only_sometimes_does_not_count_as_fitting() -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.batching.bisect import MAX_RERUNS, BatchOutcome, bisect_failing
+from worker.errors import FatalError, TransientError
 
 
 @dataclass
@@ -67,6 +69,32 @@ def test_parts_with_an_item_too_large_for_the_memory_by_itself_teach_nothing() -
     outcome = ran(call, range(8))
     assert [item for item, result in enumerate(outcome.results) if isinstance(result, MemoryError)] == [5]
     assert outcome.did_not_fit == []
+
+
+@pytest.mark.parametrize("error", [TransientError("timed out"), FatalError("the device is lost")], ids=str)
+def test_what_concerns_the_whole_batch_is_asked_once(error: Exception) -> None:
+    calls = 0
+
+    def call(items: Sequence[int]) -> list[int]:
+        nonlocal calls
+        calls += 1
+        raise error
+
+    assert bisect_failing(call, range(32), error).results == [error] * 32
+    assert calls == 0
+
+
+def test_an_outage_in_the_middle_ends_it_and_what_ran_before_is_kept() -> None:
+    def call(items: Sequence[int]) -> list[int]:
+        if 5 in items and len(items) > 1:
+            raise ValueError("poison")
+        if 6 in items:
+            raise TransientError("away")
+        return list(items)
+
+    results = bisect_failing(call, range(16), ValueError("poison")).results
+    assert results[:6] == [0, 1, 2, 3, 4, 5]
+    assert {type(result) for result in results[6:]} == {TransientError}
 
 
 def test_a_memory_that_is_too_short_for_anything_is_not_tried_for_each_item() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -42,6 +43,30 @@ def test_a_call_cancelled_before_its_turn_is_skipped() -> None:
     thread.close()
     assert thread.join(10)
     assert ran == []
+
+
+def test_it_says_since_when_its_call_runs_and_that_none_does() -> None:
+    thread, begun, release = SingleThreadExecutor("mine"), threading.Event(), threading.Event()
+    assert thread.busy_since_s is None
+    before_s = time.monotonic()
+    running = thread.submit(lambda: (begun.set(), release.wait(HANG_S)))
+    assert begun.wait(HANG_S)
+    assert thread.busy_since_s is not None
+    assert before_s <= thread.busy_since_s <= time.monotonic()
+    release.set()
+    running.result(HANG_S)
+    thread.close()
+    assert thread.join(HANG_S)
+    assert thread.busy_since_s is None
+
+
+def test_a_call_that_fails_leaves_it_idle() -> None:
+    thread = SingleThreadExecutor("mine")
+    with pytest.raises(ZeroDivisionError):
+        thread.submit(lambda: 1 // 0).result(HANG_S)
+    thread.close()
+    assert thread.join(HANG_S)
+    assert thread.busy_since_s is None
 
 
 def test_closing_ends_the_calls_it_has_and_takes_no_more() -> None:

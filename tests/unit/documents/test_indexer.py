@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
+from worker.documents import indexer
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document, ParsedRecord, Rejected
 from worker.documents.indexer import COMMIT_CHUNKS, Indexer, IngestReport
 from worker.errors import FatalError
+from worker.recall.chroma_connection import ChromaConnection
 
 MakeDocument = Callable[..., Document]
 Index = Callable[..., IngestReport]
@@ -76,9 +78,62 @@ def test_what_a_source_no_longer_holds_is_deleted_and_other_sources_are_left_alo
     assert stored(chroma_client) == {"a": "Short now.", "c": "Other."}
 
 
-def test_a_rejected_record_stops_with_its_place_and_reason(index: Index, make_document: MakeDocument) -> None:
-    with pytest.raises(FatalError, match=r"corpus\.jsonl:2: not JSON.*--skip-invalid"):
-        index(make_document("a", "One."), Rejected("corpus.jsonl", "corpus.jsonl:2", "not JSON"))
+def test_rejected_records_are_all_listed_when_the_others_are_in(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    bad = [Rejected("corpus.jsonl", f"corpus.jsonl:{line}", "not JSON") for line in (2, 5)]
+    with pytest.raises(FatalError, match=r"(?s)2 of the records.*jsonl:2: not JSON.*jsonl:5: not JSON.*--skip-invalid"):
+        index(make_document("a", "One."), bad[0], make_document("b", "Two."), bad[1], make_document("c", "Three."))
+    assert set(stored(chroma_client)) == {"a", "b", "c"}
+
+
+def test_of_very_many_rejected_records_some_are_listed_and_all_are_counted(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "REJECTED_LISTED", 2)
+    with pytest.raises(FatalError, match=r"(?s)5 of the records.*:1: bad.*… and 3 more"):
+        index(*(Rejected("corpus.jsonl", f"corpus.jsonl:{line}", "bad") for line in range(5)))
+
+
+def test_an_id_of_another_source_is_refused_and_stays_what_it_is(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    index(make_document("1", "A's document", source="team-a.jsonl"), make_document("9", "A's", source="team-a.jsonl"))
+    theirs = [
+        make_document("1", "B's document", source="team-b.jsonl"),
+        make_document("2", "B's", source="team-b.jsonl"),
+    ]
+    with pytest.raises(FatalError, match=r"team-b.jsonl:1: the id '1' is already that of .*'team-a.jsonl'.*--adopt"):
+        index(*theirs)
+    assert stored(chroma_client) == {"1": "A's document", "9": "A's", "2": "B's"}
+    # Nor is it deleted when the other source holds it no longer.
+    assert counts(index(theirs[1])) == (0, 0, 1, 0)
+    assert stored(chroma_client) == {"1": "A's document", "9": "A's", "2": "B's"}
+
+
+def test_a_long_document_with_an_id_of_another_source_leaves_no_part_behind(
+    index: Index, make_document: MakeDocument, chroma_client: ClientAPI
+) -> None:
+    index(make_document("1", "A's document", source="team-a.jsonl"))
+    report = index(make_document("1", LONG, source="team-b.jsonl"), skip_rejected=True)
+    assert (report.added, report.rejected) == (0, 1)
+    assert stored(chroma_client) == {"1": "A's document"}
+
+
+def test_a_source_that_is_adopted_is_taken_over(
+    connection: ChromaConnection,
+    embedder: Any,
+    chunker: Chunker,
+    index: Index,
+    make_document: MakeDocument,
+    chroma_client: ClientAPI,
+) -> None:
+    index(make_document("1", "Text", source="old.jsonl"))
+    taking = Indexer(connection, embedder, collection="documents", top_k=5, adopted=["old.jsonl"])
+    moved = [make_document("1", "Text", source="new.jsonl"), make_document("2", "More", source="new.jsonl")]
+    taking.index(moved, chunker, skip_rejected=False, progress=lambda _: None)
+    assert counts(index(moved[1])) == (0, 0, 1, 1)
+    assert stored(chroma_client) == {"2": "More"}
 
 
 def test_a_source_with_skipped_records_keeps_what_it_seems_to_have_lost(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from schemas import wire
@@ -54,13 +55,14 @@ async def outcome_of(
     error: Exception | None = None,
     *,
     unix_time_s: Callable[[], float] = lambda: ASKED_AT_S + 1,
+    guard: PoisonGuard | None = None,
 ) -> Publication:
     service = Service(
         SETTINGS,
         FakePipeline(error),  # type: ignore[arg-type]  # a fake
         Metrics(CollectorRegistry()),
         Models(embedding="e", cross_encoder="c", prior_weight=0.0),
-        PoisonGuard(limit=1.0, window=100),
+        guard or PoisonGuard(limit=1.0, window=100),
         unix_time_s,
     )
     publication = await service.job(consumed).run()
@@ -85,7 +87,7 @@ MALFORMED = {
     "two documents": (b"{}{}", "invalid_json"),
     "NaN": (b'{"id": "q1", "text": "Why?", "min_score": NaN}', "invalid_json"),
     "a number beyond floats": (b'{"id": "q1", "text": "Why?", "min_score": 1e999}', "invalid_schema"),
-    "nested without end": (b"[" * 100_000, "invalid_json"),
+    "nested without end": (b"[" * 50_000, "invalid_json"),
     "a lone surrogate": (rb'{"id": "q1", "text": "\ud800"}', "invalid_json"),
     "latin-1": ('{"id": "q1", "text": "où?"}'.encode("latin-1"), "invalid_utf8"),
     "Avro": (b"\x00\x00\x00\x00\x01\x04q1\xff", "invalid_utf8"),
@@ -105,8 +107,9 @@ MALFORMED = {
     "a negative deadline": (event(deadline_ms=-1), "invalid_schema"),
     "a text as switch": (event(generate="yes"), "invalid_schema"),
     "a filter that is a list": (event(where=[]), "invalid_schema"),
+    "a filter beyond the bounds": (event(where={"$or": [{"a": n} for n in range(257)]}), "invalid_filter"),
     "a short collection": (event(collection="x"), "invalid_schema"),
-    "oversize": (event(metadata={"padding": "x" * 1_048_576}), "oversize"),
+    "too large": (event(metadata={"padding": "x" * 65_536}), "event_too_large"),
 }
 
 
@@ -129,9 +132,11 @@ WELL_FORMED = {
     "no key": record(event(), key=None),
     "an empty key": record(event(), key=b""),
     "a key that is no text": record(event(), key=b"\xff\x00"),
-    "headers that are no text": record(event(), headers=(("traceparent", b"\xff"), ("attempts", b"\xff"))),
-    "a null header": record(event(), headers=(("correlation-id", None), ("attempts", None))),
-    "attempts that are no number": record(event(), headers=(("attempts", b"-1e9"),)),
+    "headers that are no text": record(
+        event(), headers=(("traceparent", b"\xff"), ("rerank-worker.attempts", b"\xff"))
+    ),
+    "a null header": record(event(), headers=(("correlation-id", None), ("rerank-worker.attempts", None))),
+    "attempts that are no number": record(event(), headers=(("rerank-worker.attempts", b"-1e9"),)),
     "a header twice": record(event(), headers=(("correlation-id", b"1"), ("correlation-id", b"2"))),
     "a byte order of dates": record(event(metadata={"when": "2026-02-30", "nul": "\x00"})),
     "no timestamp": record(event(), timestamp_ms=None),
@@ -165,7 +170,7 @@ FAILING = {
 
 @pytest.mark.parametrize(("error", "kind", "reason"), FAILING.values(), ids=FAILING.keys())
 async def test_a_query_that_fails_is_dead_lettered(error: Exception, kind: str, reason: str) -> None:
-    publication = await outcome_of(record(event(), headers=(("attempts", b"4"),)), error)
+    publication = await outcome_of(record(event(), headers=(("rerank-worker.attempts", b"4"),)), error)
     info = wire.dead_letter_info(publication.headers)
     assert (info.error_kind, info.error_class, info.attempts) == (kind, reason, 5)
     assert publication.value == event()
@@ -207,6 +212,43 @@ async def test_a_dead_letter_that_does_not_fit_becomes_a_note_of_where_the_recor
     assert note is not None
     assert note.key is None
     assert note.size_bytes < 2_000
+
+
+HOST = "chroma.internal:8000"
+WITH_A_HOST = {
+    "a store that is away": (
+        TransientError(f"{HOST} is away", code="recall_failed"),
+        "recall_failed: the vector store",
+    ),
+    "whatever is away": (TransientError(f"{HOST} is away"), "query_failed: a part"),
+    "a bug": (RuntimeError(HOST), "RuntimeError: the worker's log"),
+}
+
+
+@pytest.mark.parametrize(("error", "message"), WITH_A_HOST.values(), ids=WITH_A_HOST.keys())
+async def test_a_dead_letter_names_no_host_and_the_log_does(error: Exception, message: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        publication = await outcome_of(record(event()), error)
+    told = wire.dead_letter_info(publication.headers).error_message
+    assert told.startswith(message)
+    assert HOST not in str(publication.headers)
+    assert HOST in str(logs) or any(log.get("exc_info") for log in logs)
+
+
+@pytest.mark.parametrize(
+    "error", [PoisonError("unknown_collection", "no such collection"), RuntimeError("a bug"), TransientError("away")]
+)
+async def test_what_only_its_asker_suffers_from_ends_no_worker(error: Exception) -> None:
+    guard = PoisonGuard(limit=0.0, window=2)
+    for _ in range(5):
+        await outcome_of(record(event()), error, guard=guard)
+
+
+async def test_what_is_no_query_event_counts_as_poison() -> None:
+    guard = PoisonGuard(limit=0.5, window=2)
+    await outcome_of(record(b"{"), guard=guard)
+    with pytest.raises(FatalError, match="2 of the last 2"):
+        await outcome_of(record(b"{"), guard=guard)
 
 
 async def test_the_same_id_twice_is_answered_twice() -> None:

@@ -111,9 +111,10 @@ async def test_generate_false_leaves_the_answer_out() -> None:
 
 
 async def test_a_failing_llm_degrades_to_the_contexts() -> None:
-    outcome = await a_pipeline(answerer=FakeAnswerer(TransientError("503"))).run(a_query())
+    busy = TransientError("chat.internal answered 503", code="llm_unavailable")
+    outcome = await a_pipeline(answerer=FakeAnswerer(busy)).run(a_query())
     assert outcome.status == "degraded"
-    assert outcome.failures == {"answer": "503"}
+    assert outcome.failures == {"answer": "llm_unavailable"}
     assert outcome.answer is None
     assert ids(outcome.contexts) == ["d3", "d2"]
 
@@ -131,6 +132,16 @@ async def test_a_minimum_score_nobody_could_check_keeps_the_llm_out() -> None:
     assert outcome.status == "degraded"
     assert outcome.answer is None
     assert ids(outcome.contexts) == ["d1", "d2"]
+
+
+@pytest.mark.parametrize("stage", ["rerank", "answer"])
+async def test_a_failure_without_a_code_has_that_of_its_stage(stage: str) -> None:
+    error = TransientError("no words of this leave the worker")
+    outcome = await a_pipeline(
+        reranker=FakeReversingReranker(error if stage == "rerank" else None),
+        answerer=FakeAnswerer(error if stage == "answer" else None),
+    ).run(a_query())
+    assert outcome.failures == {stage: f"{stage}_failed"}
 
 
 @pytest.mark.parametrize("stage", ["rerank", "answer"])

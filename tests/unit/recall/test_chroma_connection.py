@@ -123,3 +123,17 @@ def test_a_folder_that_holds_something_else_is_fatal_and_named(tmp_path: Path, e
     (tmp_path / "chroma.sqlite3").write_bytes(b"not a database" * 1000)
     with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__PATH"):
         ChromaSearch(RecallSettings(mode="embedded", path=tmp_path), embedder).check()
+
+
+def test_an_ipv6_address_is_asked_and_shown_in_brackets(check: Callable[..., None]) -> None:
+    with pytest.raises(TransientError, match=r"http://\[::1\]:1 .*cannot be reached"):
+        check(1, host="::1")
+
+
+def test_proxy_variables_that_can_not_be_read_are_named(
+    check: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # httpx reads an address range as host and port.
+    monkeypatch.setenv("NO_PROXY", "fe80::/10")
+    with pytest.raises(FatalError, match="NO_PROXY"):
+        check(1)

@@ -10,6 +10,7 @@ from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
+from worker.recall import stage
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Embedder
@@ -25,6 +26,7 @@ class FakeHangingSearch:
 
     def __init__(self) -> None:
         self.begun, self.release = Event(), Event()
+        self.calls_ended = 0
 
     def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate]]:
         self.begun.set()
@@ -104,12 +106,16 @@ async def test_an_embedder_that_fails_is_transient(
         await recall.recall(make_query("x"))
 
 
-async def test_a_thread_that_hangs_is_transient_and_the_loop_goes_on(
-    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+async def test_a_thread_that_hangs_is_fatal_and_no_querys_fault(
+    hanging: FakeHangingSearch,
+    recall_settings: RecallSettings,
+    make_query: MakeQuery,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stage, "EMBED_TIMEOUT_S", 0.05)
     settings = recall_settings.model_copy(update={"timeout_s": 0.05})
     recall = BatchedRecall(hanging, settings, on_batch=lambda _: None)
-    with pytest.raises(TransientError, match="hangs"):
+    with pytest.raises(FatalError, match="hangs"):
         await recall.recall(make_query("x"))
     hanging.release.set()
     assert await recall.recall(make_query("y")) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from dataclasses import replace
@@ -99,22 +100,27 @@ async def test_what_will_not_change_is_not_asked_again_and_is_told_at_start(
 
 
 BROKEN = {
-    "no JSON": "<html>",
-    "an error with status 200": {"error": "overloaded"},
-    "a score too few": ranking(0.1, 0.2),
-    "a score too many": ranking(0.1, 0.2, 0.3, 0.4),
-    "one twice": {"results": [{"index": 0, "relevance_score": 0.1}] * 3},
-    "an index of nothing": {"results": [{"index": i, "relevance_score": 0.1} for i in (0, 1, -1)]},
-    "NaN": json.dumps(ranking(0.1, 0.2, float("nan"))),
-    "null": {"results": [{"index": i, "relevance_score": None} for i in range(3)]},
+    "no JSON": ("<html>", "the body: Invalid JSON"),
+    "an error with status 200": ({"error": "overloaded"}, "results: Field required"),
+    "a score too few": (ranking(0.1, 0.2), "results: 2 scores for 3 documents"),
+    "a score too many": (ranking(0.1, 0.2, 0.3, 0.4), "results: 4 scores for 3 documents"),
+    "one twice": ({"results": [{"index": 0, "relevance_score": 0.1}] * 3}, "results: 3 scores for 3 documents, or one"),
+    "an index of nothing": (
+        {"results": [{"index": i, "relevance_score": 0.1} for i in (0, 1, -1)]},
+        "results: 3 scores",
+    ),
+    "NaN": (json.dumps(ranking(0.1, 0.2, float("nan"))), "relevance_score of index 2 is no number"),
+    "null": ({"results": [{"index": i, "relevance_score": None} for i in range(3)]}, "results.0.relevance_score: "),
+    "another name": ({"results": [{"index": i, "score": 0.1} for i in range(3)]}, "results.0.relevance_score: Field"),
 }
 
 
-@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
-async def test_garbage_is_no_ranking(endpoint: FakeEndpoint, body: object) -> None:
+@pytest.mark.parametrize(("body", "why"), BROKEN.values(), ids=BROKEN.keys())
+async def test_garbage_is_no_ranking_and_the_field_is_named(endpoint: FakeEndpoint, body: object, why: str) -> None:
     endpoint.reply(200, body)
-    with pytest.raises(TransientError):
+    with pytest.raises(TransientError, match=re.escape(why)) as raised:
         await rerank(endpoint, remote_attempts=1)
+    assert raised.value.code == "reranker_invalid_response"
 
 
 async def test_an_endpoint_that_is_not_there_is_transient() -> None:

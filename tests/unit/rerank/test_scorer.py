@@ -110,12 +110,10 @@ def test_out_of_memory_reaches_the_batcher_as_it_is(
         padded.score(padded.encode(QUERY, DOCUMENTS))
 
 
-def test_no_model_score_that_is_not_a_number_gets_out(
-    scorer: CrossEncoderScorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scorer._backend, "logits", lambda pairs: [float("nan")] * len(pairs))
+def test_a_model_that_gives_no_numbers_is_not_started_with(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CrossEncoderScorer, "score", lambda self, pairs: [float("nan")] * len(pairs))
     with pytest.raises(TransientError, match="not a number"):
-        scorer.score(scorer.encode(QUERY, DOCUMENTS))
+        CrossEncoderScorer(model_folder, "random", SETTINGS)
 
 
 def test_a_model_with_several_outputs_is_no_reranker(three_output_folder: Path) -> None:

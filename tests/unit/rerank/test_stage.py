@@ -1,7 +1,7 @@
 """Ordering, ties, the prior and errors of the rerank stage, with a scorer that is told its scores."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event
@@ -27,6 +27,7 @@ class FakeScorer:
     model_name: str = "fake"
     batches: ClassVar = Batches(padded=True, tokens=16_384)
     sizes: list[int] = field(default_factory=list)
+    located: list[str] = field(default_factory=list)
     error: Exception | None = None
     poison: float | None = None
     fits: int | None = None
@@ -44,10 +45,19 @@ class FakeScorer:
     def encode(self, query: str, documents: Sequence[str]) -> list[EncodedPair]:
         self._maybe_stuck("encode")
         return [
-            EncodedPair([float(score)] * len(score), [0] * len(score), number, truncated="…" in text)  # type: ignore[list-item]  # the score rides along
+            EncodedPair([float(score)] * len(score), [0] * len(score), number, "…" in text, window)  # type: ignore[list-item]  # the score rides along
             for number, text in enumerate(documents)
-            for score in text.strip("…").split()
+            for score, window in self._windows(text)
         ]
+
+    def _windows(self, text: str) -> Iterator[tuple[str, range | None]]:
+        scores = text.strip("…").split()
+        for number, score in enumerate(scores):
+            yield score, range(2 * number, 2 * number + 1) if len(scores) > 1 else None
+
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        self.located += documents
+        return [(window.start, window.stop) for window in windows]
 
     def score(self, pairs: Sequence[EncodedPair]) -> list[float]:
         self.sizes.append(len(pairs))
@@ -161,6 +171,16 @@ async def test_a_document_of_several_windows_is_judged_as_a_whole(long_documents
     assert sum(report.items for report in reports) == 7
 
 
+@pytest.mark.parametrize("long_documents", ["max", "mean"])
+async def test_of_a_long_document_that_is_kept_the_best_window_is_told(long_documents: str) -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer, long_documents=long_documents) as (reranker, _):
+        ranking = await reranker.rerank(replace(QUERY, top_n=2), candidates("9", "1 8 3 8", "2 3"))
+    assert [(c.candidate.document_id, c.window) for c in ranking] == [("d1", None), ("d2", (2, 3)), ("d3", None)]
+    assert ranking[1].judged_text == "8"
+    assert scorer.located == ["1 8 3 8"], "nobody asks for that of a document that is not kept"
+
+
 async def test_a_scorer_that_breaks_is_a_transient_error_that_names_the_model() -> None:
     async with a_reranker(FakeScorer(error=RuntimeError("out of memory"))) as (reranker, _):
         with pytest.raises(TransientError, match="fake failed: RuntimeError: out of memory"):
@@ -176,6 +196,20 @@ async def test_a_pair_that_breaks_the_scorer_fails_its_own_query_alone() -> None
         )
     assert [context.logit for context in good] == [2.0, 1.0]  # type: ignore[union-attr]  # an error has no logits
     assert isinstance(bad, TransientError)
+
+
+async def test_a_pair_without_a_number_fails_its_own_query_alone_and_nothing_is_scored_twice() -> None:
+    scorer = FakeScorer()
+    async with a_reranker(scorer, max_wait_ms=50) as (reranker, _):
+        good, bad = await asyncio.gather(
+            reranker.rerank(QUERY, candidates("1", "2")),
+            reranker.rerank(QUERY, candidates("3", "nan")),
+            return_exceptions=True,
+        )
+    assert [context.logit for context in good] == [2.0, 1.0]  # type: ignore[union-attr]  # an error has no logits
+    assert isinstance(bad, TransientError)
+    assert "not a number" in str(bad)
+    assert scorer.sizes == [4]
 
 
 async def test_a_batch_too_large_for_the_memory_is_scored_in_parts() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import DeadLetterInfo, WireError, dead_letter_headers, dead_letter_info, header, passthrough_headers
-from schemas.wire import MAX_MESSAGE_CHARS
+from schemas.limits import MAX_ECHOED_HEADER_BYTES, MAX_ECHOED_HEADERS
+from schemas.wire import MAX_MESSAGE_CHARS, REPLAYED_ATTEMPTS, attempts, replay_headers
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 moments = st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(9990, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants naive bounds
@@ -61,6 +62,48 @@ def test_trace_and_reply_headers_pass_through_in_order_with_their_repeats(
     kept = [("traceparent", b"00-1"), ("correlation-id", b"\xff"), ("Reply-Topic", None), ("traceparent", b"00-2")]
     unrelated = [(f"x-{name}", value) for name, value in others]
     assert passthrough_headers([*unrelated, *kept, *unrelated]) == kept
+
+
+def test_what_spring_and_cloud_events_match_by_passes_through() -> None:
+    kept = [
+        ("kafka_correlationId", b"\x01\x02"),
+        ("kafka_replyPartition", b"\0\0\0\x07"),
+        ("ce_id", b"1"),
+        ("CE_x", None),
+    ]
+    assert passthrough_headers([("kafka_offset", b"1"), *kept, ("cex", b"")]) == kept
+
+
+def test_what_is_echoed_is_bounded_and_the_rest_left_out() -> None:
+    many = [("ce_x", str(number).encode()) for number in range(1_000)]
+    assert passthrough_headers(many) == many[:MAX_ECHOED_HEADERS]
+    large = [("baggage", b"x" * MAX_ECHOED_HEADER_BYTES), ("correlation-id", b"1")]
+    assert passthrough_headers(large) == large[1:]
+
+
+def test_a_producers_own_attempts_are_not_believed_and_survive_a_replay() -> None:
+    asked = [("attempts", b"41"), ("error.class", b"mine"), ("x", None)]
+    assert attempts(asked) == 0
+    first = DeadLetterInfo(
+        error_kind="transient",
+        error_class="retries_exhausted",
+        error_message="m",
+        source_topic="t",
+        source_partition=0,
+        source_offset=0,
+        attempts=1 + attempts(asked),
+    )
+    again = replay_headers(dead_letter_headers(first, asked))
+    assert again == [*asked, (REPLAYED_ATTEMPTS, b"1")]
+    second = first.model_copy(update={"attempts": 1 + attempts(again)})
+    assert replay_headers(dead_letter_headers(second, again)) == [*asked, (REPLAYED_ATTEMPTS, b"2")]
+
+
+@given(dead_letters, headers)
+def test_a_replay_has_the_headers_the_event_came_with(
+    info: DeadLetterInfo, original: list[tuple[str, bytes | None]]
+) -> None:
+    assert replay_headers(dead_letter_headers(info, original))[:-1] == original
 
 
 @given(dead_letters, headers)

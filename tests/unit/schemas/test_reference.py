@@ -40,7 +40,7 @@ def test_every_field_and_header_is_described() -> None:
     [
         ("Query event", "id", "string of 1 to 128 characters", "yes"),
         ("Query event", "top_k", "integer ≥ 1, ≤ 1,000 or null", "no"),
-        ("Query event", "generate", "boolean", "no (default `true`)"),
+        ("Query event", "generate", "boolean or null", "no (default `true`)"),
         ("Query event", "where", "object or null", "no"),
         ("Answer event", "status", "`ok`, `degraded`, `no_context`, `expired`", "yes"),
         ("Answer event", "contexts", "array of [ContextInfo](#contextinfo)", "yes"),

@@ -135,6 +135,70 @@ def test_a_config_file_that_is_wrong_says_where(yaml_file: Write, text: str, sai
     assert "\n" not in message
 
 
+def test_a_key_that_is_there_twice_is_refused_with_both_lines(yaml_file: Write) -> None:
+    yaml_file("kafka:\n  group_id: a\nrecall: {}\nkafka:\n  partitions: 3\n")
+    assert refusal().endswith("line 4: kafka is there already, in line 1")
+    yaml_file("kafka:\n  group_id: a\n  group_id: b\n")
+    assert refusal().endswith("line 3: group_id is there already, in line 2")
+
+
+def test_a_section_whose_members_are_all_commented_out_sets_nothing(yaml_file: Write) -> None:
+    yaml_file("kafka:\n  # partitions: 3\nrecall: {top_k: 7}\n")
+    settings = load_settings()
+    assert (settings.kafka.partitions, settings.recall.top_k) == (12, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("kafka: {client_options: {client.id: }}", "kafka.client_options.client.id"),
+        ("kafka: {group_id: }", "kafka.group_id"),
+    ],
+)
+def test_a_setting_without_a_value_is_named_as_it_stands_there(yaml_file: Write, text: str, named: str) -> None:
+    yaml_file(text)
+    variable = f"{ENV_PREFIX}{named.replace('.', '__', 2 if 'client' in named else 1)}".upper()
+    assert refusal() == f"wrong settings: {named} ({variable}): has no value: set one, or leave it out"
+
+
+def test_an_option_of_a_type_that_none_has_is_one_line(yaml_file: Write) -> None:
+    yaml_file("kafka: {client_options: {client.id: [a]}}")
+    assert refusal().endswith("give text, a number, true or false")
+    assert "\n" not in refusal()
+
+
+@pytest.mark.parametrize("name", [".env", "worker.yaml"])
+def test_a_file_that_is_no_utf_8_is_told(tmp_path: Path, yaml_file: Write, name: str) -> None:
+    if name == "worker.yaml":
+        yaml_file("")
+    (tmp_path / name).write_bytes(b"# caf\xe9\nRERANK_WORKER_WORKER_ID=x\n")
+    assert f"{name} is not UTF-8" in refusal()
+
+
+@pytest.mark.parametrize("name", [".env", "worker.yaml"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, yaml_file: Write, name: str) -> None:
+    if name == "worker.yaml":
+        yaml_file("")
+    text = "RERANK_WORKER_MODELS=offline\n" if name == ".env" else "models: offline\n"
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert load_settings().models == "offline"
+
+
+@pytest.mark.parametrize("secret", ["pa$$w${ord}#1", "${HOME}", "$HOME", "a$b"])
+def test_a_secret_in_dotenv_is_what_stands_there(dotenv: Write, secret: str) -> None:
+    dotenv(f"RERANK_WORKER_KAFKA__SASL_PASSWORD={secret}\nRERANK_WORKER_ANSWER__API_KEY='{secret}'\n")
+    settings = Settings()
+    assert settings.kafka.sasl_password is not None
+    assert settings.kafka.sasl_password.get_secret_value() == secret
+    assert settings.answer.api_key is not None
+    assert settings.answer.api_key.get_secret_value() == secret
+
+
+def test_an_empty_variable_in_dotenv_is_not_set(dotenv: Write) -> None:
+    dotenv("RERANK_WORKER_ANSWER__BASE_URL=\nRERANK_WORKER_ANSWER__MODEL\n")
+    assert load_settings().answer.base_url is None
+
+
 def test_an_empty_config_file_sets_nothing(yaml_file: Write) -> None:
     yaml_file("# nothing yet\n")
     assert load_settings().kafka.partitions == 12
@@ -165,6 +229,17 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"answer": {"base_url": "http://localhost/v1"}}, "answer.base_url", "answer.model"),
         ({"answer": {"base_url": "localhost/v1", "model": "m"}}, "answer.base_url", "http://"),
         ({"answer": {"model": "m"}}, "answer.model", "set the endpoint"),
+        ({"answer": {"extra_body": {"stream": True}}}, "answer.extra_body has stream", "leave it out"),
+        ({"answer": {"extra_body": {"max_tokens": 9}}}, "answer.extra_body has max_tokens", "answer.max_tokens_field"),
+        ({"answer": {"user_prompt": "{question}"}}, "answer.user_prompt has no {passages}", "would not be shown it"),
+        ({"answer": {"user_prompt": "{passages}"}}, "answer.user_prompt has no {question}", "would not be shown it"),
+        ({"answer": {"user_prompt": "{question} {passages} {context}"}}, "{context}", "placeholders are {question}"),
+        ({"answer": {"user_prompt": "{question} {passages} {}"}}, "{}", "placeholders are {question}"),
+        ({"answer": {"user_prompt": "{question.__class__} {question} {passages}"}}, "__class__", "placeholders are"),
+        ({"answer": {"user_prompt": "{question[0]} {question} {passages}"}}, "{question[0]}", "placeholders are"),
+        ({"answer": {"user_prompt": "{question!r} {passages}"}}, "{question!r}", "placeholders are"),
+        ({"answer": {"user_prompt": "{question:>9} {passages}"}}, "{question:>9}", "placeholders are"),
+        ({"answer": {"user_prompt": "{question} {passages} {"}}, "answer.user_prompt can't be read", "written twice"),
         ({"kafka": {"security_protocol": "sasl_ssl"}}, "kafka.sasl_mechanism, kafka.sasl_username", "set them"),
         ({"kafka": {"sasl_password": "p"}}, "kafka.sasl_password", "sasl_ssl"),
         ({"kafka": {"ssl_ca_location": "ca.pem"}}, "kafka.ssl_ca_location", "sasl_ssl"),
@@ -180,6 +255,9 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"kafka": {"poll_batch": 300}}, "kafka.poll_batch", "kafka.max_in_flight"),
         ({"kafka": {"max_in_flight_pairs": 19}}, "kafka.max_in_flight_pairs", "(20)"),
         ({"recall": {"mode": "embedded", "headers": {"x-token": "t"}}}, "recall.headers", "recall.mode server"),
+        ({"recall": {"host": "http://chroma.example:8000"}}, "recall.host", "recall.ssl"),
+        ({"recall": {"host": ""}}, "recall.host", "alone"),
+        ({"telemetry": {"hang_timeout_s": 10}}, "telemetry.hang_timeout_s", "recall.timeout_s (10)"),
         ({"recall": {"mode": "embedded", "path": __file__}}, "recall.path", "folder"),
         ({"rerank": {"device": "cpu", "dtype": "float16"}}, "rerank.dtype", "float32"),
         ({"rerank": {"dtype": "int8"}}, "rerank.dtype", "rerank.backend openvino or onnx"),
@@ -254,3 +332,18 @@ def test_what_is_shown_hides_every_secret() -> None:
     assert "hunter2" not in str(shown)
     assert shown["kafka"]["client_options"]["fetch.min.bytes"] == 1
     assert shown["answer"]["base_url"] == "https://**********@llm.example:8443/v1"
+
+
+def test_an_answers_request_is_set_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__TEMPERATURE", "none")
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__MAX_TOKENS_FIELD", "max_completion_tokens")
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__EXTRA_BODY", '{"reasoning_effort": "low"}')
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__HEADERS__X-TEAM", "search")
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__USER_PROMPT", "{{}} {question}: {passages}")
+    answer = load_settings().answer
+    assert (answer.temperature, answer.max_tokens_field) == ("none", "max_completion_tokens")
+    assert answer.extra_body == {"reasoning_effort": "low"}
+    assert {name.lower(): value.get_secret_value() for name, value in answer.headers.items()} == {"x-team": "search"}
+    assert answer.user_prompt == "{{}} {question}: {passages}"
+    monkeypatch.setenv("RERANK_WORKER_ANSWER__TEMPERATURE", "0.5")
+    assert load_settings().answer.temperature == 0.5

@@ -32,6 +32,24 @@ def test_a_consumer_that_does_not_poll_is_dead() -> None:
     assert "Kafka has not been polled" in str(health.why_not_live())
 
 
+class FakeThread:
+    def __init__(self, name: str, busy_s: float | None) -> None:
+        self.name = name
+        self.busy_since_s = None if busy_s is None else time.monotonic() - busy_s
+
+
+def test_a_thread_whose_call_does_not_end_is_dead_and_named() -> None:
+    threads = [FakeThread("recall", None), FakeThread("rerank-tokenize", 2), FakeThread("compute", 11)]
+    health = Health(starting=None, hang_timeout_s=10, threads=threads)
+    assert str(health.why_not_live()).startswith("the thread 'compute' hangs: its call has run for 11 s")
+    assert health.why_not_ready() == health.why_not_live()
+
+
+def test_a_thread_that_works_lives_and_so_does_one_that_loads_models_for_long() -> None:
+    assert Health(starting=None, hang_timeout_s=10, threads=[FakeThread("compute", 9)]).why_not_live() is None
+    assert Health(starting="loading", hang_timeout_s=10, threads=[FakeThread("compute", 99)]).why_not_live() is None
+
+
 @pytest.mark.parametrize(
     ("signs", "reason"),
     [

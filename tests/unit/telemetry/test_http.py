@@ -1,5 +1,6 @@
 """The pages operators and probes read."""
 
+import socket
 import time
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.settings import TelemetrySettings
 from worker.telemetry.health import Health, PartitionProgress
@@ -68,3 +70,26 @@ def test_a_port_that_is_taken_is_one_clear_line(client: httpx.Client) -> None:
         serve(TelemetrySettings(host="127.0.0.1", port=port), CollectorRegistry(), Health()),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("::", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("localhost", "localhost"), ("", "127.0.0.1")],
+)
+def test_it_serves_on_either_version_of_the_internets_addresses(health: Health, host: str, asked: str) -> None:
+    if "::" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with serve(TelemetrySettings(host=host, port=0), CollectorRegistry(), health) as port:
+        assert httpx.get(f"http://{asked}:{port}/live", timeout=HANG_S, trust_env=False).json() == {"live": True}
+
+
+def test_a_host_that_nobody_knows_is_one_clear_line(health: Health) -> None:
+    with (
+        pytest.raises(FatalError, match=r"nowhere\.invalid"),
+        serve(TelemetrySettings(host="nowhere.invalid", port=0), CollectorRegistry(), health),
+    ):
+        pass
+
+
+def test_the_root_lists_the_pages(client: httpx.Client) -> None:
+    assert client.get("/").text.split() == ["/metrics", "/live", "/ready", "/progress"]

@@ -1,9 +1,15 @@
-"""The lag that is shown is that of the partitions this process has now."""
+"""The lag that is shown is that of the partitions this process has now; counters are there before their events."""
+
+import re
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from worker.telemetry.metrics import Metrics
+import schemas
+import worker
+from worker.kafka.codes import REFUSED
+from worker.telemetry.metrics import DEAD_LETTER_REASONS, Metrics
 
 LAG = "rerank_worker_consumer_lag_records"
 
@@ -22,3 +28,25 @@ def test_a_partition_that_has_left_shows_no_lag(left: str) -> None:
     assert registry.get_sample_value(LAG, labels) == 4_864
     report(left)
     assert registry.get_sample_value(LAG, labels) is None
+
+
+def test_counters_with_known_labels_begin_at_zero() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    unborn = [
+        family.name
+        for family in registry.collect()
+        if family.type == "counter" and not [sample for sample in family.samples if sample.name.endswith("_total")]
+    ]
+    assert unborn == []
+    assert registry.get_sample_value("rerank_worker_dead_letters_total", {"reason": "invalid_json"}) == 0
+    metrics.observe_dead_letter("invalid_json")
+    assert registry.get_sample_value("rerank_worker_dead_letters_total", {"reason": "invalid_json"}) == 1
+
+
+def test_every_reason_of_a_dead_letter_in_the_code_begins_at_zero() -> None:
+    sources = [*Path(worker.__file__).parent.rglob("*.py"), *Path(schemas.__file__).parent.rglob("*.py")]
+    raised = re.compile(r"(?:Poison|Wire)Error\(\s*\"(\w+)\"|dead_letter\(\"\w+\", \"(\w+)\"")
+    found = {one or other for path in sources for one, other in raised.findall(path.read_text(encoding="utf-8"))}
+    assert "invalid_json" in found
+    assert found | set(REFUSED.values()) == set(DEAD_LETTER_REASONS)

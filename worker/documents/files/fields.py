@@ -19,9 +19,9 @@ class RecordFields(BaseModel):
     title: StrictStr | None = None
     metadata: dict[str, Any] | None = None
 
-    def document(self, *, source: str, origin: str) -> Document:
+    def document(self, *, source: str, file: str, origin: str) -> Document:
         """Make it a document; ``origin`` stands in for a missing id. Raises ValueError for metadata no store takes."""
-        metadata: dict[str, str | int | float | bool] = {"source": source}
+        metadata: dict[str, str | int | float | bool] = {"source": file}
         if self.title:
             metadata["title"] = self.title
         for key, value in (self.metadata or {}).items():
@@ -31,18 +31,18 @@ class RecordFields(BaseModel):
         return Document(id=identifier, text=self.text, source=source, origin=origin, metadata=metadata)
 
 
-def from_json(line: str, *, source: str, origin: str) -> ParsedRecord:
+def from_json(line: str, *, source: str, file: str, origin: str) -> ParsedRecord:
     """Read one JSON object."""
     try:
-        return RecordFields.model_validate_json(line).document(source=source, origin=origin)
+        return RecordFields.model_validate_json(line).document(source=source, file=file, origin=origin)
     except ValueError as error:
         return Rejected(source, origin, _in_words(error))
 
 
-def from_fields(fields: dict[str, Any], *, source: str, origin: str) -> ParsedRecord:
+def from_fields(fields: dict[str, Any], *, source: str, file: str, origin: str) -> ParsedRecord:
     """Read what a table's row says."""
     try:
-        return RecordFields.model_validate(fields).document(source=source, origin=origin)
+        return RecordFields.model_validate(fields).document(source=source, file=file, origin=origin)
     except ValueError as error:
         return Rejected(source, origin, _in_words(error))
 

@@ -1,32 +1,27 @@
-"""Reading dead letters back, and sending their events round again. Blocking, for the command line.
+"""Reading dead letters back. Blocking, for the command line; ``replay`` sends their events round again.
 
 Nothing is ever deleted: the topic's own retention does that.
 """
 
+import heapq
+import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas import wire
 from schemas.events import DeadLetterInfo
 from worker.errors import FatalError
-from worker.kafka.admin.topics import describe
-from worker.kafka.codes import LEADER_MOVING
-from worker.kafka.config import common_config, producer_config
+from worker.kafka.admin.topics import describe, watermarks
+from worker.kafka.config import common_config
 from worker.kafka.consume.records import Record, from_message
-from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
 
 POLL_S = 0.5
-RETRY_S = 0.2
-# Keeps the producer's queue, and with it memory, small however many are sent.
-FLUSH_EVERY = 1_000
-# Until the client has told the last record's fate.
-REPORT_SLACK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +32,17 @@ class DeadLetter:
     info: DeadLetterInfo
     at: datetime
     """When it was put there."""
+    query_id: str | None = None
+    """The event's own id, as far as its bytes tell one."""
 
     @property
     def place(self) -> str:
         """Where it stands in the dead-letter topic: what `dlq show` takes."""
         return f"{self.record.position.partition}-{self.record.position.offset}"
+
+    def without_event(self) -> "DeadLetter":
+        """Return it without the event's bytes, for lists that may be long."""
+        return replace(self, record=replace(self.record, value=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,75 +106,50 @@ def read(kafka: KafkaSettings, wanted: Wanted) -> Iterator[DeadLetter]:
         consumer.close()
 
 
-def replay(kafka: KafkaSettings, letters: Iterable[DeadLetter]) -> int:
-    """Send each event to the topic it came from, with its key, bytes and headers and its attempts so far; count them.
+def oldest(kafka: KafkaSettings, wanted: Wanted, limit: int) -> tuple[list[DeadLetter], int]:
+    """Return the first ``limit`` dead letters by time, then place, and how many there are in all. Raises as ``read``.
 
-    Returns when the broker has acknowledged all. FatalError if it does not take one: those before it have been sent,
-    and sending them again gives a second answer with the same ``query_id``.
+    Memory holds ``limit`` of them, however many the topic has.
     """
-    producer = Producer(producer_config(kafka))
-    refused: list[str] = []
-    sent = 0
+    count = 0
 
-    def report(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            refused.append(f"{message.topic()}: {error.str()}")
+    def counted() -> Iterator[DeadLetter]:
+        nonlocal count
+        for letter in read(kafka, wanted):
+            count += 1
+            yield letter
 
-    def delivered() -> None:
-        # Longer than any record may take: what was not taken is told by name.
-        if producer.flush(kafka.delivery_timeout_s + REPORT_SLACK_S):
-            refused.append("nobody: no broker answered in time")
-        if refused:
-            raise FatalError(f"{len(refused)} of {sent} events were not taken; the first by {refused[0]}")
+    return heapq.nsmallest(limit, counted(), key=_by_time), count
 
-    for letter in letters:
-        sent += 1
-        try:
-            producer.produce(
-                letter.info.source_topic,
-                key=letter.record.key,
-                value=letter.record.value,
-                headers=list[tuple[str, str | bytes | None]](wire.replay_headers(letter.record.headers)),
-                on_delivery=report,
-            )
-        except KafkaException as error:
-            refused.append(f"{letter.info.source_topic}: {error.args[0].str()}")
-            delivered()
-        if sent % FLUSH_EVERY == 0:
-            delivered()
-    delivered()
-    return sent
+
+def partitions_of(kafka: KafkaSettings) -> int:
+    """Return how many partitions the dead-letter topic has; FatalError if it is missing or no broker answers."""
+    topic = kafka.dead_letter_topic
+    count = next(each.partitions for each in describe(kafka) if each.name == topic)
+    if not count:
+        raise FatalError(f"there is no topic {topic}; `rerank-worker topics --create` makes it")
+    return count
+
+
+def _by_time(letter: DeadLetter) -> tuple[datetime, int, int]:
+    return letter.at, letter.record.position.partition, letter.record.position.offset
 
 
 def _assign(consumer: Consumer, kafka: KafkaSettings, since: datetime | None) -> dict[int | None, int]:
     """Begin reading at a time, or at the oldest; return where each partition that holds anything ends."""
     topic = kafka.dead_letter_topic
-    count = next(each.partitions for each in describe(kafka) if each.name == topic)
-    if not count:
-        raise FatalError(f"there is no topic {topic}; `rerank-worker topics --create` makes it")
+    count = partitions_of(kafka)
     partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(count)]
     if since is not None:
         times = [TopicPartition(topic, number, int(since.timestamp() * 1000)) for number in range(count)]
         partitions = consumer.offsets_for_times(times, timeout=kafka.startup_timeout_s)
     ends: dict[int | None, int] = {}
     for partition in partitions:
-        low, high = _watermarks(consumer, kafka, partition)
+        low, high = watermarks(consumer, kafka, partition)
         if high > low:
             ends[partition.partition] = high
     consumer.assign(partitions)
     return ends
-
-
-def _watermarks(consumer: Consumer, kafka: KafkaSettings, partition: TopicPartition) -> tuple[int, int]:
-    deadline_s = time.monotonic() + kafka.startup_timeout_s
-    return RetryPolicy(RETRY_S, RETRY_S, retries=_leader_moves).run_blocking(
-        lambda: consumer.get_watermark_offsets(partition, timeout=kafka.startup_timeout_s),
-        left_s=lambda: deadline_s - time.monotonic(),
-    )
-
-
-def _leader_moves(error: Exception) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() in LEADER_MOVING
 
 
 def _offset(message: Message) -> int:
@@ -187,4 +163,13 @@ def _letter(message: Message) -> DeadLetter | None:
     except wire.WireError:
         # Somebody else's record on the topic.
         return None
-    return DeadLetter(record, info, datetime.fromtimestamp(record.timestamp_s or 0.0, UTC))
+    return DeadLetter(record, info, datetime.fromtimestamp(record.timestamp_s or 0.0, UTC), _query_id(record.value))
+
+
+def _query_id(value: bytes | None) -> str | None:
+    try:
+        event = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return None
+    found = event.get("id") if isinstance(event, dict) else None
+    return found if isinstance(found, str) else None

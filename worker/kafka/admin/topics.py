@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -14,7 +14,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from worker.errors import FatalError, TransientError
-from worker.kafka.codes import NOT_LET_IN
+from worker.kafka.codes import LEADER_MOVING, NOT_LET_IN
 from worker.kafka.config import common_config
 from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
@@ -22,6 +22,7 @@ from worker.settings import KafkaSettings
 # Between two looks for a refusal, which a request that waits for a connection does not end for.
 LOOK_S = 1.0
 RETRY_S = 0.05
+LEADER_RETRY_S = 0.2
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
 # What a dead letter is larger by than its event: its headers, 0.7 kB as a rule and never as much as this.
@@ -70,6 +71,20 @@ def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
     if kafka.dead_letter_topic in missing:
         _create_dead_letter_topic(cluster.admin, kafka)
     return _await_created(cluster, kafka)
+
+
+def watermarks(consumer: Consumer, kafka: KafkaSettings, partition: TopicPartition) -> tuple[int, int]:
+    """Return a partition's first offset and its end. Waits ``startup_timeout_s`` for one that is between two leaders.
+
+    KafkaException if it still is after that, or for any other reason.
+    """
+    return RetryPolicy(LEADER_RETRY_S, LEADER_RETRY_S, retries=_leader_moves).run_blocking(
+        lambda: consumer.get_watermark_offsets(partition, timeout=kafka.startup_timeout_s), left_s=_startup_time(kafka)
+    )
+
+
+def _leader_moves(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in LEADER_MOVING
 
 
 class _Cluster:

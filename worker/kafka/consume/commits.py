@@ -27,10 +27,12 @@ class Committer:
         self,
         on_committed: Callable[[CompletedPrefix, Position], None],
         on_ended: Callable[[], None],
+        on_outcome: Callable[[str], None],
         on_fatal: Callable[[FatalError], None],
     ) -> None:
         self._on_committed = on_committed
         self._on_ended = on_ended
+        self._on_outcome = on_outcome
         self._on_fatal = on_fatal
         self._under_way: _Committable = []
         self._of_revoked: list[_Committable] = []
@@ -120,14 +122,19 @@ class Committer:
         # The request may succeed and one of its partitions not: that one's error stands beside its offset alone.
         of_partition = {(at.topic, at.partition): at.error for at in offsets if at.error is not None}
         refused: KafkaError | None = None
+        outcomes: set[str] = set()
         for prefix, position in answered:
             failure = error or of_partition.get(position.topic_partition)
             if failure is None:
                 self._on_committed(prefix, position)
+                outcomes.add("ok")
             elif failure.code() in COMMIT_LATER:
+                outcomes.add("put_off")
                 logger.info("commit put off", reason=failure.name(), partition=position.topic_partition)
             else:
                 refused = failure
+        for outcome in outcomes:
+            self._on_outcome(outcome)
         if refused is not None:
             raise FatalError(f"Kafka refused an offset commit: {refused.str()}")
 

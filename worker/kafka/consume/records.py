@@ -68,6 +68,9 @@ class SourceListener(Protocol):
     def on_lost(self, partitions: Sequence[Partition]) -> None:
         """Drop these partitions at once: they may have another owner already."""
 
+    def on_commit(self, outcome: str) -> None:
+        """Count an answered commit: `ok`, or `put_off` to the next one."""
+
     def on_statistics(self, statistics: Mapping[str, object]) -> None:
         """Take librdkafka's statistics (see its STATISTICS.md)."""
 

@@ -57,6 +57,7 @@ class Source:
         self._committer = Committer(
             on_committed=lambda prefix, position: self._tell(prefix.mark_committed, position),
             on_ended=lambda: self._tell(self._commit_ended),
+            on_outcome=lambda outcome: self._tell(listener.on_commit, outcome),
             on_fatal=lambda error: self._tell(listener.on_fatal, error),
         )
         self._commit_begun_s: float | None = None

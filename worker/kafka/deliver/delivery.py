@@ -37,13 +37,11 @@ class Delivery:
         new_guarantee: Callable[[Source], Guarantee],
         metrics: Metrics,
         *,
-        on_tick: Callable[[], None] = lambda: None,
         new_source: Callable[[KafkaSettings, SourceListener], Source] = Source,
     ) -> None:
         self._kafka = kafka
         self._new_job = new_job
         self._metrics = metrics
-        self._on_tick = on_tick
         self._loop = asyncio.get_running_loop()
         self._source = new_source(kafka, self)
         self._guarantee = new_guarantee(self._source)
@@ -52,12 +50,20 @@ class Delivery:
         self._joined = False
         self._fatal: asyncio.Future[None] = self._loop.create_future()
 
-    async def run(self, stop: asyncio.Event) -> bool:
+    async def run(
+        self,
+        stop: asyncio.Event,
+        *,
+        before_joining: Callable[[], None] = lambda: None,
+        before_closing: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Consume until ``stop`` is set, then drain; True if everything in flight was finished in time.
 
         Raises FatalError when the worker can't go on; what is finished by then is committed if the broker allows.
+        ``before_joining`` is called when nothing is left to wait for, ``before_closing`` before what may take long.
         """
         await self._guarantee.start()
+        before_joining()
         stopped = self._loop.create_task(stop.wait())
         self._source.start()
         try:
@@ -74,6 +80,7 @@ class Delivery:
                 await self._fatal
             return await self._drain()
         finally:
+            before_closing()
             stopped.cancel()
             _cancel(self._in_flight.tasks)
             await self._source.close()
@@ -161,6 +168,10 @@ class Delivery:
         _cancel(_tasks(leaving))
         self._rebalanced("lost", partitions)
 
+    def on_commit(self, outcome: str) -> None:
+        """Count the commit; see ``SourceListener``."""
+        self._metrics.commits.labels(outcome=outcome).inc()
+
     def on_statistics(self, statistics: Mapping[str, object]) -> None:
         """Publish the consumer lag; see ``SourceListener``."""
         self._metrics.observe_statistics(statistics)
@@ -199,7 +210,6 @@ class Delivery:
         return self._progress
 
     def _tick(self) -> None:
-        self._on_tick()
         self._in_flight.apply_backpressure()
         self._progress = self._in_flight.progress(now_s=self._loop.time())
 

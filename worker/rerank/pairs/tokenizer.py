@@ -31,6 +31,8 @@ class EncodedPair:
     """Which of the documents that were encoded together, from 0."""
     truncated: bool | None = None
     """Words of the document are in none of its pairs; None if that is not known."""
+    window: range | None = None
+    """Which of the document's tokens, where it was cut into windows."""
 
     @property
     def tokens(self) -> int:
@@ -79,8 +81,19 @@ class PairTokenizer:
             read = windows(document.total, room - kept, self._max_windows)
             for window in read:
                 ids, types = self._template.join(query_ids[:kept], document.ids[window.start : window.stop])
-                pairs.append(EncodedPair(ids, types, number, truncated=read[-1].stop < document.total))
+                cut = read[-1].stop < document.total
+                pairs.append(EncodedPair(ids, types, number, truncated=cut, window=window if len(read) > 1 else None))
         return pairs
+
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        """Return which characters of each document its window of tokens covers; see ``Scorer``."""
+        backend = self._tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        encoded = backend.encode_batch(list(documents), add_special_tokens=False)
+        # A token may stand for no character, e.g. for a space put before the text: neither end rests on one alone.
+        parts = [each.offsets[window.start : window.stop] for each, window in zip(encoded, windows, strict=True)]
+        return [(min(start for start, _ in part), max(stop for _, stop in part)) for part in parts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,28 @@ def test_a_tokenizer_with_a_way_of_its_own_makes_the_pairs_itself(
         PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings(long_documents="max"))
 
 
+@pytest.mark.parametrize("layout", ["bert", "roberta", "xlm-roberta"])
+@given(document=TEXTS.filter(str.strip) | st.text(st.sampled_from("aé東😀 \u0301"), min_size=30, max_size=200))
+@settings(max_examples=80, deadline=None)
+def test_a_window_is_found_in_its_text(tokenizers: dict[str, Any], layout: str, document: str) -> None:
+    tokenizer = tokenizers[layout]
+    pairs = PairTokenizer(tokenizer, MAX_TOKENS, RerankSettings(long_documents="max", max_windows=20))
+    encoded = pairs.encode("kafka", [document])
+    if len(encoded) == 1:
+        assert encoded[0].window is None
+        return
+    found = [pair.window for pair in encoded if pair.window is not None]
+    spans = pairs.spans([document] * len(found), found)
+    ids = tokenizer(document, add_special_tokens=False)["input_ids"]
+    offsets = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    for pair, window, (start, stop) in zip(encoded, found, spans, strict=True):
+        kept = [*pair.input_ids[pair.tokens - 1 - len(window) :]][: len(window)]
+        assert kept == ids[window.start : window.stop]
+        assert 0 <= start < stop <= len(document)
+        assert all(start <= first and last <= stop for first, last in offsets[window.start : window.stop])
+    assert spans == sorted(spans)
+
+
 @given(tokens=st.integers(0, 3_000), room=st.integers(1, 600), at_most=st.integers(1, 12))
 def test_windows_cover_a_document_as_far_as_their_number_allows(tokens: int, room: int, at_most: int) -> None:
     read = windows(tokens, room, at_most)
@@ -246,3 +268,15 @@ def test_what_comes_from_the_cache_is_what_the_tokenizer_would_say(
     for texts in calls:
         found = [(list(tokens.ids), tokens.total) for tokens in cache.of(texts)]
         assert found == [([ord(letter) for letter in text][:max_tokens], len(text)) for text in texts]
+
+
+def test_the_sentence_a_long_document_was_chosen_for_is_in_its_window(tokenizers: dict[str, Any]) -> None:
+    document = "Nothing of the kind, naïve or not. " * 40 + "Where does Kafka keep offsets? " + "Mysql and more. " * 40
+    pairs = PairTokenizer(tokenizers["roberta"], 64, RerankSettings(long_documents="max", max_windows=50))
+    windows_of_it = [pair.window for pair in pairs.encode("kafka", [document]) if pair.window is not None]
+    spans = pairs.spans([document] * len(windows_of_it), windows_of_it)
+    holding = [document[slice(*span)] for span in spans if "Where does Kafka keep offsets?" in document[slice(*span)]]
+    assert holding
+    assert all(len(text) < len(document) / 4 for text in holding)
+    assert document.startswith(document[slice(*spans[0])])
+    assert document.endswith(document[slice(*spans[-1])])

@@ -1,0 +1,20 @@
+"""A real worker whose scorer hangs, as a driver does that never answers: ``python -m tests.hanging_worker``."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from worker.app.run import run_worker
+from worker.rerank import stage
+from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.settings.load import load_settings
+
+
+def hang(_score: object, _pairs: Sequence[EncodedPair]) -> list[float]:
+    threading.Event().wait()
+    raise AssertionError("nobody sets it")
+
+
+if __name__ == "__main__":
+    stage._score_distinct = hang
+    raise SystemExit(asyncio.run(run_worker(load_settings())))

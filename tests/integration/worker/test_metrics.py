@@ -1,0 +1,82 @@
+"""Every documented metric of a running worker moves when what it counts happens."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.events import QueryEvent
+from tests.fakes.llm import fake_llm
+from tests.patience import HANG_S
+from tests.worker_process import WorkerProcess
+from worker.client import QueryClient
+from worker.kafka.config import common_config
+from worker.local.process import await_condition
+from worker.settings import KafkaSettings, RecallSettings
+from worker.telemetry.reference import page
+
+pytestmark = pytest.mark.slow
+
+DOCUMENTED = set(re.findall(r"^\| `(rerank_worker_\w+)`", page(), re.MULTILINE))
+ELSEWHERE = {"rerank_worker_stopped_partitions"}
+"""Needs a topic that takes nothing: tests/integration/kafka/test_stopped_partition.py."""
+
+
+def moved(worker: WorkerProcess) -> set[str]:
+    """The metrics of which some sample is not zero now."""
+    text = httpx.get(f"{worker.telemetry}/metrics", timeout=HANG_S).text
+    names = {
+        sample.name.removesuffix("_count")
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.value and not sample.name.endswith(("_created", "_bucket", "_sum"))
+    }
+    return names & DOCUMENTED
+
+
+def test_every_metric_of_a_running_worker_moves(
+    kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable, tmp_path: Path
+) -> None:
+    assert len(DOCUMENTED) > 20
+    kafka = kafka_settings()
+    missing = DOCUMENTED - ELSEWHERE
+
+    with fake_llm() as llm, ThreadPoolExecutor(1) as asking, QueryClient(kafka) as client:
+        worker: WorkerProcess = start_worker(
+            kafka,
+            collection,
+            KAFKA__MAX_IN_FLIGHT="1",
+            KAFKA__POLL_BATCH="1",
+            ANSWER__BASE_URL=llm.base_url,
+            ANSWER__MODEL="fake-llm",
+            ANSWER__TIMEOUT_S="600",
+            ANSWER__STORE_PATH=str(tmp_path / "answers"),
+        ).await_ready()
+
+        def seen_all(of: set[str]) -> bool:
+            missing.difference_update(moved(worker))
+            return not missing & of
+
+        # A dependency that is silent holds queries in flight, at the mark, with others waiting behind them.
+        llm.fall_ill("silent")
+        events = [QueryEvent(id=f"q{number}", text="capital of france", top_k=2) for number in range(20)]
+        answers = asking.submit(client.ask_all, events, timeout_s=HANG_S)
+        held = {"in_flight_queries", "in_flight_pairs", "paused_partitions", "watermark_age_seconds"}
+        held |= {"consumer_lag_records"}
+        assert await_condition(lambda: seen_all({f"rerank_worker_{name}" for name in held}), timeout_s=HANG_S), missing
+        llm.heal()
+        assert len(answers.result(HANG_S)) == len(events)
+
+        llm.fall_ill("broken")
+        degraded = [QueryEvent(id=f"d{number}", text=f"capital of france {number}", top_k=1) for number in range(8)]
+        client.ask_all(degraded, timeout_s=HANG_S)
+        producer = Producer(common_config(kafka))
+        producer.produce(kafka.query_topic, b"{")
+        assert producer.flush(HANG_S) == 0
+        assert await_condition(lambda: seen_all(DOCUMENTED), timeout_s=HANG_S), missing
+    assert worker.stop() == 0

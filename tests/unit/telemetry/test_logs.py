@@ -1,0 +1,25 @@
+"""What is logged and what is not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.patience import HANG_S
+
+LOGGING = """
+import logging
+from worker.settings import TelemetrySettings
+from worker.telemetry import logs
+logs.configure(TelemetrySettings(log_level="info", log_format="json"))
+logging.getLogger("{name}").info("every request")
+logging.getLogger("somebody.else").info("news")
+"""
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "httpcore", "httpcore2", "openai"])
+def test_clients_that_announce_every_request_are_quiet_and_others_are_heard(name: str) -> None:
+    script = LOGGING.format(name=name)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True)
+    assert "every request" not in ended.stderr
+    assert "news" in ended.stderr

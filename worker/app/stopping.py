@@ -1,0 +1,63 @@
+"""How a worker is told to end: at once while it starts, by a drain once it consumes, never later than promised.
+
+Imports nothing heavy: the command sets the first handler before torch is loaded, which takes seconds.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+EXIT_DRAINED = 0
+EXIT_FATAL = 1
+EXIT_NOT_DRAINED = 3
+EXIT_SECOND_SIGNAL = 130
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def exit_on_signals(say: Callable[[], None] = lambda: None) -> None:
+    """End the process with exit code 0 on SIGTERM or SIGINT, from the main thread, whatever the others are doing.
+
+    For a worker that starts: it holds nothing that would have to be given back, and what it waits for (a broker, a
+    model, an import) may take minutes. A plain handler instead of the loop's, so that a loop that is busy importing
+    obeys too; and one at all, since without it a process with the id 1, as in a container, would ignore SIGTERM.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        # The signal may have come in the middle of writing a log line, which then can't be begun again.
+        with suppress(RuntimeError):
+            say()
+        os._exit(EXIT_DRAINED)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, end)
+
+
+class EndDeadline:
+    """Ends the process when closing it takes longer than promised. Any thread may call ``begin``.
+
+    Drain and close are made of waits for brokers and threads, each bounded by itself; their sum is minutes. Whoever
+    kills the process after a grace period needs one number. What is not committed by then is worked on again, as after
+    a crash.
+    """
+
+    def __init__(self, say: Callable[[float], None]) -> None:
+        """``say`` is told the seconds it took, from a thread of the deadline's own, right before the end."""
+        self._say = say
+        self._timer: threading.Timer | None = None
+
+    def begin(self, seconds: float, exit_code: int) -> None:
+        """Let the process end with this code after so long, if it still runs; only the first call counts."""
+        if self._timer is None:
+            self._timer = threading.Timer(seconds, self._end, (seconds, exit_code))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end(self, seconds: float, exit_code: int) -> None:
+        try:
+            self._say(seconds)
+        finally:
+            os._exit(exit_code)
