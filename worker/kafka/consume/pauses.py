@@ -15,6 +15,10 @@ class PauseSet:
     everything: bool = False
     partitions: frozenset[Partition] = frozenset()
 
+    def and_also(self, partitions: frozenset[Partition]) -> "PauseSet":
+        """Return a larger one, with these partitions in it."""
+        return PauseSet(self.everything, self.partitions | partitions) if partitions else self
+
     def covers(self, partition: Partition) -> bool:
         """Whether this partition is among it."""
         return self.everything or partition in self.partitions
@@ -24,14 +28,11 @@ class PausedPartitions:
     """What the client has paused. Used on the consumer's thread."""
 
     def __init__(self) -> None:
-        self.applied = PauseSet()
-        """What was last asked for."""
         self._paused: set[Partition] = set()
         self._resume_all = False
 
     def apply(self, consumer: Consumer, to_pause: PauseSet, owned: set[Partition]) -> None:
         """Pause and resume owned partitions until the client does as it should."""
-        self.applied = to_pause
         wanted = {partition for partition in owned if to_pause.covers(partition)}
         if pause := wanted - self._paused:
             consumer.pause(_topic_partitions(pause))

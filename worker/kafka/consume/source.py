@@ -21,6 +21,7 @@ from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.config import consumer_config
 from worker.kafka.consume.commits import COMMIT_TIMEOUT_S, Committer
 from worker.kafka.consume.hand_over import LoopCalls
+from worker.kafka.consume.log_watch import LogWatch
 from worker.kafka.consume.offsets import CompletedPrefix, Partition
 from worker.kafka.consume.pauses import PausedPartitions, PauseSet
 from worker.kafka.consume.polling import Polled, Poller
@@ -67,8 +68,15 @@ class Source:
             self._committer,
             revoke_timeout_s=kafka.revoke_timeout_s,
             tell=self._tell,
-            after_assign=self._apply_pauses,
+            after_assign=self._after_assign,
             after_unassign=self._after_unassign,
+        )
+        self._logs = LogWatch(
+            kafka,
+            client_id,
+            self._rebalance.leases,
+            on_made_again=lambda leases: self._tell(listener.on_made_again, leases),
+            after_assign_anew=self._after_assign_anew,
         )
         self._poller = Poller(kafka, self._rebalance.left, self._on_error)
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
@@ -159,8 +167,8 @@ class Source:
                     self._serve_commands(consumer)
                     if self._statistics_came:
                         self._act_on_statistics(consumer)
-                    if self._to_pause != self._paused.applied:
-                        self._apply_pauses(consumer)
+                    self._logs.serve(consumer)
+                    self._apply_pauses(consumer)
                     if self._kafka.delivery_guarantee == "exactly_once":
                         # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
                         # raise the member's epoch without a callback. It takes under a millisecond.
@@ -205,12 +213,21 @@ class Source:
 
         self._calls.hand_over(take)
 
+    def _after_assign(self, consumer: Consumer) -> None:
+        self._logs.ask_anew()
+        self._apply_pauses(consumer)
+
     def _after_unassign(self, partitions: Sequence[Partition]) -> None:
         self._paused.forget(partitions)
         self._poller.forget(partitions)
 
+    def _after_assign_anew(self, partitions: Sequence[Partition]) -> None:
+        self._after_unassign(partitions)
+        # Assigned again at once, some stay paused as they were (seen with librdkafka 2.16).
+        self._paused.resume_all_again()
+
     def _apply_pauses(self, consumer: Consumer) -> None:
-        self._paused.apply(consumer, self._to_pause, self._rebalance.owned)
+        self._paused.apply(consumer, self._to_pause.and_also(self._logs.unknown), self._rebalance.owned)
 
     def _on_statistics(self, document: str) -> None:
         statistics: dict[str, object] = json.loads(document)
@@ -221,8 +238,9 @@ class Source:
 
     def _act_on_statistics(self, consumer: Consumer) -> None:
         self._statistics_came = False
-        self._paused.forget(self._stalled.reassign_stalled(consumer, self._rebalance.owned))
-        self._paused.resume_all_again()
+        stalled = self._stalled.reassign_stalled(consumer, self._rebalance.owned)
+        self._logs.look_again(stalled)
+        self._after_assign_anew(stalled)
         self._apply_pauses(consumer)
 
     def _on_error(self, error: KafkaError) -> None:

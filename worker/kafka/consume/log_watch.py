@@ -1,0 +1,182 @@
+"""Whether an offset is of the log that is read: the topic's id, asked for on a beat and compared with what was noted.
+
+A topic that is deleted and made again keeps its name. The client goes on at its offset, and learns that this is nothing
+of the new log only where it is beyond its end (librdkafka 2.16, `rd_kafka_topic_metadata_update`: "an offset reset must
+be triggered"). One that has outgrown the offset would be read from its middle, and what stands before lost.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import structlog
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+    Uuid,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._cluster import DescribeClusterResult
+from confluent_kafka.admin._topic import TopicDescription
+
+from worker.kafka.config import common_config
+from worker.kafka.consume.offsets import Lease, LogId, Partition
+from worker.settings import KafkaSettings
+
+logger = structlog.get_logger()
+
+# How long a topic made again goes unnoticed: what is read of it meanwhile is read twice.
+INTERVAL_S = 5.0
+# Until the brokers have answered, nothing of a new assignment is fetched.
+RETRY_S = 0.5
+REQUEST_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    topic: "Future[TopicDescription]"
+    cluster: "Future[DescribeClusterResult]"
+    offsets: "Future[ConsumerGroupTopicPartitions] | None"
+
+    @property
+    def answered(self) -> bool:
+        return self.topic.done() and self.cluster.done() and (self.offsets is None or self.offsets.done())
+
+
+class LogWatch:
+    """Used on the consumer's thread, between two polls. It never waits: the client answers on a thread of its own.
+
+    ``leases`` are those of the owned partitions. One without a log is new: it is not fetched before its committed
+    offset is known to be of the topic that is there. ``on_made_again`` is called with the new leases of partitions that
+    were read, ``after_assign_anew`` with those that have been assigned to the client anew.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        client_id: str | None,
+        leases: dict[Partition, Lease],
+        *,
+        on_made_again: Callable[[Mapping[Partition, Lease]], None],
+        after_assign_anew: Callable[[Sequence[Partition]], None],
+    ) -> None:
+        self._kafka = kafka
+        # What is wrong with the brokers is the consumer's to say.
+        self._config = common_config(kafka, client_id) | {"log_level": 0}
+        self._leases = leases
+        self._on_made_again = on_made_again
+        self._after_assign_anew = after_assign_anew
+        self._admin: AdminClient | None = None
+        self._asked: _Asked | None = None
+        self._ask_at_s = 0.0
+        self._replaced: set[LogId] = set()
+
+    @property
+    def unknown(self) -> frozenset[Partition]:
+        """Partitions of which it is not known yet which log they read: they must not be fetched."""
+        return frozenset(key for key, lease in self._leases.items() if lease.log is None)
+
+    def ask_anew(self) -> None:
+        """Ask at the next ``serve``, whatever is under way: its answer may be older than what was just assigned."""
+        self._asked = None
+        self._ask_at_s = 0.0
+
+    def look_again(self, partitions: Iterable[Partition]) -> None:
+        """Do with these as with new ones: they were assigned to the client anew, to begin at their commits."""
+        for partition in partitions:
+            self._leases[partition].log = None
+            self.ask_anew()
+
+    def serve(self, consumer: Consumer) -> None:
+        """Ask when it is time, and act on an answer that has come."""
+        if self._asked is None:
+            if self._leases and time.monotonic() >= self._ask_at_s:
+                self._asked = self._ask()
+        elif self._asked.answered:
+            asked, self._asked = self._asked, None
+            self._ask_at_s = time.monotonic() + INTERVAL_S
+            try:
+                self._act(consumer, asked)
+            except KafkaException as error:
+                # A coordinator that loads, a broker that is away, a topic that is gone: nothing is known, so nothing
+                # changes.
+                logger.info("it is not known which log is read", reason=error.args[0].str())
+            if self.unknown:
+                self._ask_at_s = time.monotonic() + RETRY_S
+
+    def _ask(self) -> _Asked:
+        if self._admin is None:
+            self._admin = AdminClient(self._config)
+        topic, group = self._kafka.query_topic, self._kafka.group_id
+        topics = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_S)
+        cluster = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S)
+        offsets = None
+        if unknown := self.unknown:
+            wanted = ConsumerGroupTopicPartitions(group, _topic_partitions(unknown))
+            # Stable: what a transaction of the former owner has committed counts.
+            found = self._admin.list_consumer_group_offsets(
+                [wanted], require_stable=True, request_timeout=REQUEST_TIMEOUT_S
+            )
+            offsets = found[group]
+        return _Asked(topics[topic], cluster, offsets)
+
+    def _act(self, consumer: Consumer, asked: _Asked) -> None:
+        log = LogId(asked.cluster.result().cluster_id or "", _known(asked.topic.result().topic_id))
+        if log in self._replaced:
+            # Of a broker that has not heard of the new topic yet.
+            return
+        made_again = [key for key, lease in self._leases.items() if log.replaces(lease.log)]
+        self._replaced |= {former for key in made_again if (former := self._leases[key].log) is not None}
+        for key in made_again:
+            # On this thread and at once: nothing that was read of the former topic may be committed for this one.
+            self._leases[key].end()
+            self._leases[key] = Lease(log)
+        if made_again:
+            logger.warning("the query topic was made again: read from its beginning", partitions=made_again)
+            self._on_made_again({key: self._leases[key] for key in made_again})
+            self._begin(consumer, made_again, OFFSET_BEGINNING)
+        if asked.offsets is not None:
+            self._identify(consumer, log, asked.offsets.result().topic_partitions or [])
+
+    def _identify(self, consumer: Consumer, log: LogId, committed: Iterable[TopicPartition]) -> None:
+        made_again: list[Partition] = []
+        uncommitted: list[Partition] = []
+        for found in committed:
+            key = (found.topic, found.partition)
+            lease = self._leases.get(key)
+            if found.error is not None or lease is None or lease.log is not None:
+                continue
+            lease.log = log
+            if found.offset < 0:
+                uncommitted.append(key)
+            elif log.replaces(LogId.from_metadata(found.metadata)):
+                made_again.append(key)
+        if made_again:
+            logger.warning("the committed offsets are of a topic that was replaced by this one", partitions=made_again)
+            self._begin(consumer, made_again, OFFSET_BEGINNING)
+        if self._kafka.auto_offset_reset == "latest":
+            self._begin(consumer, uncommitted, OFFSET_END)
+
+    def _begin(self, consumer: Consumer, partitions: Sequence[Partition], offset: int) -> None:
+        # Not by a seek, which fails where fetching has not begun.
+        consumer.incremental_unassign(_topic_partitions(partitions))
+        consumer.incremental_assign(_topic_partitions(partitions, offset))
+        self._after_assign_anew(partitions)
+
+
+def _topic_partitions(partitions: Iterable[Partition], offset: int | None = None) -> list[TopicPartition]:
+    if offset is None:
+        return [TopicPartition(topic, number) for topic, number in partitions]
+    return [TopicPartition(topic, number, offset) for topic, number in partitions]
+
+
+def _known(topic_id: Uuid) -> str:
+    # Brokers before 2.8 give none, and the client hands that out as zero.
+    text = str(topic_id)
+    return "" if text == str(Uuid(0, 0)) else text
