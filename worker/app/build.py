@@ -48,7 +48,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        ChromaSearch(settings.recall, ExecutorEmbedder(embedder, executor)),
+        partial(ChromaSearch, settings.recall, ExecutorEmbedder(embedder, executor)),
         settings.recall,
         on_batch=_batch_observer(metrics, "recall"),
     )
@@ -72,6 +72,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
     health.threads = (executor, *recall.threads, *reranking.threads)
     health.stopped = lambda: delivery.why_stopped
+    health.recall = lambda: recall.why_not_ready
     health.progress = lambda: delivery.progress
     return delivery
 

@@ -24,7 +24,7 @@ from worker.documents.samples.corpus import Question, questions
 from worker.errors import FatalError, WorkerError
 from worker.local.broker import LocalBroker
 from worker.local.process import ServerProcess
-from worker.local.stack import StackState, running_stack
+from worker.local.stack import StackChoice, StackState, running_stack
 from worker.models.resolve import ResolvedModel, resolve
 from worker.settings import Settings
 
@@ -67,7 +67,7 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
     threading.Thread(target=_import_models, daemon=True).start()
     models = (resolve("embedding", settings), resolve("cross-encoder", settings))
     variables = own_variables(cross_encoder=models[1])
-    with running_stack(settings_with(variables), data_dir) as stack:
+    with running_stack(settings_with(variables), data_dir, StackChoice()) as stack:
         _introduce(console, stack, models)
         variables |= stack.environment()
         settings = settings_with(variables)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from chromadb.api import ClientAPI
 
 from worker.documents.chunker import Chunk, Chunker
 from worker.documents.document import Document, ParsedRecord, Rejected
+from worker.domain import Result
 from worker.errors import FatalError, WorkerError
 from worker.recall.chroma_collections import PRIVATE_PREFIX, make_collection
 from worker.recall.chroma_connection import ChromaConnection
@@ -26,8 +27,6 @@ REJECTED_LISTED = 50
 
 CALL_TIMEOUT_S = 60.0
 """One call to the store with its retries; longer than a search's, since writes build the vector index."""
-
-Result = TypeVar("Result")
 
 logger = structlog.get_logger()
 

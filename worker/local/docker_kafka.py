@@ -26,12 +26,12 @@ def engine_missing() -> str | None:
 
 
 @contextmanager
-def docker_kafka() -> Iterator[str]:
+def docker_kafka(port: int | None = None) -> Iterator[str]:
     """Run a one-node KRaft broker in a container and yield its bootstrap address."""
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - as above
 
     # A broker tells its clients where it is reached: the port on this side must be known before it starts.
-    port = free_port()
+    port = port or free_port()
     address = f"127.0.0.1:{port}"
     environment = {
         "KAFKA_NODE_ID": "1",

@@ -31,11 +31,11 @@ class LocalLlm:
 
 
 @contextmanager
-def local_llm(model_file: Path, model: str, log_dir: Path) -> Iterator[LocalLlm]:
+def local_llm(model_file: Path, model: str, log_dir: Path, *, port: int | None = None) -> Iterator[LocalLlm]:
     """Serve a GGUF file and yield its endpoint. Blocks until it answers; FatalError if it does not."""
     if importlib.util.find_spec("xllamacpp") is None:
         raise FatalError("the local LLM needs llama.cpp: `pip install 'rerank-worker[llm]'`")
-    port = free_port()
+    port = port or free_port()
     arguments = ["--model", str(model_file), "--alias", model, "--port", str(port)]
     with ServerProcess(
         "The local LLM", [sys.executable, "-m", "worker.local.llm", *arguments], log_path=log_dir / "llm.log"

@@ -24,6 +24,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of the loopback address now."""
+    with socket.socket() as probe:
+        # As servers do: what has just been closed is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def await_condition(is_met: Callable[[], bool], *, timeout_s: float) -> bool:
     """Return True as soon as the condition is met, False when the time is up."""
     deadline_s = time.monotonic() + timeout_s

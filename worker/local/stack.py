@@ -45,15 +45,27 @@ class StackState:
         return settings
 
 
+@dataclass(frozen=True, slots=True)
+class StackChoice:
+    """What of the stack is started, and on which ports; None takes a free one."""
+
+    kafka_port: int | None = None
+    chroma_port: int | None = None
+    llm_port: int | None = None
+    llm: bool = True
+
+
 @contextmanager
-def running_stack(settings: Settings, data_dir: Path, *, llm: bool = True) -> Iterator[StackState]:
+def running_stack(settings: Settings, data_dir: Path, choice: StackChoice) -> Iterator[StackState]:
     """Run every server on ``data_dir``, create the worker's topics, yield where things are. Blocks; FatalError."""
     # Each takes seconds, most of them spent waiting: they start side by side and end one after the other.
     with ExitStack() as servers:
         with ThreadPoolExecutor(thread_name_prefix="starting") as starting:
-            broker_started = starting.submit(_start_broker, servers, settings, data_dir)
-            chroma_started = starting.submit(servers.enter_context, local_chroma(data_dir / "chroma"))
-            llm_started = starting.submit(_start_llm, servers, data_dir) if llm else None
+            broker_started = starting.submit(_start_broker, servers, settings, data_dir, choice.kafka_port)
+            chroma_started = starting.submit(
+                servers.enter_context, local_chroma(data_dir / "chroma", port=choice.chroma_port)
+            )
+            llm_started = starting.submit(_start_llm, servers, data_dir, choice.llm_port) if choice.llm else None
             # Waited for in here, so that Ctrl-C ends no server before the start of all is over.
             broker, chroma = broker_started.result(), chroma_started.result()
             endpoint = None if llm_started is None else llm_started.result()
@@ -69,15 +81,15 @@ def running_stack(settings: Settings, data_dir: Path, *, llm: bool = True) -> It
         )
 
 
-def _start_broker(servers: ExitStack, settings: Settings, data_dir: Path) -> LocalBroker:
+def _start_broker(servers: ExitStack, settings: Settings, data_dir: Path, port: int | None) -> LocalBroker:
     topics = worker_topics(settings.kafka)
-    broker = servers.enter_context(local_broker(settings.cache_dir, data_dir / "kafka", mock_topics=topics))
+    broker = servers.enter_context(local_broker(settings.cache_dir, data_dir / "kafka", mock_topics=topics, port=port))
     if broker.kind != "mock":
         ensure(settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers}), create=True)
     return broker
 
 
-def _start_llm(servers: ExitStack, data_dir: Path) -> LocalLlm:
+def _start_llm(servers: ExitStack, data_dir: Path, port: int | None) -> LocalLlm:
     return servers.enter_context(
-        local_llm(offline_models.llm_file(), offline_models.LLM_NAME, data_dir / "llm"),
+        local_llm(offline_models.llm_file(), offline_models.LLM_NAME, data_dir / "llm", port=port),
     )

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FuturesTimeout
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -15,6 +16,7 @@ from chromadb.api.client import Client
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import AuthorizationError, ChromaAuthError, InternalError, RateLimitError
 
+from worker.batching.executor import SingleThreadExecutor
 from worker.domain import Result
 from worker.errors import FatalError, TransientError, WorkerError
 from worker.resilience.retry import RetryPolicy
@@ -23,6 +25,8 @@ from worker.settings import RecallSettings
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 """Between two tries: long enough for a restarting server, short beside the deadline of a search."""
+READ_SLACK_S = 0.2
+"""For httpx's own end of a read, which says better what was waited for, to come first."""
 
 BUSY = frozenset({429, 502, 503, 504})
 """HTTP statuses of a store, or of a proxy before it, that is not itself for the moment: no request is to blame."""
@@ -45,6 +49,7 @@ class ChromaConnection:
         self._settings = settings
         self._headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         self._client: Client | None = None
+        self._thread: SingleThreadExecutor | None = None
         self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, attempts=settings.attempts)
 
     @property
@@ -74,7 +79,7 @@ class ChromaConnection:
         """Let the connection go; the next ``run`` opens another."""
         if self._client is not None:
             self._client.close()
-            self._client = None
+        self._forget()
 
     @property
     def _host(self) -> str:
@@ -93,8 +98,7 @@ class ChromaConnection:
         try:
             if self._client is None:
                 self._client = self._connect(remaining_s)
-            _limit(self._client, remaining_s)
-            return operation(self._client)
+            return self._in_time(operation, self._client, remaining_s)
         except WorkerError:
             raise
         except Exception as error:
@@ -102,6 +106,30 @@ class ChromaConnection:
             if refined is None:
                 raise
             raise refined from error
+
+    def _in_time(self, operation: Callable[[ClientAPI], Result], client: Client, timeout_s: float) -> Result:
+        """Return what the operation makes of a server within a time; an embedded store can't be left behind."""
+        if self._settings.mode == "embedded":
+            return operation(client)
+        _limit(client, timeout_s)
+        if self._thread is None:
+            self._thread = SingleThreadExecutor("chroma")
+        future = self._thread.submit(partial(operation, client))
+        try:
+            return future.result(timeout_s + READ_SLACK_S)
+        except FuturesTimeout:
+            if future.done():
+                raise
+            # httpx's time is that of one read: a server that sends a byte now and then is not left by it. The thread
+            # ends with its call, and the client is its alone until then.
+            self._forget()
+            raise TransientError(f"Chroma at {self.address} did not answer in time.") from None
+
+    def _forget(self) -> None:
+        self._client = None
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
 
     def _connect(self, timeout_s: float) -> Client:
         settings = ChromaSettings(anonymized_telemetry=False)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,17 +13,25 @@ from chromadb.api import ClientAPI
 from chromadb.api.types import QueryResult
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
-from worker.domain import Candidate, Metadata, Query
+from worker.domain import Candidate, Query
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import (
-    PRIVATE_PREFIX,
+    DefaultCollectionMissingError,
     IncompatibleCollectionError,
     OpenCollection,
-    Space,
+    cosine_similarity,
     open_collection,
+    public,
 )
-from worker.recall.chroma_connection import ChromaConnection, StoreFailedError, StoreLostError
+from worker.recall.chroma_connection import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    ChromaConnection,
+    StoreFailedError,
+    StoreLostError,
+)
 from worker.recall.embedder import Embedder, Vectors
+from worker.resilience.retry import RetryPolicy
 from worker.settings import RecallSettings
 
 logger = structlog.get_logger()
@@ -32,10 +41,6 @@ TOO_MUCH_FOR_CHROMA = ("too many SQL variables", "Expression tree is too large")
 """What Chroma 1.5.9 answers, as its own failure, to filters beyond SQLite's bounds."""
 
 Found = Sequence[Candidate] | WorkerError
-
-
-class DefaultCollectionMissingError(TransientError):
-    """The collection of queries that name none does not exist (yet)."""
 
 
 class ChromaSearch:
@@ -51,22 +56,26 @@ class ChromaSearch:
         self.calls_ended = 0
         """Grows with every call that ends, however: a thread whose number stands still hangs. Read by the loop."""
 
-    def check(self) -> None:
+    def check(self) -> str | None:
         """Reach the store and search the default collection once: the first search of a cold one is slow.
 
-        A default collection that does not exist yet is only warned about: it is looked for again with every query
-        that wants it. Raises TransientError (not reachable within `timeout_s`) or FatalError (not usable).
+        Says so if that collection does not exist (yet): queries wait for it. Raises TransientError (not reachable
+        within `attempts` tries) or FatalError (not usable).
         """
         probe = Query(id="warm-up", text="warm-up", collection=self._settings.collection, top_k=1, top_n=1)
+        policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, self._settings.attempts)
+        missing = policy.run_blocking(partial(self._missing, probe))
+        if missing is not None:
+            logger.warning("default collection does not exist yet", reason=missing)
+        return missing
+
+    def _missing(self, probe: Query) -> str | None:
         match self.search([probe])[0]:
-            case DefaultCollectionMissingError():
-                logger.warning(
-                    "default collection does not exist yet: fill it with `rerank-worker ingest`",
-                    collection=self._settings.collection,
-                    chroma=self._connection.address,
-                )
+            case DefaultCollectionMissingError() as error:
+                return str(error)
             case WorkerError() as error:
                 raise error
+        return None
 
     def search(self, queries: Sequence[Query]) -> list[Found]:
         """Return each query's candidates, or the error that is its own; a bad filter fails no neighbour.
@@ -128,13 +137,16 @@ class ChromaSearch:
         if not any(known in str(error) for known in TOO_MUCH_FOR_CHROMA):
             try:
                 self._ask_once([replace(group[0], where=None, top_k=1)], vectors[:1])
+            except Exception:  # noqa: BLE001 - it fails without the filter too
+                return error
+            try:
                 self._ask_once(group, vectors)
             except StoreFailedError as again:
                 error = again
             except Exception as other:  # noqa: BLE001 - handed to who classifies it
                 return other
             else:
-                return TransientError(f"Chroma failed once: {error}")
+                return error
         return PoisonError(INVALID_FILTER, f"Chroma fails at the filter, and at nothing else: {error}")
 
     def _query(self, client: ClientAPI, group: Sequence[Query], vectors: Vectors) -> tuple[OpenCollection, QueryResult]:
@@ -227,27 +239,7 @@ def _candidates(collection: OpenCollection, result: QueryResult, row: int, top_k
             recall_rank=rank,
             distance=float(distance),
             similarity=cosine_similarity(collection.space, float(distance)),
-            metadata=_public(metadata or {}),
+            metadata=public(metadata or {}),
         )
         for rank, (document_id, text, metadata, distance) in enumerate(usable[:top_k], start=1)
     ]
-
-
-def cosine_similarity(space: Space | None, distance: float) -> float | None:
-    """Return the similarity of a distance. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
-    match space:
-        case "cosine" | "ip":
-            return 1.0 - distance
-        case "l2":
-            return 1.0 - distance / 2.0
-        case _:
-            return None
-
-
-def _public(metadata: Mapping[str, Any]) -> Metadata:
-    """Keep what an answer event can carry: scalars, without the index's own bookkeeping."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if isinstance(value, str | int | float | bool) and not key.startswith(PRIVATE_PREFIX)
-    }

@@ -75,6 +75,8 @@ class Health:
     poll_age_s: Callable[[], float] | None = None
     stopped: Callable[[], str | None] | None = None
     """Which partition has stopped and why, if one has."""
+    recall: Callable[[], str | None] | None = None
+    """Why no document can be found for queries that name no collection, if so."""
     progress: Callable[[], Sequence[PartitionProgress]] = tuple
     """How far each assigned partition has come."""
     _loop_beat_s: float = field(default_factory=time.monotonic)
@@ -121,6 +123,7 @@ class Health:
             return "no Kafka broker can be reached"
         if self.joined is not None and not self.joined():
             return "waiting for the consumer group"
-        if self.stopped is not None and (why := self.stopped()) is not None:
-            return why
+        for ask in (self.stopped, self.recall):
+            if ask is not None and (why := ask()) is not None:
+                return why
         return self.why_not_live()

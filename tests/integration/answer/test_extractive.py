@@ -21,7 +21,7 @@ ANSWERS_TOO = "To feed a sourdough starter, stir flour and water into it every d
 PADDING = "Nested notes: the cat is fed at six."
 
 
-@pytest.fixture(scope="module", params=[(CROSS_ENCODER_NAME, LOGIT_MARGIN), (LATE_INTERACTION_NAME, BOUNDED_MARGIN)])
+@pytest.fixture(params=[(CROSS_ENCODER_NAME, LOGIT_MARGIN), (LATE_INTERACTION_NAME, BOUNDED_MARGIN)])
 async def answerer(request: pytest.FixtureRequest, cache_dir: Path) -> AsyncIterator[ExtractiveAnswerer]:
     model, margin = request.param
     settings = Settings.model_validate({"models": "offline", "rerank": {"model": model}})

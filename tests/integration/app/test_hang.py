@@ -35,6 +35,7 @@ def test_a_hung_compute_thread_ends_the_worker_and_the_next_one_answers(
         recall,
         tmp_path / "hanging.log",
         command=("-m", "tests.hanging_worker"),
+        RECALL__TIMEOUT_S="1",
         TELEMETRY__HANG_TIMEOUT_S="5",
         KAFKA__CLOSE_TIMEOUT_S="5",
     )

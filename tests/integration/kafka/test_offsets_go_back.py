@@ -100,12 +100,12 @@ async def test_a_topic_made_again_that_has_outgrown_what_was_read_is_read_from_i
         bench.produce(*held_up)
         await bench.until(lambda: any(progress.paused for progress in worker.delivery.progress))
         await asyncio.to_thread(make_again, bench.admin, kafka)
-        after = [b"after%d" % number for number in range(100)]
+        after = [b"after%d" % number for number in range(40)]
         await asyncio.to_thread(ask, kafka, *after)
         for gate in worker.gates.values():
             gate.set()
         await bench.until(lambda: {*held_up, *after} <= set(answers.values) or worker.run.done())
-        await bench.until_committed(100)
+        await bench.until_committed(40)
     assert worker.run.result() is True
 
 

@@ -16,14 +16,14 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.patience import HANG_S
 from worker.errors import FatalError
-from worker.local.background import down, status, up
+from worker.local.background import down, status, supervisor_pid, up
 from worker.local.broker import LocalBroker
 from worker.local.docker_kafka import docker_kafka, engine_missing
 from worker.local.kafka import MANIFEST, answers, resolve_jars
 from worker.local.llm import local_llm
 from worker.local.mock_kafka import mock_kafka
 from worker.local.process import ServerProcess, await_condition, free_port
-from worker.local.stack import StackState
+from worker.local.stack import StackChoice, StackState
 from worker.models import packages as offline_models
 from worker.settings import Settings
 
@@ -42,11 +42,11 @@ def a_server(port: int, log_path: Path) -> ServerProcess:
 
 
 OWNER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from worker.local.process import ServerProcess
 server = ServerProcess("Test", [sys.executable, "-m", "http.server", sys.argv[1]], log_path=Path(sys.argv[2]))
-time.sleep(60)
+signal.pause()
 """
 
 
@@ -55,7 +55,7 @@ def test_a_server_ends_with_its_owner_even_when_that_is_killed(tmp_path: Path) -
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(port), str(tmp_path / "log")])
     assert await_condition(lambda: listens(port), timeout_s=HANG_S)
     owner.send_signal(signal.SIGKILL)
-    owner.wait(10)
+    owner.wait(HANG_S)
     assert await_condition(lambda: not listens(port), timeout_s=HANG_S)
 
 
@@ -137,8 +137,12 @@ def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, 
     assert status(settings) is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RERANK_WORKER_CACHE_DIR", str(tmp_path))
-        state = up(settings)
+        ports = StackChoice(kafka_port=free_port(), chroma_port=free_port(), llm_port=free_port())
+        state = up(settings, ports)
         try:
+            assert state.kafka.endswith(f":{ports.kafka_port}") or state.kafka_kind in {"external", "mock"}
+            assert state.chroma_port == ports.chroma_port
+            assert f":{ports.llm_port}/" in str(state.llm_base_url)
             assert up(settings).pid == state.pid
             assert answers(state.kafka, timeout_s=5)
             assert listens(state.chroma_port)
@@ -148,6 +152,53 @@ def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, 
     assert status(settings) is None
     assert not down(settings)
     assert await_condition(lambda: not listens(state.chroma_port), timeout_s=HANG_S)
+
+
+LOCAL = [sys.executable, "-m", "worker.cli.main", "local"]
+
+
+def test_what_is_interrupted_while_it_starts_leaves_nothing_behind(tmp_path: Path, cache_dir: Path) -> None:
+    resolve_jars(cache_dir)
+    (tmp_path / "kafka").symlink_to(cache_dir / "kafka")
+    environment = {**os.environ, "RERANK_WORKER_CACHE_DIR": str(tmp_path)}
+    settings = Settings(cache_dir=tmp_path)
+    starting = subprocess.Popen([*LOCAL, "up", "--without-llm"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        # Its servers are being started: the moment at which they were left behind.
+        assert await_condition((tmp_path / "local/chroma/chroma.log").exists, timeout_s=HANG_S)
+        pid = supervisor_pid(settings)
+        assert pid is not None
+        told = subprocess.run(
+            [*LOCAL, "status"], env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+        )
+        assert told.stdout.strip() == "starting" or status(settings) is not None
+        starting.send_signal(signal.SIGINT)
+        # 0 if it was up before it was interrupted: then it stays.
+        if starting.wait(HANG_S) != 0:
+            assert supervisor_pid(settings) is None
+            assert not Path(f"/proc/{pid}").exists()
+            assert not down(settings)
+    finally:
+        starting.kill()
+        down(settings)
+
+
+def test_what_starts_can_be_taken_down(tmp_path: Path, cache_dir: Path) -> None:
+    resolve_jars(cache_dir)
+    (tmp_path / "kafka").symlink_to(cache_dir / "kafka")
+    environment = {**os.environ, "RERANK_WORKER_CACHE_DIR": str(tmp_path)}
+    settings = Settings(cache_dir=tmp_path)
+    starting = subprocess.Popen(
+        [*LOCAL, "up", "--without-llm"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert await_condition(lambda: supervisor_pid(settings) is not None, timeout_s=HANG_S)
+        assert down(settings)
+        assert starting.wait(HANG_S) == 1
+        assert supervisor_pid(settings) is None
+    finally:
+        starting.kill()
+        down(settings)
 
 
 def test_a_stale_state_file_is_no_stack(tmp_path: Path) -> None:

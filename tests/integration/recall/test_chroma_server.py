@@ -13,7 +13,7 @@ from chromadb.api import ClientAPI
 from worker.domain import Query
 from worker.errors import PoisonError, TransientError
 from worker.recall.chroma_collections import make_collection
-from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.chroma_connection import ChromaConnection, StoreLostError
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Vectors
 from worker.settings import RecallSettings
@@ -154,3 +154,20 @@ def test_a_server_that_dies_is_transient_and_its_successor_is_searched_by_the_sa
     chroma.start()
     [found] = search.search([query("xx")])
     assert found[0].document_id == "xx"
+
+
+def test_a_query_that_kills_the_server_twice_is_told_from_one_that_meets_an_absent_server(
+    chroma: Any, search: ChromaSearch
+) -> None:
+    # What the contract refuses; Chroma 1.5.9 overflows its stack.
+    killer = query("xx", where={"$or": [{"even": number} for number in range(20_000)]})
+    [lost] = search.search([killer])
+    assert isinstance(lost, StoreLostError)
+    [absent] = search.search([killer])
+    assert isinstance(absent, TransientError)
+    assert not isinstance(absent, StoreLostError)
+    chroma.kill()
+    chroma.start()
+    plain, again = search.search([query("xx"), killer])
+    assert plain[0].document_id == "xx"
+    assert isinstance(again, StoreLostError)

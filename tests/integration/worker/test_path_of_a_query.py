@@ -24,8 +24,8 @@ ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
 MOST_FILES = 24
 ENOUGH = 8
 
-# What watches the path: metrics, health, and the builder's hooks into them.
-WATCHING = ("telemetry/", "app/")
+# What watches the path (metrics, health, the builder's hooks into them), and the types that travel it.
+WATCHING = ("telemetry/", "app/", "domain.py")
 
 
 def listed() -> tuple[list[str], list[str]]:

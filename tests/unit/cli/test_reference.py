@@ -42,12 +42,3 @@ def test_defaults_bounds_and_choices_are_shown() -> None:
 def test_every_command_of_the_summary_leads_to_its_heading() -> None:
     anchors = {f"rerank-worker-{command.replace(' ', '-')}" for command in COMMANDS}
     assert set(re.findall(r"\(#([\w-]+)\)", docs.page())) == anchors
-
-
-def test_check_fails_on_a_page_that_is_missing_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert docs.main(["--check"]) == 1
-    assert docs.main([]) == 0
-    assert docs.main(["--check"]) == 0
-    docs.PAGE.write_text("edited by hand", encoding="utf-8")
-    assert docs.main(["--check"]) == 1

@@ -4,8 +4,12 @@ import pytest
 from chromadb.api import ClientAPI
 from structlog.testing import capture_logs
 
-from worker.recall.chroma_collections import IncompatibleCollectionError, make_collection, open_collection
-from worker.recall.chroma_search import cosine_similarity
+from worker.recall.chroma_collections import (
+    IncompatibleCollectionError,
+    cosine_similarity,
+    make_collection,
+    open_collection,
+)
 from worker.recall.embedder import Embedder
 
 

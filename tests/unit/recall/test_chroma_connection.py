@@ -2,13 +2,16 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from pydantic import SecretStr
 
+from tests.patience import HANG_S
+from worker.domain import Query
 from worker.errors import FatalError, TransientError
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Embedder
@@ -103,6 +106,59 @@ def test_a_port_that_takes_connections_and_never_answers_is_transient(check: Cal
         pytest.raises(TransientError, match="did not answer in time"),
     ):
         check(silent.getsockname()[1], timeout_s=0.3)
+
+
+class DrippingServer(ThreadingHTTPServer):
+    """Answers Chroma's client well while it connects; what it is asked then, with a byte now and then, for ever."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        super().__init__(("127.0.0.1", 0), _Dripping)
+
+
+class _Dripping(BaseHTTPRequestHandler):
+    server: DrippingServer
+
+    def do_GET(self) -> None:
+        identity = b'{"user_id":"","tenant":"default_tenant","databases":["default_database"],"id":"1","name":"x"}'
+        if self.path.endswith("identity"):
+            identity = b'{"user_id":"","tenant":"default_tenant","databases":["default_database"]}'
+        drips = "collections" in self.path
+        self.send_response(200)
+        self.send_header("Content-Length", str(10_000 if drips else len(identity)))
+        self.end_headers()
+        if not drips:
+            self.wfile.write(identity)
+        with suppress(OSError):
+            while drips and not self.server.ended.wait(0.05):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_that_drips_is_left_when_the_whole_time_is_over(embedder: Embedder) -> None:
+    server = DrippingServer()
+    serving = Thread(target=server.serve_forever, args=[0.01])
+    serving.start()
+    settings = RecallSettings(host="127.0.0.1", port=server.server_port, timeout_s=0.5)
+    search = ChromaSearch(settings, embedder)
+    query = Query(id="q", text="q", collection="documents", top_k=1, top_n=1)
+    try:
+        outcome = []
+        searching = Thread(target=lambda: outcome.extend(search.search([query])), daemon=True)
+        searching.start()
+        searching.join(HANG_S / 10)
+        assert outcome, "still reading"
+        assert isinstance(outcome[0], TransientError)
+        assert "did not answer in time" in str(outcome[0])
+    finally:
+        server.ended.set()
+        server.shutdown()
+        serving.join(HANG_S)
+        server.server_close()
+        search.close()
 
 
 def test_nobody_at_the_port_is_transient_and_tells_where_it_looked(check: Callable[..., None]) -> None:

@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
+from chromadb.errors import InternalError
 
 from worker.domain import Query
-from worker.errors import FatalError, PoisonError
-from worker.recall.chroma_collections import make_collection
+from worker.errors import FatalError, PoisonError, TransientError
+from worker.recall.chroma_collections import DefaultCollectionMissingError, make_collection
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Embedder
 
@@ -155,12 +156,95 @@ def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one
     assert named.reason == "incompatible_collection"
 
 
-def test_a_start_without_the_default_collection_waits_for_it(
+def test_a_default_collection_that_is_missing_is_waited_for_and_any_other_is_poison(
     chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
 ) -> None:
-    search.check()
+    assert "recall.collection" in (search.check() or "")
+    default, named = search.search([make_query("x"), make_query("x", collection="another")])
+    assert isinstance(default, DefaultCollectionMissingError)
+    assert isinstance(named, PoisonError)
+    assert named.reason == "unknown_collection"
     make_collection(chroma_client, "documents", embedder, top_k=5)
+    assert search.check() is None
     assert search.search([make_query("x")]) == [[]]
+
+
+BEYOND_CHROMA = [
+    pytest.param({"$or": [{"half": number} for number in range(1_000)]}, id="comparisons"),
+    pytest.param({"half": {"$in": list(range(50_000))}}, id="values"),
+    pytest.param({"half": 2**64}, id="integer"),
+    pytest.param({"half": {"$gt": "x"}}, id="types"),
+    pytest.param({"$half": 1}, id="operator"),
+]
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize("where", BEYOND_CHROMA)
+def test_a_filter_chroma_can_not_take_is_poison_at_once_and_its_neighbours_are_answered(
+    search: ChromaSearch, make_query: MakeQuery, where: dict[str, Any]
+) -> None:
+    refused, plain, filtered = search.search(
+        [make_query("x", where=where), make_query("passage 1"), make_query("x", where={"half": 1})]
+    )
+    assert plain[0].document_id == "d1"
+    assert len(filtered) == 3
+    if where != {"half": 2**64}:  # An embedded store takes it; a server refuses it.
+        assert isinstance(refused, PoisonError)
+        assert refused.reason == "invalid_filter"
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize(("without_filter", "kind"), [("answers", PoisonError), ("fails", TransientError)])
+def test_a_filter_is_to_blame_for_a_failure_if_the_store_answers_without_it(
+    search: ChromaSearch,
+    make_query: MakeQuery,
+    monkeypatch: pytest.MonkeyPatch,
+    without_filter: str,
+    kind: type[Exception],
+) -> None:
+    original = Collection.query
+
+    def failing(self: Collection, **arguments: Any) -> Any:
+        if arguments["where"] or without_filter == "fails":
+            raise InternalError("something nobody has seen before")
+        return original(self, **arguments)
+
+    monkeypatch.setattr(Collection, "query", failing)
+    [found] = search.search([make_query("x", where={"half": 1})])
+    assert isinstance(found, kind)
+
+
+@pytest.mark.usefixtures("documents")
+def test_a_failure_at_a_filter_that_passes_by_itself_is_transient(
+    search: ChromaSearch, make_query: MakeQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, failures = Collection.query, [InternalError("once")]
+
+    def failing(self: Collection, **arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return original(self, **arguments)
+
+    monkeypatch.setattr(Collection, "query", failing)
+    [found] = search.search([make_query("x", where={"half": 1})])
+    assert isinstance(found, TransientError)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in dot")  # chromadb's own look at the vector
+def test_a_document_that_can_not_be_compared_is_left_out_and_the_others_are_answered(
+    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+) -> None:
+    collection = chroma_client.create_collection("documents", embedding_function=None)
+    collection.upsert(
+        ids=["far", "near"],
+        embeddings=[[2e19, *[0.0] * 15], [1.0, *[0.0] * 15]],
+        documents=["far", "near"],
+        metadatas=[{"a": 1}, {"a": 1, "tags": ["x", "y"]}],
+    )
+    for where in (None, {"a": {"$ne": 5}}):
+        [found] = search.search([make_query("x", where=where)])
+        assert [(one.document_id, one.recall_rank) for one in found] == [("near", 1)]
+        assert found[0].metadata == {"a": 1}
 
 
 def test_a_start_on_another_models_collection_is_refused(chroma_client: ClientAPI, search: ChromaSearch) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -12,6 +13,7 @@ from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
 from worker.recall import stage
 from worker.recall.chroma_collections import make_collection
+from worker.recall.chroma_connection import StoreLostError
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Embedder
 from worker.recall.stage import BatchedRecall
@@ -52,7 +54,6 @@ def batches() -> list[BatchReport]:
 @pytest.fixture
 async def recall(
     recall_settings: RecallSettings,
-    search: ChromaSearch,
     chroma_client: ClientAPI,
     embedder: Embedder,
     batches: list[BatchReport],
@@ -61,7 +62,7 @@ async def recall(
         ids=TEXTS, documents=TEXTS, embeddings=embedder.embed_documents(TEXTS)
     )
     settings = recall_settings.model_copy(update={"max_wait_ms": 200.0, "max_batch": 8})
-    recall = BatchedRecall(search, settings, on_batch=batches.append)
+    recall = BatchedRecall(partial(ChromaSearch, settings, embedder), settings, on_batch=batches.append)
     await recall.start()
     yield recall
     await recall.close()
@@ -114,7 +115,7 @@ async def test_a_thread_that_hangs_is_fatal_and_no_querys_fault(
 ) -> None:
     monkeypatch.setattr(stage, "EMBED_TIMEOUT_S", 0.05)
     settings = recall_settings.model_copy(update={"timeout_s": 0.05})
-    recall = BatchedRecall(hanging, settings, on_batch=lambda _: None)
+    recall = BatchedRecall(lambda: hanging, settings, on_batch=lambda _: None)
     with pytest.raises(FatalError, match="hangs"):
         await recall.recall(make_query("x"))
     hanging.release.set()
@@ -126,7 +127,7 @@ async def test_a_cancelled_query_leaves_the_queue(
     hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     reports: list[BatchReport] = []
-    recall = BatchedRecall(hanging, recall_settings, on_batch=reports.append)
+    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=reports.append)
     running = asyncio.create_task(recall.recall(make_query("running")))
     await asyncio.to_thread(hanging.begun.wait, 10)
     waiting = [asyncio.create_task(recall.recall(make_query(name))) for name in ("cancelled", "kept")]
@@ -143,7 +144,7 @@ async def test_a_query_whose_deadline_passes_in_the_queue_is_never_searched_for(
     hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     reports: list[BatchReport] = []
-    recall = BatchedRecall(hanging, recall_settings, on_batch=reports.append, unix_time_s=lambda: 1_000.0)
+    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=reports.append, unix_time_s=lambda: 1_000.0)
     running = asyncio.create_task(recall.recall(make_query("running")))
     await asyncio.to_thread(hanging.begun.wait, 10)
     with pytest.raises(ExpiredError):
@@ -157,7 +158,7 @@ async def test_a_query_whose_deadline_passes_in_the_queue_is_never_searched_for(
 async def test_closing_ends_every_query(
     hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
-    recall = BatchedRecall(hanging, recall_settings, on_batch=lambda _: None)
+    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=lambda _: None)
     running = asyncio.create_task(recall.recall(make_query("running")))
     await asyncio.to_thread(hanging.begun.wait, 10)
     waiting = asyncio.create_task(recall.recall(make_query("waiting")))
@@ -179,8 +180,82 @@ async def test_a_stage_whose_batcher_died_is_fatal_rather_than_dead_lettering_fo
         raise RuntimeError("observer")
 
     hanging.release.set()
-    recall = BatchedRecall(hanging, recall_settings, on_batch=broken_observer)
+    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=broken_observer)
     await recall.recall(make_query("first"))
     with pytest.raises(FatalError, match="the recall stage has ended"):
         await recall.recall(make_query("second"))
+    await recall.close()
+
+
+class FakeDyingSearch:
+    """Breaks off at the query `killer`; answers the others."""
+
+    def __init__(self) -> None:
+        self.calls_ended = 0
+        self.asked: list[str] = []
+
+    def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate] | Exception]:
+        self.asked += [query.id for query in queries]
+        return [StoreLostError("broke off") if query.id == "killer" else [] for query in queries]
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_query_that_was_searched_for_at_two_deaths_of_the_store_is_set_aside(
+    recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    search = FakeDyingSearch()
+    settings = recall_settings.model_copy(update={"patience_s": 600.0})
+    recall = BatchedRecall(lambda: search, settings, on_batch=lambda _: None)
+    killer, other = await asyncio.gather(
+        recall.recall(make_query("killer")), recall.recall(make_query("other")), return_exceptions=True
+    )
+    assert isinstance(killer, PoisonError)
+    assert killer.reason == "store_crashed"
+    assert other == []
+    assert search.asked.count("killer") == 2
+    await recall.close()
+
+
+async def test_a_filter_that_takes_its_time_keeps_nobody_without_one_waiting(
+    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    searches = iter([FakeDyingSearch(), hanging])
+    recall = BatchedRecall(lambda: next(searches), recall_settings, on_batch=lambda _: None)
+    filtered = asyncio.create_task(recall.recall(make_query("slow", where={"a": 1})))
+    await asyncio.to_thread(hanging.begun.wait, 10)
+    async with asyncio.timeout(HANG_S):
+        assert await recall.recall(make_query("plain")) == []
+    assert not filtered.done()
+    plain_lane, filtered_lane = recall.threads
+    assert filtered_lane.busy_since_s is not None, "whoever looks for a hang sees it on either thread"
+    assert plain_lane.name != filtered_lane.name
+    hanging.release.set()
+    assert await filtered == []
+    await recall.close()
+
+
+async def test_a_missing_default_collection_is_told_until_it_is_there_without_any_query(
+    recall_settings: RecallSettings,
+    chroma_client: ClientAPI,
+    embedder: Embedder,
+    make_query: MakeQuery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stage, "RECHECK_S", 0.01)
+    settings = recall_settings.model_copy(update={"patience_s": HANG_S})
+    recall = BatchedRecall(partial(ChromaSearch, settings, embedder), settings, on_batch=lambda _: None)
+    await recall.start()
+    assert "'documents'" in (recall.why_not_ready or "")
+    waiting = asyncio.create_task(recall.recall(make_query("x")))
+    await all_tasks_waiting()
+    make_collection(chroma_client, "documents", embedder, top_k=5)
+    async with asyncio.timeout(HANG_S):
+        while recall.why_not_ready is not None:
+            await asyncio.sleep(0.01)
+        assert await waiting == []
     await recall.close()

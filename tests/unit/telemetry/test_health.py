@@ -57,6 +57,7 @@ def test_a_thread_that_works_lives_and_so_does_one_that_loads_models_for_long() 
         ({"brokers_down": lambda: True}, "no Kafka broker can be reached"),
         ({"joined": lambda: False}, "waiting for the consumer group"),
         ({"stopped": lambda: "q-3 has stopped: no topic"}, "q-3 has stopped: no topic"),
+        ({"recall": lambda: "no collection"}, "no collection"),
         ({"joined": lambda: True, "brokers_down": lambda: False, "stopped": lambda: None}, None),
     ],
 )
