@@ -53,6 +53,8 @@ class PausedPartitions:
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Take note of an unassignment: the client forgets the pause with it, what comes back is fetched."""
         self._paused.difference_update(partitions)
+        # Assigned again at once, some stay paused as they were (seen with librdkafka 2.16).
+        self._resume_all = True
 
 
 def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:

@@ -76,7 +76,7 @@ class Source:
             client_id,
             self._rebalance.leases,
             on_made_again=lambda leases: self._tell(listener.on_made_again, leases),
-            after_assign_anew=self._after_assign_anew,
+            after_assign_anew=self._after_unassign,
         )
         self._poller = Poller(kafka, self._rebalance.left, self._on_error)
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
@@ -221,11 +221,6 @@ class Source:
         self._paused.forget(partitions)
         self._poller.forget(partitions)
 
-    def _after_assign_anew(self, partitions: Sequence[Partition]) -> None:
-        self._after_unassign(partitions)
-        # Assigned again at once, some stay paused as they were (seen with librdkafka 2.16).
-        self._paused.resume_all_again()
-
     def _apply_pauses(self, consumer: Consumer) -> None:
         self._paused.apply(consumer, self._to_pause.and_also(self._logs.unknown), self._rebalance.owned)
 
@@ -240,7 +235,7 @@ class Source:
         self._statistics_came = False
         stalled = self._stalled.reassign_stalled(consumer, self._rebalance.owned)
         self._logs.look_again(stalled)
-        self._after_assign_anew(stalled)
+        self._after_unassign(stalled)
         self._apply_pauses(consumer)
 
     def _on_error(self, error: KafkaError) -> None:
