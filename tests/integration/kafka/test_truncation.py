@@ -52,21 +52,30 @@ class Log:
         assert producer.flush(HANG_S) == 0
 
     def await_in_sync(self, *brokers: int) -> None:
-        assert await_condition(lambda: set(self._partition.isrs) == set(brokers), timeout_s=HANG_S)
+        assert await_condition(lambda: self._in_sync == set(brokers), timeout_s=HANG_S)
 
     def lead_by(self, broker: Broker) -> None:
         """Return when this broker leads."""
-        assert await_condition(lambda: self._partition.leader == broker.number, timeout_s=HANG_S)
+        assert await_condition(lambda: self._leader == broker.number, timeout_s=HANG_S)
 
     @property
     def replicas(self) -> tuple[Broker, Broker]:
         """The leader and the follower."""
         _, two, three = self._cluster.brokers
-        return (two, three) if self._partition.leader == two.number else (three, two)
+        return (two, three) if self._leader == two.number else (three, two)
 
     @property
-    def _partition(self) -> PartitionMetadata:
-        return self._admin.list_topics(self.topic, timeout=HANG_S).topics[self.topic].partitions[0]
+    def _in_sync(self) -> set[int]:
+        return {broker for partition in self._partitions for broker in partition.isrs}
+
+    @property
+    def _leader(self) -> int | None:
+        return next((partition.leader for partition in self._partitions), None)
+
+    @property
+    def _partitions(self) -> list[PartitionMetadata]:
+        # None where a broker has not heard of the topic yet.
+        return list(self._admin.list_topics(self.topic, timeout=HANG_S).topics[self.topic].partitions.values())
 
 
 @contextmanager

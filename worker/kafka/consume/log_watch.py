@@ -33,9 +33,13 @@ logger = structlog.get_logger()
 
 # How long a topic made again goes unnoticed: what is read of it meanwhile is read twice.
 INTERVAL_S = 5.0
-# Until the brokers have answered, nothing of a new assignment is fetched.
-RETRY_S = 0.5
 REQUEST_TIMEOUT_S = 10.0
+# A new assignment waits this long for the topic's id. Not for ever: there are brokers that tell everything but that.
+PATIENCE_S = 1.0
+# Its committed offsets it waits for, as the client does: until a coordinator has them.
+RETRY_S = 0.5
+
+NO_ID = LogId("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class _Asked:
     topic: "Future[TopicDescription]"
     cluster: "Future[DescribeClusterResult]"
     offsets: "Future[ConsumerGroupTopicPartitions] | None"
+    """Where new partitions were committed; None if there are none."""
+    until_s: float
 
     @property
     def answered(self) -> bool:
@@ -94,21 +100,25 @@ class LogWatch:
             self.ask_anew()
 
     def serve(self, consumer: Consumer) -> None:
-        """Ask when it is time, and act on an answer that has come."""
+        """Ask when it is time, and act on what has been answered."""
         if self._asked is None:
             if self._leases and time.monotonic() >= self._ask_at_s:
                 self._asked = self._ask()
-        elif self._asked.answered:
-            asked, self._asked = self._asked, None
-            self._ask_at_s = time.monotonic() + INTERVAL_S
-            try:
-                self._act(consumer, asked)
-            except KafkaException as error:
-                # A coordinator that loads, a broker that is away, a topic that is gone: nothing is known, so nothing
-                # changes.
-                logger.info("it is not known which log is read", reason=error.args[0].str())
-            if self.unknown:
-                self._ask_at_s = time.monotonic() + RETRY_S
+            return
+        asked = self._asked
+        late = time.monotonic() > asked.until_s and self.unknown and asked.offsets is not None and asked.offsets.done()
+        if not asked.answered and not late:
+            return
+        log = self._topics_log(asked)
+        if log not in self._replaced:
+            # Else it is of a broker that has not heard of the new topic yet.
+            if log is not None:
+                self._compare(consumer, log)
+            if asked.offsets is not None:
+                self._identify(consumer, log, asked.offsets)
+        if asked.answered or self.unknown:
+            self._asked = None
+        self._ask_at_s = time.monotonic() + (RETRY_S if self.unknown else INTERVAL_S)
 
     def _ask(self) -> _Asked:
         if self._admin is None:
@@ -124,43 +134,62 @@ class LogWatch:
                 [wanted], require_stable=True, request_timeout=REQUEST_TIMEOUT_S
             )
             offsets = found[group]
-        return _Asked(topics[topic], cluster, offsets)
+        return _Asked(topics[topic], cluster, offsets, time.monotonic() + PATIENCE_S)
 
-    def _act(self, consumer: Consumer, asked: _Asked) -> None:
-        log = LogId(asked.cluster.result().cluster_id or "", _known(asked.topic.result().topic_id))
-        if log in self._replaced:
-            # Of a broker that has not heard of the new topic yet.
-            return
-        made_again = [key for key, lease in self._leases.items() if log.replaces(lease.log)]
-        self._replaced |= {former for key in made_again if (former := self._leases[key].log) is not None}
-        for key in made_again:
-            # On this thread and at once: nothing that was read of the former topic may be committed for this one.
-            self._leases[key].end()
-            self._leases[key] = Lease(log)
+    def _topics_log(self, asked: _Asked) -> LogId | None:
+        """Return the log that is there now; None where the brokers don't say."""
+        if not asked.topic.done() or not asked.cluster.done():
+            return None
+        try:
+            return LogId(asked.cluster.result().cluster_id or "", _known(asked.topic.result().topic_id))
+        except KafkaException as error:
+            # A broker that is away, a topic that is gone: nothing is known, so nothing changes.
+            logger.debug("the brokers do not tell the topic's id", reason=error.args[0].str())
+            return None
+
+    def _compare(self, consumer: Consumer, log: LogId) -> None:
+        made_again: dict[Partition, Lease] = {}
+        for key, lease in self._leases.items():
+            if lease.log is not None and log.replaces(lease.log):
+                self._replaced.add(lease.log)
+                # On this thread and at once: nothing that was read of the former topic may be committed for this one.
+                lease.end()
+                made_again[key] = Lease(log)
+            elif lease.log == NO_ID:
+                lease.log = log
         if made_again:
-            logger.warning("the query topic was made again: read from its beginning", partitions=made_again)
-            self._on_made_again({key: self._leases[key] for key in made_again})
-            self._begin(consumer, made_again, OFFSET_BEGINNING)
-        if asked.offsets is not None:
-            self._identify(consumer, log, asked.offsets.result().topic_partitions or [])
+            self._leases |= made_again
+            logger.warning("the query topic was made again: read from its beginning", partitions=list(made_again))
+            self._on_made_again(made_again)
+            self._begin(consumer, list(made_again), OFFSET_BEGINNING)
 
-    def _identify(self, consumer: Consumer, log: LogId, committed: Iterable[TopicPartition]) -> None:
+    def _identify(
+        self, consumer: Consumer, log: LogId | None, committed: "Future[ConsumerGroupTopicPartitions]"
+    ) -> None:
+        try:
+            found = committed.result().topic_partitions or []
+        except KafkaException as error:
+            logger.info("the group's offsets can't be had yet", reason=error.args[0].str())
+            return
         made_again: list[Partition] = []
         uncommitted: list[Partition] = []
-        for found in committed:
-            key = (found.topic, found.partition)
+        for at in found:
+            key = (at.topic, at.partition)
             lease = self._leases.get(key)
-            if found.error is not None or lease is None or lease.log is not None:
+            if at.error is not None or lease is None or lease.log is not None:
                 continue
-            lease.log = log
-            if found.offset < 0:
+            noted = LogId.from_metadata(at.metadata)
+            # Where the topic's id is not told, the commit is taken at its word; should it be told later, they are
+            # compared then.
+            lease.log = log or noted or NO_ID
+            if at.offset < 0:
                 uncommitted.append(key)
-            elif log.replaces(LogId.from_metadata(found.metadata)):
+            elif lease.log.replaces(noted):
                 made_again.append(key)
         if made_again:
             logger.warning("the committed offsets are of a topic that was replaced by this one", partitions=made_again)
             self._begin(consumer, made_again, OFFSET_BEGINNING)
-        if self._kafka.auto_offset_reset == "latest":
+        if uncommitted and self._kafka.auto_offset_reset == "latest":
             self._begin(consumer, uncommitted, OFFSET_END)
 
     def _begin(self, consumer: Consumer, partitions: Sequence[Partition], offset: int) -> None:

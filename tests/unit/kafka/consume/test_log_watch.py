@@ -204,6 +204,24 @@ def test_where_brokers_do_not_answer_nothing_changes_and_they_are_asked_again(be
     assert bench.watch.unknown == set()
 
 
+def test_where_the_topics_id_is_not_told_the_commit_is_taken_at_its_word_until_it_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_watch, "PATIENCE_S", -1.0)
+    bench.assign(P0, P1)
+    bench.admin.offsets.set_result(
+        SimpleNamespace(topic_partitions=[commit(7, log(FORMER).metadata), commit(9, None, 1)])
+    )
+    bench.serve()
+    assert bench.watch.unknown == set()
+    assert bench.consumer.begun == {}
+    bench.admin.topic.set_result(SimpleNamespace(topic_id=PRESENT))
+    bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
+    bench.serve()
+    assert bench.consumer.begun == {P0: OFFSET_BEGINNING}
+    assert bench.leases[P0].log == bench.leases[P1].log == log(PRESENT)
+
+
 def test_brokers_that_give_no_ids_are_taken_as_they_are(bench: Bench) -> None:
     bench.assign(P0)
     bench.answer(Uuid(0, 0), commit(7, log(FORMER).metadata))
