@@ -80,7 +80,8 @@ class LogWatch:
         self._after_assign_anew = after_assign_anew
         self._admin: AdminClient | None = None
         self._asked: _Asked | None = None
-        self._ask_at_s = 0.0
+        self.look_at_s = 0.0
+        """On the monotonic clock: before this there is nothing for ``serve`` to do."""
         self._replaced: set[LogId] = set()
 
     @property
@@ -91,7 +92,7 @@ class LogWatch:
     def ask_anew(self) -> None:
         """Ask at the next ``serve``, whatever is under way: its answer may be older than what was just assigned."""
         self._asked = None
-        self._ask_at_s = 0.0
+        self.look_at_s = 0.0
 
     def look_again(self, partitions: Iterable[Partition]) -> None:
         """Do with these as with new ones: they were assigned to the client anew, to begin at their commits."""
@@ -100,9 +101,9 @@ class LogWatch:
             self.ask_anew()
 
     def serve(self, consumer: Consumer) -> None:
-        """Ask when it is time, and act on what has been answered."""
+        """Ask, or act on what has been answered. Call it before each poll once it is time."""
         if self._asked is None:
-            if self._leases and time.monotonic() >= self._ask_at_s:
+            if self._leases:
                 self._asked = self._ask()
             return
         asked = self._asked
@@ -118,7 +119,7 @@ class LogWatch:
                 self._identify(consumer, log, asked.offsets)
         if asked.answered or self.unknown:
             self._asked = None
-        self._ask_at_s = time.monotonic() + (RETRY_S if self.unknown else INTERVAL_S)
+            self.look_at_s = time.monotonic() + (RETRY_S if self.unknown else INTERVAL_S)
 
     def _ask(self) -> _Asked:
         if self._admin is None:

@@ -28,11 +28,14 @@ class PausedPartitions:
     """What the client has paused. Used on the consumer's thread."""
 
     def __init__(self) -> None:
+        self.applied = PauseSet()
+        """What was last asked for."""
         self._paused: set[Partition] = set()
         self._resume_all = False
 
     def apply(self, consumer: Consumer, to_pause: PauseSet, owned: set[Partition]) -> None:
         """Pause and resume owned partitions until the client does as it should."""
+        self.applied = to_pause
         wanted = {partition for partition in owned if to_pause.covers(partition)}
         if pause := wanted - self._paused:
             consumer.pause(_topic_partitions(pause))

@@ -167,8 +167,11 @@ class Source:
                     self._serve_commands(consumer)
                     if self._statistics_came:
                         self._act_on_statistics(consumer)
-                    self._logs.serve(consumer)
-                    self._apply_pauses(consumer)
+                    if time.monotonic() >= self._logs.look_at_s:
+                        self._logs.serve(consumer)
+                        self._apply_pauses(consumer)
+                    if self._to_pause != self._paused.applied:
+                        self._apply_pauses(consumer)
                     if self._kafka.delivery_guarantee == "exactly_once":
                         # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
                         # raise the member's epoch without a callback. It takes under a millisecond.
