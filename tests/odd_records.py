@@ -10,6 +10,9 @@ from schemas import wire
 from schemas.limits import MAX_FILTER_DEPTH, MAX_FILTER_OPERANDS, MAX_FILTER_VALUES
 from tests.raw_producer import RawHeader
 
+MOST_BYTES = 900_000
+"""A topic takes a megabyte, by default."""
+
 
 def around(limit: int) -> st.SearchStrategy[int]:
     return st.sampled_from([0, 1, 2, limit - 1, limit, limit + 1, 4 * limit])
@@ -83,6 +86,12 @@ class Case:
     deadline_ms: int | None
     wrapping: str
 
+    @property
+    def size(self) -> int:
+        """Bytes, more or less."""
+        headers = sum(len(name) + len(held or b"") for name, held in self.headers)
+        return headers + len(self.key or b"") + len(self.value("q"))
+
     def value(self, query_id: str) -> bytes:
         event: dict[str, Any] = {"id": query_id, "text": "capital of france", "generate": False, "top_k": 1}
         if self.where is not None:
@@ -107,4 +116,4 @@ cases = st.builds(
     timestamp_ms=st.sampled_from([0, 0, 0, 1, -1, -(2**40), 10**12, 253_402_300_800_000, 2**53, 2**62]),
     deadline_ms=st.sampled_from([None, None, 1, 60_000, 604_800_000]),
     wrapping=st.sampled_from(["", "", "cloud event", "frame"]),
-)
+).filter(lambda case: case.size <= MOST_BYTES)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas import wire
@@ -165,6 +165,8 @@ def test_every_record_has_its_own_outcome_and_the_plain_one_beside_them_its_answ
     @settings(
         max_examples=CASES // AT_ONCE,
         derandomize=True,
+        # Each example is asked of a whole worker: what fails is told as it is.
+        phases=[Phase.generate],
         database=None,
         suppress_health_check=list(HealthCheck),
     )
