@@ -36,6 +36,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     """Build what consumes; ``parts`` takes it down again, last built first. What fails fast comes first."""
     health.starting = "looking for the Kafka topics"
     await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
+    await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
@@ -62,7 +63,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     service = Service(settings, pipeline, metrics, used, guard)
-    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id, on_commit=metrics.observe_commit)
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
     delivery = Delivery(settings.kafka, service.job, guarantee, metrics, new_source=new_source)

@@ -17,6 +17,7 @@ from worker.app.stopping import (
     STOP_SIGNALS,
     EndDeadline,
     exit_on_signals,
+    keep_turning,
 )
 from worker.errors import FatalError, TransientError
 from worker.kafka.deliver.delivery import Delivery
@@ -44,6 +45,7 @@ async def run_worker(settings: Settings) -> int:
     try:
         with http.serve(settings.telemetry, metrics.registry, health):
             async with AsyncExitStack() as parts:
+                parts.callback(asyncio.create_task(keep_turning()).cancel)
                 delivery = await build_delivery(settings, metrics, health, parts)
                 parts.callback(health.end)
                 drained = await _consume(settings.kafka, delivery, health, end)

@@ -17,6 +17,9 @@ EXIT_SECOND_SIGNAL = 130
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+TURN_S = 0.5
+"""How late a signal may be seen that came in the instant before the main thread began to wait."""
+
 
 def exit_on_signals(say: Callable[[], None] = lambda: None) -> None:
     """End the process with exit code 0 on SIGTERM or SIGINT, from the main thread, whatever the others are doing.
@@ -24,6 +27,9 @@ def exit_on_signals(say: Callable[[], None] = lambda: None) -> None:
     For a worker that starts: it holds nothing that would have to be given back, and what it waits for (a broker, a
     model, an import) may take minutes. A plain handler instead of the loop's, so that a loop that is busy importing
     obeys too; and one at all, since without it a process with the id 1, as in a container, would ignore SIGTERM.
+
+    The main thread must not wait without an end: Python looks for signals between two instructions, so one that comes
+    after the last look and before the wait begins is seen when the wait ends. A loop waits so; see ``keep_turning``.
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -34,6 +40,14 @@ def exit_on_signals(say: Callable[[], None] = lambda: None) -> None:
 
     for number in STOP_SIGNALS:
         signal.signal(number, end)
+
+
+async def keep_turning() -> None:
+    """Wake the loop now and then, until cancelled, so that it sees what ``exit_on_signals`` is waiting for."""
+    import asyncio  # noqa: PLC0415 - the handler is to be there before anything that takes its time
+
+    while True:  # noqa: ASYNC110 - it waits for nothing that could set an event
+        await asyncio.sleep(TURN_S)
 
 
 class EndDeadline:

@@ -19,7 +19,11 @@ class Sample(StrEnum):
 def ingest(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATHS]...", help="JSONL, CSV, Markdown or text files, or folders of such."),
+        typer.Argument(
+            metavar="[PATHS]...",
+            help="JSONL, CSV, Markdown or text files, or folders of such. As you write them they name their documents: "
+            "give the same paths each time.",
+        ),
     ] = None,
     sample: Annotated[Sample | None, typer.Option(help="Index a sample instead.")] = None,
     collection: Annotated[

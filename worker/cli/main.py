@@ -9,6 +9,7 @@ if sys.argv[1:2] == ["run"]:
     exit_on_signals()
 
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -24,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 EXIT_INTERRUPTED = 130
@@ -46,8 +48,19 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
 @app.callback()
-def _prepare(context: typer.Context) -> None:
+def _prepare(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     if context.invoked_subcommand != "run":
         quiet_commands()
 

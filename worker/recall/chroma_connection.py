@@ -92,13 +92,13 @@ class ChromaConnection:
         return f"{'https' if self._settings.ssl else 'http'}://{self._host}:{self._settings.port}"
 
     def _try_once(self, operation: Callable[[ClientAPI], Result], deadline: float) -> Result:
-        remaining_s = deadline - time.monotonic()
-        if remaining_s <= 0:
-            raise TransientError(f"No time was left to ask Chroma at {self.address}.")
         try:
             if self._client is None:
-                self._client = self._connect(remaining_s)
-            return self._in_time(operation, self._client, remaining_s)
+                left_s = self._left_s(deadline)
+                self._client = self._in_time(partial(self._connect, left_s), left_s)
+            left_s = self._left_s(deadline)
+            _limit(self._client, left_s)
+            return self._in_time(partial(operation, self._client), left_s)
         except WorkerError:
             raise
         except Exception as error:
@@ -107,14 +107,19 @@ class ChromaConnection:
                 raise
             raise refined from error
 
-    def _in_time(self, operation: Callable[[ClientAPI], Result], client: Client, timeout_s: float) -> Result:
-        """Return what the operation makes of a server within a time; an embedded store can't be left behind."""
+    def _left_s(self, deadline: float) -> float:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TransientError(f"No time was left to ask Chroma at {self.address}.")
+        return left_s
+
+    def _in_time(self, call: Callable[[], Result], timeout_s: float) -> Result:
+        """Return what a call to a server gives within a time; one to an embedded store can't be left behind."""
         if self._settings.mode == "embedded":
-            return operation(client)
-        _limit(client, timeout_s)
+            return call()
         if self._thread is None:
             self._thread = SingleThreadExecutor("chroma")
-        future = self._thread.submit(partial(operation, client))
+        future = self._thread.submit(call)
         try:
             return future.result(timeout_s + READ_SLACK_S)
         except FuturesTimeout:
@@ -135,7 +140,8 @@ class ChromaConnection:
         settings = ChromaSettings(anonymized_telemetry=False)
         if self._settings.mode == "embedded":
             return self._open_folder(settings)
-        # HttpClient asks the server several things while it is made, without any timeout: see first if it answers.
+        # HttpClient asks the server several things while it is made, without any timeout: see first if it answers, for
+        # a thread that is left behind stays for as long as it is not answered.
         httpx.get(f"{self._url}/api/v2/heartbeat", headers=self._headers, timeout=timeout_s).raise_for_status()
         client = chromadb.HttpClient(
             host=self._host,

@@ -13,6 +13,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.types import QueryResult
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
+from schemas.events import INVALID_FILTER
 from worker.domain import Candidate, Query
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import (
@@ -36,7 +37,6 @@ from worker.settings import RecallSettings
 
 logger = structlog.get_logger()
 
-INVALID_FILTER = "invalid_filter"
 TOO_MUCH_FOR_CHROMA = ("too many SQL variables", "Expression tree is too large")
 """What Chroma 1.5.9 answers, as its own failure, to filters beyond SQLite's bounds."""
 
@@ -130,11 +130,8 @@ class ChromaSearch:
         return found
 
     def _judged(self, error: StoreFailedError, group: Sequence[Query], vectors: Vectors) -> Exception:
-        """Return whose fault it is that the store failed at a filter: the filter's if it answers without it, not with.
-
-        Those failures that are known need no proof.
-        """
-        if not any(known in str(error) for known in TOO_MUCH_FOR_CHROMA):
+        """Return whose fault it is that the store failed at a filter: the filter's if it answers without it alone."""
+        if not any(known in str(error) for known in TOO_MUCH_FOR_CHROMA):  # those that are known need no proof
             try:
                 self._ask_once([replace(group[0], where=None, top_k=1)], vectors[:1])
             except Exception:  # noqa: BLE001 - it fails without the filter too
@@ -147,7 +144,7 @@ class ChromaSearch:
                 return other
             else:
                 return error
-        return PoisonError(INVALID_FILTER, f"Chroma fails at the filter, and at nothing else: {error}")
+        return _invalid_filter(group[0], "Chroma fails at the filter, and answers the question without it", error)
 
     def _query(self, client: ClientAPI, group: Sequence[Query], vectors: Vectors) -> tuple[OpenCollection, QueryResult]:
         name = group[0].collection
@@ -190,7 +187,7 @@ class ChromaSearch:
                     "or ask for another.",
                 )
             case ValueError() | TypeError() | InvalidArgumentError() if query.where:
-                return PoisonError(INVALID_FILTER, f"Chroma rejects the filter {_filter_key(query.where)}: {error}")
+                return _invalid_filter(query, "Chroma rejects the filter", error)
         return TransientError(f"Searching collection {name!r} failed: {type(error).__name__}: {error}")
 
 
@@ -205,6 +202,12 @@ def _grouped(queries: Sequence[Query]) -> Iterable[list[int]]:
         key = (query.collection, _filter_key(query.where), query.top_k.bit_length())
         groups.setdefault(key, []).append(position)
     return groups.values()
+
+
+def _invalid_filter(query: Query, what: str, error: Exception) -> PoisonError:
+    """Return the error with a sentence of ours; what Chroma says, perhaps of itself, is for who reads the log."""
+    logger.warning("invalid filter", query_id=query.id, collection=query.collection, reason=str(error))
+    return PoisonError(INVALID_FILTER, f"{what}: {_filter_key(query.where)}")
 
 
 def _filter_key(where: Mapping[str, Any] | None) -> str:

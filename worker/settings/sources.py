@@ -1,8 +1,9 @@
 """The files settings are read from, read strictly: what would be lost in silence is refused with its place."""
 
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from dotenv import dotenv_values
@@ -10,11 +11,17 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, InitSettingsSo
 
 from worker.errors import FatalError
 
+Number = TypeVar("Number", int, float)
+
 UTF8_HINT = "is not UTF-8: convert it, e.g. with `iconv -t utf-8`"
 
 
+# YAML 1.1, which PyYAML reads, takes 010 for 8 and 1:30 for 90.
+_OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|.*:.*")
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML as it is meant: a key that is there twice is an error, where PyYAML keeps the last one in silence."""
+    """YAML as it is meant: what PyYAML would lose or change in silence is an error, as a key that is twice there."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Any, int] = {}
@@ -28,6 +35,26 @@ class _StrictLoader(yaml.SafeLoader):
             if isinstance(key, Hashable):
                 lines[key] = line
         return super().construct_mapping(node, deep)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        return self._construct_number(node, self.construct_yaml_int(node))
+
+    def construct_float(self, node: yaml.ScalarNode) -> float:
+        return self._construct_number(node, self.construct_yaml_float(node))
+
+    def _construct_number(self, node: yaml.ScalarNode, number: Number) -> Number:
+        if _OTHER_BASE.fullmatch(node.value):
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"{node.value} would be read as {number}: write that number, or quote the text",
+                node.start_mark,
+            )
+        return number
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_float)
 
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:

@@ -20,14 +20,16 @@ DEGRADABLE_STAGES = ("rerank", "answer")
 DEAD_LETTER_REASONS = (
     "answer_refused",
     "answer_too_large",
+    "event_too_large",
     "incompatible_collection",
     "internal_error",
     "invalid_filter",
+    "invalid_headers",
     "invalid_json",
     "invalid_schema",
     "invalid_utf8",
-    "oversize",
     "retries_exhausted",
+    "store_crashed",
     "tombstone",
     "unknown_collection",
 )
@@ -119,7 +121,7 @@ class Metrics:
         )
         self.commits = self._counter(
             "commits",
-            "Offset commits, by outcome: ok, put_off. At least once: exactly once, offsets travel in transactions.",
+            "Offset commits, by outcome: ok, put_off. Exactly once: transactions that carry offsets.",
             ["outcome"],
         )
         self.build = Info("build", "Version of the worker.", namespace=PREFIX, registry=registry)
@@ -173,6 +175,10 @@ class Metrics:
         self.batch_cost.labels(batcher=batcher).inc(cost)
         self.batch_padded_cost.labels(batcher=batcher).inc(padded_cost)
         self.batch_budget.labels(batcher=batcher).set(budget)
+
+    def observe_commit(self, outcome: str) -> None:
+        """Count an offset commit that the broker has answered: `ok`, or `put_off` to the next one."""
+        self.commits.labels(outcome=outcome).inc()
 
     def observe_dead_letter(self, reason: str) -> None:
         """Record a dead letter the broker has acknowledged."""

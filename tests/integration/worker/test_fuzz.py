@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from schemas import wire
 from schemas.events import QueryEvent
+from schemas.limits import MAX_EVENT_BYTES, MAX_FILTER_OPERANDS
 from tests.patience import HANG_S
 from tests.topics import committed, held
 from worker.kafka.config import common_config
@@ -25,6 +26,7 @@ SEED = 20_261_123
 VALUES: list[Any] = [
     *[None, True, False, 0, -1, 1, 1e308, 10**30, 0.5, "", " ", "x", "\x00", "é" * 8_193, "a" * 129],
     *[[], [[]], [1, "a"], {}, {"a": 1}, {"$and": []}, {"topic": {"$gt": "x"}}, {"$where": "1"}],
+    *[{"$or": [{"a": number} for number in range(MAX_FILTER_OPERANDS + 1)]}, {"a": {"$in": [2**64]}}],
     *["2026-11-23", "NaN", "\u202e", "🦆" * 10],
 ]
 RAW = [
@@ -39,6 +41,7 @@ RAW = [
     b"[" * 5_000,
     b"{}{}",
     b"\x00" * 64,
+    b"x" * (MAX_EVENT_BYTES + 1),
 ]
 
 
@@ -91,7 +94,8 @@ def test_every_malformed_event_has_an_outcome_and_none_stops_the_worker(
     rng = random.Random(SEED)
     events = {f"k{number}".encode(): mutated(rng, number) for number in range(EVENTS)}
     reasons = {key: expected(value) for key, value in events.items()}
-    assert {"tombstone", "invalid_utf8", "invalid_json", "invalid_schema", None} == set(reasons.values())
+    undecodable = {"tombstone", "event_too_large", "invalid_utf8", "invalid_json", "invalid_schema", "invalid_filter"}
+    assert undecodable | {None} == set(reasons.values())
 
     kafka = kafka_settings()
     producer = Producer(common_config(kafka))

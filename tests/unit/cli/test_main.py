@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 from typer.testing import CliRunner
@@ -88,8 +89,16 @@ def test_config_gives_the_settings_schema() -> None:
     assert {"kafka", "recall", "rerank", "answer", "telemetry"} <= schema["properties"].keys()
 
 
-def test_version_is_that_of_the_distribution() -> None:
-    assert runner.invoke(app, ["version"]).stdout.strip().count(".") == 2
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_version_is_that_of_the_distribution(asked: str) -> None:
+    assert runner.invoke(app, [asked]).stdout.strip() == metadata.version("rerank-worker")
+
+
+@pytest.mark.parametrize("command", [[], ["ask"], ["dlq", "list"]])
+def test_h_is_help_everywhere(command: list[str]) -> None:
+    short, long = (runner.invoke(app, [*command, option]) for option in ("-h", "--help"))
+    assert short.exit_code == 0
+    assert short.stdout == long.stdout != ""
 
 
 @pytest.mark.parametrize(

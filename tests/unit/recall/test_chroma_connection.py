@@ -109,9 +109,10 @@ def test_a_port_that_takes_connections_and_never_answers_is_transient(check: Cal
 
 
 class DrippingServer(ThreadingHTTPServer):
-    """Answers Chroma's client well while it connects; what it is asked then, with a byte now and then, for ever."""
+    """Answers Chroma's client well, but for paths with ``dripping`` in them: with a byte now and then, for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, dripping: str) -> None:
+        self.dripping = dripping
         self.ended = Event()
         super().__init__(("127.0.0.1", 0), _Dripping)
 
@@ -123,7 +124,7 @@ class _Dripping(BaseHTTPRequestHandler):
         identity = b'{"user_id":"","tenant":"default_tenant","databases":["default_database"],"id":"1","name":"x"}'
         if self.path.endswith("identity"):
             identity = b'{"user_id":"","tenant":"default_tenant","databases":["default_database"]}'
-        drips = "collections" in self.path
+        drips = self.server.dripping in self.path
         self.send_response(200)
         self.send_header("Content-Length", str(10_000 if drips else len(identity)))
         self.end_headers()
@@ -138,8 +139,10 @@ class _Dripping(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_server_that_drips_is_left_when_the_whole_time_is_over(embedder: Embedder) -> None:
-    server = DrippingServer()
+@pytest.mark.parametrize("dripping", ["collections", "identity", "heartbeat"])
+def test_a_server_that_drips_is_left_when_the_whole_time_is_over(embedder: Embedder, dripping: str) -> None:
+    """Also while the client is made, which asks who it is, without any time limit of its own."""
+    server = DrippingServer(dripping)
     serving = Thread(target=server.serve_forever, args=[0.01])
     serving.start()
     settings = RecallSettings(host="127.0.0.1", port=server.server_port, timeout_s=0.5)

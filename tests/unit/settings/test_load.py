@@ -142,6 +142,18 @@ def test_a_key_that_is_there_twice_is_refused_with_both_lines(yaml_file: Write) 
     assert refusal().endswith("line 3: group_id is there already, in line 2")
 
 
+@pytest.mark.parametrize(("written", "read"), [("010", "8"), ("1:30", "90"), ("1:30.5", "90.5")])
+def test_a_number_that_yaml_reads_as_another_one_is_refused(yaml_file: Write, written: str, read: str) -> None:
+    yaml_file(f"kafka:\n  commit_interval_s: {written}\n")
+    assert refusal().endswith(f"line 2: {written} would be read as {read}: write that number, or quote the text")
+
+
+@pytest.mark.parametrize(("written", "read"), [("10", 10), ("0.5", 0.5), ("1e1", 10), ("0x10", 16)])
+def test_any_other_number_is_read_as_it_stands_there(yaml_file: Write, written: str, read: float) -> None:
+    yaml_file(f"kafka:\n  commit_interval_s: {written}\n")
+    assert load_settings().kafka.commit_interval_s == read
+
+
 def test_a_section_whose_members_are_all_commented_out_sets_nothing(yaml_file: Write) -> None:
     yaml_file("kafka:\n  # partitions: 3\nrecall: {top_k: 7}\n")
     settings = load_settings()

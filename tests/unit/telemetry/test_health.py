@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.patience import HANG_S
-from worker.kafka.consume.hand_over import HANDOVER_TIMEOUT_S
+from worker.kafka.consume.polling import HANDOVER_TIMEOUT_S
 from worker.kafka.deliver.delivery import TICK_S
 from worker.settings.rules import LONGEST_POLL_S
 from worker.telemetry import health as module

@@ -46,7 +46,11 @@ def test_counters_with_known_labels_begin_at_zero() -> None:
 
 def test_every_reason_of_a_dead_letter_in_the_code_begins_at_zero() -> None:
     sources = [*Path(worker.__file__).parent.rglob("*.py"), *Path(schemas.__file__).parent.rglob("*.py")]
-    raised = re.compile(r"(?:Poison|Wire)Error\(\s*\"(\w+)\"|dead_letter\(\"\w+\", \"(\w+)\"")
-    found = {one or other for path in sources for one, other in raised.findall(path.read_text(encoding="utf-8"))}
-    assert "invalid_json" in found
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    constant = re.compile(r"^([A-Z_]+) = \"(\w+)\"$", re.MULTILINE)
+    constants = {name: value for text in texts for name, value in constant.findall(text)}
+    raised = re.compile(r"(?:Poison|Wire)Error\(\s*(\"\w+\"|[A-Z_]+),|dead_letter\(\"\w+\", (\"\w+\")")
+    named = {one or other for text in texts for one, other in raised.findall(text)}
+    found = {name.strip('"') if name.startswith('"') else constants[name] for name in named}
+    assert {"invalid_json", "invalid_filter"} <= found
     assert found | set(REFUSED.values()) == set(DEAD_LETTER_REASONS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._config import ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
@@ -23,6 +23,8 @@ from worker.settings import KafkaSettings
 LOOK_S = 1.0
 RETRY_S = 0.05
 LEADER_RETRY_S = 0.2
+# For what is good to know and not needed: librdkafka's own broker, for one, never tells a topic's configuration.
+TELLING_S = 5.0
 
 MAX_MESSAGE_BYTES = "max.message.bytes"
 # What a dead letter is larger by than its event: its headers, 0.7 kB as a rule and never as much as this.
@@ -59,7 +61,6 @@ def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
     found = cluster.describe()
     missing = [topic.name for topic in found if topic.partitions == 0]
     if not missing:
-        _warn_if_dead_letters_may_not_fit(cluster.admin, kafka)
         return found
     if not create:
         raise FatalError(
@@ -71,6 +72,24 @@ def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
     if kafka.dead_letter_topic in missing:
         _create_dead_letter_topic(cluster.admin, kafka)
     return _await_created(cluster, kafka)
+
+
+def warn_if_dead_letters_may_not_fit(kafka: KafkaSettings) -> None:
+    """Say so if the dead-letter topic takes less than the query topic does; blocks up to ``TELLING_S``.
+
+    Not refused: a record that does not fit is still set aside, by a note of where it stands.
+    """
+    topics = (kafka.query_topic, kafka.dead_letter_topic)
+    taken, fits = _max_message_bytes(_Cluster(kafka).admin, topics, min(TELLING_S, kafka.startup_timeout_s))
+    if taken is not None and fits is not None and fits < taken + DEAD_LETTER_ROOM:
+        logger.warning(
+            "the largest events would not fit the dead-letter topic, which then gets a note of where they stand: "
+            "raise its limit",
+            query_topic_max_message_bytes=taken,
+            dead_letter_topic_max_message_bytes=fits,
+            command=f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers} --alter --topic "
+            f"{kafka.dead_letter_topic} --add-config {MAX_MESSAGE_BYTES}={2 * taken + DEAD_LETTER_ROOM}",
+        )
 
 
 def watermarks(consumer: Consumer, kafka: KafkaSettings, partition: TopicPartition) -> tuple[int, int]:
@@ -138,7 +157,7 @@ class _Cluster:
 
 
 def _create_dead_letter_topic(admin: AdminClient, kafka: KafkaSettings) -> None:
-    limit = _max_message_bytes(admin, kafka, kafka.query_topic)
+    [limit] = _max_message_bytes(admin, [kafka.query_topic], kafka.startup_timeout_s)
     if limit is not None:
         try:
             # What came in compressed goes out as this worker compresses: twice is room for that, too.
@@ -151,27 +170,16 @@ def _create_dead_letter_topic(admin: AdminClient, kafka: KafkaSettings) -> None:
     _create(admin, [kafka.dead_letter_topic], kafka)
 
 
-def _warn_if_dead_letters_may_not_fit(admin: AdminClient, kafka: KafkaSettings) -> None:
-    # Not refused: a record that does not fit is still set aside, by a note of where it stands.
-    taken = _max_message_bytes(admin, kafka, kafka.query_topic)
-    fits = _max_message_bytes(admin, kafka, kafka.dead_letter_topic)
-    if taken is not None and fits is not None and fits < taken + DEAD_LETTER_ROOM:
-        logger.warning(
-            "the largest events would not fit the dead-letter topic, which then gets a note of where they stand: "
-            "raise its limit",
-            query_topic_max_message_bytes=taken,
-            dead_letter_topic_max_message_bytes=fits,
-            command=f"kafka-configs.sh --bootstrap-server {kafka.bootstrap_servers} --alter --topic "
-            f"{kafka.dead_letter_topic} --add-config {MAX_MESSAGE_BYTES}={2 * taken + DEAD_LETTER_ROOM}",
-        )
+def _max_message_bytes(admin: AdminClient, topics: Sequence[str], timeout_s: float) -> list[int | None]:
+    """Return the largest batch each topic takes; None where the broker does not tell, or not in time."""
+    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+    described = admin.describe_configs(resources, request_timeout=timeout_s)
+    return [_limit(described[resource], resource.name, timeout_s) for resource in resources]
 
 
-def _max_message_bytes(admin: AdminClient, kafka: KafkaSettings, topic: str) -> int | None:
-    """Return the largest batch the topic takes; None where the broker does not tell."""
-    resource = ConfigResource(ResourceType.TOPIC, topic)
+def _limit(described: "Future[dict[str, ConfigEntry]]", topic: str, timeout_s: float) -> int | None:
     try:
-        described = admin.describe_configs([resource], request_timeout=kafka.startup_timeout_s)[resource]
-        return int(described.result(kafka.startup_timeout_s)[MAX_MESSAGE_BYTES].value)
+        return int(described.result(timeout_s)[MAX_MESSAGE_BYTES].value or "")
     except (KafkaException, TimeoutError, KeyError, TypeError, ValueError) as error:
         # Telling needs DescribeConfigs on the topic, which a worker needs for nothing else.
         logger.info("the broker does not tell how large a topic's records may be", topic=topic, reason=repr(error))

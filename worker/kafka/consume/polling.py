@@ -1,13 +1,23 @@
-"""One poll: what the client hands out, as records and as ends of partitions that have been reached."""
+"""From the client to the loop: one poll's records and ends of partitions, and how the loop is called with them."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 
+from worker.errors import FatalError
 from worker.kafka.consume.offsets import Partition, Position
 from worker.kafka.consume.records import Record, from_message, position_of
 from worker.settings import KafkaSettings
+
+logger = structlog.get_logger()
+
+# One batch at a time crosses to the loop, so that a pause decided there takes effect before the next poll. A loop
+# that is busy for longer than this gets the next batch all the same: polling must go on.
+HANDOVER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,43 @@ class Poller:
         if self._last.get(end.topic_partition) != last.offset:
             self._last[end.topic_partition] = last.offset
             ends[end.topic_partition] = last
+
+
+class LoopCalls:
+    """Has the loop called in the order things happened, and swallows no error.
+
+    Built on the loop's thread, used on the consumer's.
+    """
+
+    def __init__(self, on_fatal: Callable[[FatalError], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_fatal = on_fatal
+
+    def tell(self, method: Callable[..., object], *args: object) -> None:
+        """Have a method called on the loop; whatever it raises is fatal."""
+        self._loop.call_soon_threadsafe(self._call, method, *args)
+
+    def hand_over(self, take: Callable[[], None]) -> None:
+        """Do as ``tell``, and return when it has been called or ``HANDOVER_TIMEOUT_S`` have passed."""
+        taken = threading.Event()
+
+        def called() -> None:
+            try:
+                take()
+            finally:
+                taken.set()
+
+        self.tell(called)
+        if not taken.wait(HANDOVER_TIMEOUT_S):
+            logger.warning("the loop is busy: a batch was not taken in time", seconds=HANDOVER_TIMEOUT_S)
+
+    def _call(self, method: Callable[..., object], *args: object) -> None:
+        # Left to asyncio, an error would be logged, and what was handed over lost while later offsets are committed.
+        try:
+            method(*args)
+        except Exception as error:
+            logger.exception("internal error")
+            self._on_fatal(FatalError(f"what Kafka's thread handed over was not taken: {error!r}"))
 
 
 def _partition(message: Message) -> tuple[str | None, int | None]:

@@ -20,11 +20,10 @@ from worker.errors import FatalError
 from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.config import consumer_config
 from worker.kafka.consume.commits import COMMIT_TIMEOUT_S, Committer
-from worker.kafka.consume.hand_over import LoopCalls
 from worker.kafka.consume.log_watch import LogWatch
 from worker.kafka.consume.offsets import CompletedPrefix, Partition
 from worker.kafka.consume.pauses import PausedPartitions, PauseSet
-from worker.kafka.consume.polling import Polled, Poller
+from worker.kafka.consume.polling import LoopCalls, Polled, Poller
 from worker.kafka.consume.rebalance import Rebalance
 from worker.kafka.consume.records import SourceListener
 from worker.kafka.consume.stalled_fetch import StalledFetchDetector, any_broker_up

@@ -23,7 +23,7 @@ from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
-# How often the loop says that it turns. Not the cadence of commits, which may be longer than a probe's patience.
+# How old the progress shown may be. Not the cadence of commits, which may be minutes.
 TICK_S = 1.0
 
 
@@ -175,7 +175,7 @@ class Delivery:
 
     def on_commit(self, outcome: str) -> None:
         """Count the commit; see ``SourceListener``."""
-        self._metrics.commits.labels(outcome=outcome).inc()
+        self._metrics.observe_commit(outcome)
 
     def on_statistics(self, statistics: Mapping[str, object]) -> None:
         """Publish the consumer lag; see ``SourceListener``."""

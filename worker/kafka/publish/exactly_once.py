@@ -7,7 +7,7 @@ cover is the work itself: after a crash a query is worked on, and its LLM paid, 
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -36,9 +36,16 @@ class ExactlyOnce:
     """See ``Guarantee``. One task makes the transactions, one after the other, on a thread of their own."""
 
     def __init__(
-        self, kafka: KafkaSettings, source: Source, producer: TransactionalProducer, policy: RetryPolicy
+        self,
+        kafka: KafkaSettings,
+        source: Source,
+        producer: TransactionalProducer,
+        policy: RetryPolicy,
+        on_commit: Callable[[str], None],
     ) -> None:
+        """``on_commit`` is told on the loop what became of the offsets in a transaction: `ok`, or `put_off`."""
         self._kafka = kafka
+        self._on_commit = on_commit
         self._source = source
         self._producer = producer
         self._policy = policy
@@ -148,11 +155,14 @@ class ExactlyOnce:
             self._take_refusals(outcomes, refused.errors)
         except AbandonedError:
             logger.info("transaction aborted: the group has moved on")
+            self._on_commit("put_off")
             self._loop.call_later(self._policy.first_pause_s, self._work.set)
         except TransientError as error:
             self._retry_later(outcomes, error)
         else:
             self._singly = False
+            if batch.offsets:
+                self._on_commit("ok")
             for prefix, last in batch.ends.items():
                 prefix.mark_committed(last)
             self._committed(outcomes)

@@ -1,5 +1,7 @@
 """Which delivery guarantee the settings ask for; short, for it is the one place that knows both of them."""
 
+from collections.abc import Callable
+
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.outcome import Guarantee
 from worker.kafka.publish.at_least_once import AtLeastOnce
@@ -12,11 +14,16 @@ from worker.settings import KafkaSettings
 FIRST_RETRY_S = 0.5
 
 
-def new_guarantee(kafka: KafkaSettings, worker_id: str, source: Source) -> Guarantee:
-    """Return the guarantee with a producer of its own; ``worker_id`` must be this process's alone."""
+def new_guarantee(
+    kafka: KafkaSettings, worker_id: str, source: Source, *, on_commit: Callable[[str], None] = lambda _: None
+) -> Guarantee:
+    """Return the guarantee with a producer of its own; ``worker_id`` must be this process's alone.
+
+    ``on_commit``: see ``ExactlyOnce``. At least once it is the source that commits, and tells of it.
+    """
     if kafka.delivery_guarantee == "exactly_once":
         producer = TransactionalProducer(kafka, f"{kafka.group_id}-{worker_id}", client_id=worker_id)
-        return ExactlyOnce(kafka, source, producer, publish_policy(kafka))
+        return ExactlyOnce(kafka, source, producer, publish_policy(kafka), on_commit)
     return AtLeastOnce(source, IdempotentProducer(kafka, worker_id), publish_policy(kafka))
 
 

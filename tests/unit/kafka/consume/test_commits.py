@@ -23,8 +23,9 @@ class Commits:
     def __init__(self) -> None:
         self.committed: list[Position] = []
         self.ended = 0
+        self.outcomes: set[str] = set()
         self.fatal: list[FatalError] = []
-        self.committer = Committer(self._on_committed, self._on_ended, self.fatal.append)
+        self.committer = Committer(self._on_committed, self._on_ended, self.outcomes.add, self.fatal.append)
         self.consumer = FakeConsumer()
 
     def commit(self, *offsets: int) -> list[TopicPartition]:
@@ -54,6 +55,7 @@ def test_a_commit_that_the_broker_takes_for_one_partition_and_puts_off_for_anoth
     commits.committer.on_commit(None, answer)
     assert commits.committed == [Position("queries", 0, 4)]
     assert commits.ended == 1
+    assert commits.outcomes == {"ok", "put_off"}
     assert commits.fatal == []
 
 
@@ -63,6 +65,7 @@ def test_a_commit_that_the_broker_refuses_for_one_partition_is_fatal() -> None:
     denied = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     commits.committer.on_commit(None, [FailedPartition("queries", 0, 5, denied)])
     assert commits.committed == []
+    assert commits.outcomes == set()
     assert len(commits.fatal) == 1
 
 

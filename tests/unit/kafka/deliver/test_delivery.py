@@ -147,7 +147,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def a_bench(on_tick: Callable[[], None] = lambda: None, **kafka: object) -> AsyncIterator[Bench]:
+async def a_bench(**kafka: object) -> AsyncIterator[Bench]:
     jobs: dict[tuple[int, int], FakeJob] = {}
 
     def new_job(record: Record) -> FakeJob:
@@ -163,7 +163,6 @@ async def a_bench(on_tick: Callable[[], None] = lambda: None, **kafka: object) -
         new_job,
         lambda source: AtLeastOnce(source, sink, publish_policy(settings)),  # type: ignore[arg-type]  # a fake producer
         metrics,
-        on_tick=on_tick,
         new_source=FakeSource,  # type: ignore[arg-type]  # stands in for Source
     )
     stop = asyncio.Event()
@@ -490,15 +489,12 @@ async def test_a_revoke_that_is_cut_off_cancels_what_is_in_flight() -> None:
         assert await bench.committed(P0) is None
 
 
-async def test_the_loop_says_that_it_turns_however_rarely_it_commits() -> None:
-    ticks = 0
-
-    def tick() -> None:
-        nonlocal ticks
-        ticks += 1
-
-    async with a_bench(on_tick=tick, commit_interval_s=HANG_S) as bench:
-        await until(lambda: ticks >= 2)
+async def test_progress_is_told_however_rarely_the_worker_commits() -> None:
+    async with a_bench(commit_interval_s=HANG_S) as bench:
+        bench.feed(0, 0)
+        await until(lambda: [partition.in_flight for partition in bench.delivery.progress] == [1, 0])
+        bench.feed(0, 1)
+        await until(lambda: [partition.in_flight for partition in bench.delivery.progress] == [2, 0])
         assert bench.source.commits == []
 
 

@@ -60,6 +60,8 @@ class Bench:
 
     guarantee: ExactlyOnce
     producer: FakeProducer
+    commits: list[str]
+    """What was told of the offsets of each transaction."""
     deliveries: "list[asyncio.Task[None]]" = field(default_factory=list)
 
     def outcome(self, partition: AssignedPartition, offset: int) -> None:
@@ -74,9 +76,10 @@ class Bench:
 async def a_bench() -> AsyncIterator[Bench]:
     kafka = KafkaSettings(transaction_interval_s=0.01)
     producer = FakeProducer()
-    guarantee = ExactlyOnce(kafka, FakeSource(), producer, publish_policy(kafka))  # type: ignore[arg-type]  # fakes
+    commits: list[str] = []
+    guarantee = ExactlyOnce(kafka, FakeSource(), producer, publish_policy(kafka), commits.append)  # type: ignore[arg-type]  # fakes
     await guarantee.start()
-    bench = Bench(guarantee, producer)
+    bench = Bench(guarantee, producer, commits)
     try:
         yield bench
     finally:
@@ -124,6 +127,7 @@ async def test_a_partition_given_up_in_the_middle_of_a_transaction_aborts_it() -
         bench.outcome(kept, 3)
         await until(lambda: bench.producer.transactions != [])
         assert bench.producer.transactions == [([b"3"], [(1, 4)])]
+        await until(lambda: bench.commits == ["put_off", "ok"])
 
 
 async def test_what_was_in_flight_when_offsets_went_back_is_published_without_its_offsets() -> None:
@@ -139,6 +143,8 @@ async def test_what_was_in_flight_when_offsets_went_back_is_published_without_it
         bench.outcome(present, 0)
         await until(lambda: len(bench.producer.transactions) == 2)
         assert bench.producer.transactions[1] == ([b"0"], [(0, 1)])
+        # The second transaction had no offsets.
+        await until(lambda: bench.commits == ["put_off", "ok"])
 
 
 async def test_a_partition_that_is_done_with_is_committed_to_its_end_and_one_in_work_is_not() -> None:
