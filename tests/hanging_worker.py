@@ -1,6 +1,7 @@
 """A real worker whose scorer hangs, as a driver does that never answers: ``python -m tests.hanging_worker``."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import Sequence
 
@@ -9,10 +10,17 @@ from worker.rerank import stage
 from worker.rerank.pairs.tokenizer import EncodedPair
 from worker.settings.load import load_settings
 
+HANG_SIGNAL = signal.SIGUSR1
+
 
 def hang(_score: object, _pairs: Sequence[EncodedPair]) -> list[float]:
     threading.Event().wait()
     raise AssertionError("nobody sets it")
+
+
+def hang_on_signal() -> None:
+    """Have the scorer of this process hang from the signal on."""
+    signal.signal(HANG_SIGNAL, lambda _number, _frame: setattr(stage, "_score_distinct", hang))
 
 
 if __name__ == "__main__":

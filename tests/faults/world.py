@@ -14,9 +14,11 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from tests.fakes.llm import FakeLlm, fake_llm
 from tests.faults.cluster import Cluster
+from tests.faults.observer import Observer
 from tests.faults.oracle import Verdict
 from tests.faults.supervisor import Supervisor
-from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
+from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Traffic, client_config
+from tests.hanging_worker import hang_on_signal
 from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
@@ -30,6 +32,8 @@ PARTITIONS = 4
 MAX_IN_FLIGHT = 64
 POLL_BATCH = 32
 SESSION_TIMEOUT_S = 6.0
+# A pass takes milliseconds; a worker that stood still through most of this in one is taken for hanging, rightly.
+HANG_TIMEOUT_S = 20.0
 WORKERS = ("a", "b")
 
 Guarantee = Literal["at_least_once", "exactly_once"]
@@ -166,6 +170,7 @@ def _starter(
             proxied,
             chroma.recall,
             data_dir / f"worker-{name}.log",
+            before=hang_on_signal,
             WORKER_ID=name,
             KAFKA__DELIVERY_GUARANTEE=promise.guarantee,
             KAFKA__GROUP_PROTOCOL=promise.protocol,
@@ -178,6 +183,8 @@ def _starter(
             KAFKA__STARTUP_TIMEOUT_S="60",
             KAFKA__CLIENT_OPTIONS=json.dumps({METADATA_AGE: METADATA_AGE_MS, "statistics.interval.ms": 1_000}),
             RECALL__TIMEOUT_S="5",
+            TELEMETRY__HANG_TIMEOUT_S=f"{HANG_TIMEOUT_S:g}",
+            KAFKA__CLOSE_TIMEOUT_S="5",
             ANSWER__BASE_URL=llm.base_url,
             ANSWER__MODEL="fake-llm",
             ANSWER__TIMEOUT_S="3",
