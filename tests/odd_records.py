@@ -112,7 +112,7 @@ cases = st.builds(
     Case,
     headers=header_lists(),
     key=st.one_of(st.none(), st.binary(max_size=12), st.sampled_from([b"", b"\xff\xfe", b"k" * 100_000])),
-    where=st.one_of(st.none(), filters(), scalars),
+    where=st.one_of(st.none(), filters(), filters(), filters(), scalars),
     timestamp_ms=st.sampled_from([0, 0, 0, 1, -1, -(2**40), 10**12, 253_402_300_800_000, 2**53, 2**62]),
     deadline_ms=st.sampled_from([None, None, 1, 60_000, 604_800_000]),
     wrapping=st.sampled_from(["", "", "cloud event", "frame"]),

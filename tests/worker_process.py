@@ -146,7 +146,7 @@ def start_worker_process(
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
 
-    ``command``: what Python runs in its stead. ``before``: a function of a module, called in the worker's process first.
+    ``command``: what Python runs in its stead. ``before``: a module's function, called in its process first.
     """
     port = free_port()
     settings = {

@@ -13,7 +13,7 @@ from schemas.limits import MAX_FILTER_OPERANDS
 from tests.faults.cluster import Broker
 from tests.faults.supervisor import Member
 from tests.faults.traffic import POISON
-from tests.faults.world import HANG_TIMEOUT_S, SESSION_TIMEOUT_S, World
+from tests.faults.world import HANG_TIMEOUT_S, SESSION_TIMEOUT_S, TOPIC_MADE_AGAIN, World
 from tests.patience import HANG_S
 from worker.kafka.config import consumer_config
 from worker.kafka.consume.offsets import LogId
@@ -344,20 +344,12 @@ def partitions_added(world: World, _: Random) -> str:
 
 FAULTS = {name: fault for lane in LANES for name, fault in lane.items()}
 
-DISRUPTIVE = {
-    *TO_WORKERS,
-    "network-cut",
-    "network-reset",
-    "broker-restart",
-    "broker-kill",
-    "coordinator-restart",
-    "topic-made-again",
-}
+DISRUPTIVE = {*TO_WORKERS, "network-cut", "network-reset", "broker-restart", "broker-kill", "coordinator-restart"}
 
 
 def happen(world: World, name: str, random: Random) -> str:
     """Let a fault happen; returns a few words about it, or why it could not."""
-    if name in DISRUPTIVE:
+    if name in DISRUPTIVE or name == TOPIC_MADE_AGAIN:
         world.disruptions[name] += 1
     try:
         return FAULTS[name](world, random)

@@ -128,7 +128,8 @@ class Observer:
         """Every partition there is now; new ones are read from their beginning."""
         topics = (self._kafka.query_topic, self._kafka.answer_topic, self._kafka.dead_letter_topic)
         known = self._admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        found = [(topic, number) for topic in topics for number in known[topic].partitions]
+        # A broker may not have heard yet of a topic that has just been made again.
+        found = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
         if new := [each for each in found if each not in self._read_to]:
             self._consumer.incremental_assign([TopicPartition(*each, 0) for each in new])
             self._read_to |= dict.fromkeys(new, 0)

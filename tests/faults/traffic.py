@@ -50,7 +50,7 @@ class Traffic:
         # Held by whoever produces.
         self._producing = threading.Lock()
         self._random = random.Random(seed)
-        self._per_second = per_second
+        self.per_second = per_second
         self._wanted = 0
         self.produced = 0
         self._stopping = threading.Event()
@@ -100,7 +100,7 @@ class Traffic:
         owed = 0.0
         while not self._stopping.wait(TICK_S):
             with self._producing:
-                owed = min(owed + self._per_second * TICK_S, self._wanted - self.produced)
+                owed = min(owed + self.per_second * TICK_S, self._wanted - self.produced)
                 while owed >= 1:
                     self._produce_one()
                     owed -= 1
