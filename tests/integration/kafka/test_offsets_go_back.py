@@ -106,6 +106,8 @@ async def test_a_topic_made_again_that_has_outgrown_what_was_read_is_read_from_i
             gate.set()
         await bench.until(lambda: {*held_up, *after} <= set(answers.values) or worker.run.done())
         await bench.until_committed(40)
+        begun = worker.metrics.get_sample_value("rerank_worker_epochs_total", {"reason": "topic_made_again"})
+        assert begun == 1
     assert worker.run.result() is True
 
 
