@@ -19,8 +19,11 @@ def hang(_score: object, _pairs: Sequence[EncodedPair]) -> list[float]:
 
 
 def hang_on_signal() -> None:
-    """Have the scorer of this process hang from the signal on."""
-    signal.signal(HANG_SIGNAL, lambda _number, _frame: setattr(stage, "_score_distinct", hang))
+    """Have the scorer of this process hang from the signal on; called before the worker is built."""
+    told = threading.Event()
+    score = stage._score_distinct
+    stage._score_distinct = lambda scorer, pairs: (hang if told.is_set() else score)(scorer, pairs)
+    signal.signal(HANG_SIGNAL, lambda _number, _frame: told.set())
 
 
 if __name__ == "__main__":

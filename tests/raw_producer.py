@@ -28,7 +28,8 @@ class RawProducer:
         lib.rd_kafka_destroy.argtypes = [ctypes.c_void_p]
         error = ctypes.create_string_buffer(512)
         configuration = lib.rd_kafka_conf_new()
-        for name, value in ((b"bootstrap.servers", bootstrap_servers.encode()), (b"enable.idempotence", b"true")):
+        options = {b"bootstrap.servers": bootstrap_servers.encode(), b"enable.idempotence": b"true", b"log_level": b"0"}
+        for name, value in options.items():
             assert lib.rd_kafka_conf_set(configuration, name, value, error, 512) == 0
         self._producer = lib.rd_kafka_new(PRODUCER, configuration, error, 512)
         assert self._producer, error.value

@@ -285,8 +285,11 @@ def topic_made_again(world: World, _: Random) -> str:
 
 
 def _log_of(world: World, topic: str) -> LogId:
-    described = world.admin.describe_topics(TopicCollection([topic]))[topic].result(HANG_S)
-    return LogId("", str(described.topic_id))
+    while True:
+        described = world.admin.describe_topics(TopicCollection([topic]))[topic]
+        # A broker that has not heard of it yet may be asked.
+        if described.exception(HANG_S) is None:
+            return LogId("", str(described.result().topic_id))
 
 
 def _created(world: World, topic: str) -> bool:

@@ -108,7 +108,7 @@ class Source:
             self._commands.put_nowait(lambda consumer: self._committer.commit(consumer, prefixes))
 
     async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
-        """Commit as ``commit`` does, and return when the broker has answered or ``COMMIT_TIMEOUT_S`` have passed.
+        """Commit as ``commit`` does, and return when the broker has answered or ``revoke_timeout_s`` has passed.
 
         Polling stops meanwhile: for the end of a drain only. FatalError if the broker refuses for good.
         """
@@ -116,7 +116,7 @@ class Source:
 
         def command(consumer: Consumer) -> None:
             try:
-                self._committer.commit_final(consumer, prefixes, COMMIT_TIMEOUT_S)
+                self._committer.commit_final(consumer, prefixes, self._kafka.revoke_timeout_s)
             except FatalError as error:
                 done.set_exception(error)
             else:
@@ -124,9 +124,9 @@ class Source:
 
         self._commands.put_nowait(command)
         answered = asyncio.wrap_future(done)
-        # A thread that has ended answers nobody.
-        ended = asyncio.wrap_future(self._thread_ended)
-        await asyncio.wait({answered, ended}, timeout=COMMIT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.wrap_future(self._thread_ended)  # and answers nobody
+        wait_s = self._kafka.revoke_timeout_s
+        await asyncio.wait({answered, ended}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if answered.done():
             await answered
         else:
