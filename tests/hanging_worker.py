@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from worker.app.run import run_worker
 from worker.rerank import stage
 from worker.rerank.pairs.tokenizer import EncodedPair
+from worker.rerank.scorer import Scorer
 from worker.settings.load import load_settings
 
 HANG_SIGNAL = signal.SIGUSR1
@@ -22,7 +23,11 @@ def hang_on_signal() -> None:
     """Have the scorer of this process hang from the signal on; called before the worker is built."""
     told = threading.Event()
     score = stage._score_distinct
-    stage._score_distinct = lambda scorer, pairs: (hang if told.is_set() else score)(scorer, pairs)
+
+    def score_or_hang(scorer: Scorer, pairs: Sequence[EncodedPair]) -> list[float | Exception]:
+        return hang(scorer, pairs) if told.is_set() else score(scorer, pairs)
+
+    stage._score_distinct = score_or_hang
     signal.signal(HANG_SIGNAL, lambda _number, _frame: told.set())
 
 
