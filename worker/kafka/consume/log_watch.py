@@ -60,7 +60,7 @@ class LogWatch:
 
     ``leases`` are those of the owned partitions. One without a log is new: it is not fetched before its committed
     offset is known to be of the topic that is there. ``on_made_again`` is called with the new leases of partitions that
-    were read, ``after_assign_anew`` with those that have been assigned to the client anew.
+    were read, ``after_assign_anew`` with those that have been assigned to the client anew, to begin elsewhere.
     """
 
     def __init__(
@@ -83,6 +83,10 @@ class LogWatch:
         self.look_at_s = 0.0
         """On the monotonic clock: before this there is nothing for ``serve`` to do."""
         self._replaced: set[LogId] = set()
+        self.made_again = False
+        """Whether the topic is another one than the client knows: it needs another client, which begins as after a
+        start. This one may look for its partitions where the former ones were, for ever: it believes no leader of a
+        lower epoch than it has seen (librdkafka 2.16)."""
 
     @property
     def unknown(self) -> frozenset[Partition]:
@@ -114,7 +118,7 @@ class LogWatch:
         if log not in self._replaced:
             # Else it is of a broker that has not heard of the new topic yet.
             if log is not None:
-                self._compare(consumer, log)
+                self._compare(log)
             if asked.offsets is not None:
                 self._identify(consumer, log, asked.offsets)
         if asked.answered or self.unknown:
@@ -148,7 +152,7 @@ class LogWatch:
             logger.debug("the brokers do not tell the topic's id", reason=error.args[0].str())
             return None
 
-    def _compare(self, consumer: Consumer, log: LogId) -> None:
+    def _compare(self, log: LogId) -> None:
         made_again: dict[Partition, Lease] = {}
         for key, lease in self._leases.items():
             if lease.log is not None and log.replaces(lease.log):
@@ -162,7 +166,7 @@ class LogWatch:
             self._leases |= made_again
             logger.warning("the query topic was made again: read from its beginning", partitions=list(made_again))
             self._on_made_again(made_again)
-            self._begin(consumer, list(made_again), OFFSET_BEGINNING)
+            self.made_again = True
 
     def _identify(
         self, consumer: Consumer, log: LogId | None, committed: "Future[ConsumerGroupTopicPartitions]"
@@ -190,7 +194,8 @@ class LogWatch:
         if made_again:
             logger.warning("the committed offsets are of a topic that was replaced by this one", partitions=made_again)
             self._begin(consumer, made_again, OFFSET_BEGINNING)
-        if uncommitted and self._kafka.auto_offset_reset == "latest":
+        # Kafka forgets commits with their topic: after it was made again none does not mean a new group.
+        if uncommitted and self._kafka.auto_offset_reset == "latest" and not self._replaced:
             self._begin(consumer, uncommitted, OFFSET_END)
 
     def _begin(self, consumer: Consumer, partitions: Sequence[Partition], offset: int) -> None:

@@ -2,7 +2,7 @@
 
 The loop speaks to the thread through a queue of commands that is served between two polls; the thread speaks to the
 loop through the ``SourceListener``. A slow query therefore can't cost the assignment, and a commit can never run
-beside a rebalance callback: both happen on this thread, in turn.
+beside a rebalance callback: both happen on this thread, in turn. Long, for it is the whole life of that thread.
 """
 
 import asyncio
@@ -156,30 +156,8 @@ class Source:
 
     def _run(self) -> None:
         try:
-            consumer = Consumer(
-                consumer_config(self._kafka, self._client_id)
-                | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
-            )
-            self._rebalance.subscribe(consumer, self._kafka.query_topic)
-            try:
-                while not self._stopping.is_set():
-                    self._serve_commands(consumer)
-                    if self._statistics_came:
-                        self._act_on_statistics(consumer)
-                    if time.monotonic() >= self._logs.look_at_s:
-                        self._logs.serve(consumer)
-                        self._apply_pauses(consumer)
-                    if self._to_pause != self._paused.applied:
-                        self._apply_pauses(consumer)
-                    if self._kafka.delivery_guarantee == "exactly_once":
-                        # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
-                        # raise the member's epoch without a callback. It takes under a millisecond.
-                        self._group_metadata = consumer.consumer_group_metadata()
-                    self._poll(consumer)
-                self._serve_commands(consumer)
-            finally:
-                self._committer.close()
-                consumer.close()
+            while not self._stopping.is_set():
+                self._consume()
         except FatalError as error:
             self._tell(self._listener.on_fatal, error)
         except KafkaException as error:
@@ -189,6 +167,36 @@ class Source:
             self._tell(self._listener.on_fatal, FatalError(f"the consumer's thread broke: {error!r}"))
         finally:
             self._thread_ended.set_result(None)
+
+    def _consume(self) -> None:
+        """Live one client's life: until the end, or until its topic is another one."""
+        consumer = Consumer(
+            consumer_config(self._kafka, self._client_id)
+            | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
+        )
+        try:
+            self._rebalance.subscribe(consumer, self._kafka.query_topic)
+            while not self._stopping.is_set() and not self._logs.made_again:
+                self._serve_commands(consumer)
+                if self._statistics_came:
+                    self._act_on_statistics(consumer)
+                if time.monotonic() >= self._logs.look_at_s:
+                    self._logs.serve(consumer)
+                    self._apply_pauses(consumer)
+                if self._to_pause != self._paused.applied:
+                    self._apply_pauses(consumer)
+                if self._kafka.delivery_guarantee == "exactly_once":
+                    # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
+                    # raise the member's epoch without a callback. It takes under a millisecond.
+                    self._group_metadata = consumer.consumer_group_metadata()
+                self._poll(consumer)
+            self._serve_commands(consumer)
+        finally:
+            self._committer.close()
+            consumer.close()
+            # A commit of this client that is not answered by now never will be.
+            self._tell(self._commit_ended)
+            self._logs.made_again = False
 
     def _serve_commands(self, consumer: Consumer) -> None:
         while True:

@@ -160,7 +160,7 @@ def test_a_commit_of_a_former_topic_is_not_where_the_present_one_goes_on(bench: 
     assert not bench.leases[P0].ended
 
 
-def test_a_topic_made_again_under_a_consumer_ends_what_was_read_and_begins_at_its_beginning(bench: Bench) -> None:
+def test_a_topic_made_again_under_a_consumer_ends_what_was_read_and_needs_another_client(bench: Bench) -> None:
     bench.assign(P0)
     bench.answer(FORMER, commit(7))
     read = bench.leases[P0]
@@ -169,7 +169,7 @@ def test_a_topic_made_again_under_a_consumer_ends_what_was_read_and_begins_at_it
     assert read.ended
     assert bench.made_again == [{P0: bench.leases[P0]}]
     assert (bench.leases[P0].log, bench.leases[P0].ended) == (log(PRESENT), False)
-    assert bench.consumer.begun == {P0: OFFSET_BEGINNING}
+    assert bench.watch.made_again
 
     # A broker that has not heard of it changes nothing.
     bench.serve()
@@ -218,7 +218,7 @@ def test_where_the_topics_id_is_not_told_the_commit_is_taken_at_its_word_until_i
     bench.admin.topic.set_result(SimpleNamespace(topic_id=PRESENT))
     bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
     bench.serve()
-    assert bench.consumer.begun == {P0: OFFSET_BEGINNING}
+    assert bench.watch.made_again
     assert bench.leases[P0].log == bench.leases[P1].log == log(PRESENT)
 
 
@@ -237,6 +237,18 @@ def test_latest_is_for_partitions_without_a_commit_alone(monkeypatch: pytest.Mon
     bench.assign(P0, P1)
     bench.answer(PRESENT, commit(OFFSET_INVALID), commit(9, log(FORMER).metadata, partition=1))
     assert bench.consumer.begun == {P0: OFFSET_END, P1: OFFSET_BEGINNING}
+
+
+def test_after_a_topic_was_made_again_no_commit_is_no_new_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = new_bench(monkeypatch, auto_offset_reset="latest")
+    bench.assign(P0)
+    bench.answer(FORMER, commit(7))
+    bench.serve()
+    bench.answer(PRESENT)
+    bench.leases.clear()
+    bench.assign(P0)
+    bench.answer(PRESENT, commit(OFFSET_INVALID))
+    assert bench.consumer.begun == {}
 
 
 def test_a_partition_assigned_anew_is_looked_at_again(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""A log truncated by an unclean election on three brokers: what is in it in the end is answered, all of it.
+"""A log truncated, or a topic made again, on three brokers: what is in it in the end is answered, all of it.
 
 A replica that was away becomes leader, and what its predecessor alone had is gone: offsets that were read, answered and
 committed are given to other records. The workers' client learns so from the leader epoch that is committed with them.
@@ -41,9 +41,17 @@ class Log:
         self.topic = topic
         self._cluster = cluster
         self._admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
-        new = NewTopic(topic, 1, replica_assignment=[[2, 3]], config=UNCLEAN)
-        self._admin.create_topics([new], operation_timeout=HANG_S)[topic].result(HANG_S)
-        self.await_in_sync(2, 3)
+        self._create(2, 3)
+
+    def make_again(self, *brokers: int) -> None:
+        """Delete the topic, and create it on these brokers."""
+        self._admin.delete_topics([self.topic], operation_timeout=HANG_S)[self.topic].result(HANG_S)
+        self._create(*brokers)
+
+    def _create(self, *brokers: int) -> None:
+        new = NewTopic(self.topic, 1, replica_assignment=[list(brokers)], config=UNCLEAN)
+        self._admin.create_topics([new], operation_timeout=HANG_S)[self.topic].result(HANG_S)
+        self.await_in_sync(*brokers)
 
     def write(self, *values: bytes) -> None:
         producer = Producer({"bootstrap.servers": self._cluster.bootstrap_servers, "acks": "all", "log_level": 0})
@@ -136,3 +144,33 @@ async def test_what_is_in_a_truncated_log_is_answered(
         await bench.until_committed(len(in_the_end))
     assert worker.run.result() is True
     assert set(in_the_end) <= set(answers.values)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+async def test_a_topic_made_again_on_other_brokers_is_read_where_it_is(
+    new_bench: Callable[..., Any], cluster: Cluster, guarantee: str
+) -> None:
+    """The client believes no leader of a lower epoch than it has seen, and a new topic's epochs begin at 0."""
+    log = await asyncio.to_thread(Log, cluster, f"made-again-{guarantee.replace('_', '-')}")
+    bench = new_bench(
+        bootstrap_servers=cluster.proxied_bootstrap_servers,
+        query_topic=log.topic,
+        partitions=1,
+        replication_factor=3,
+        delivery_guarantee=guarantee,
+    )
+    answers = bench.read(bench.kafka.answer_topic)
+    async with bench.running() as worker:
+        leader, follower = log.replicas
+        await asyncio.to_thread(log.write, b"before")
+        await bench.until(lambda: b"before" in answers.values)
+        await asyncio.to_thread(cluster.stop, leader)
+        await asyncio.to_thread(log.lead_by, follower)
+        await asyncio.to_thread(log.write, b"led by another")
+        await bench.until(lambda: b"led by another" in answers.values)
+        await asyncio.to_thread(cluster.start, leader)
+        await asyncio.to_thread(log.make_again, 1)
+        await asyncio.to_thread(log.write, b"after")
+        await bench.until(lambda: b"after" in answers.values or worker.run.done())
+        await bench.until_committed(1)
+    assert worker.run.result() is True
