@@ -32,20 +32,7 @@ class Observer:
         self._rounds = 0
         self._kafka = kafka
         self._admin = AdminClient(client_config(kafka))
-        # Of the group by name only: it never subscribes.
-        self._group = Consumer(
-            client_config(kafka) | {"group.id": kafka.group_id, "isolation.level": "read_uncommitted"}
-        )
-        self._consumer = Consumer(
-            client_config(kafka)
-            | {
-                "group.id": f"observer-of-{kafka.group_id}",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-            }
-        )
+        self._connect()
         self._read_to: dict[tuple[str, int], int] = {}
         # Held through a round.
         self._looking = threading.Lock()
@@ -71,6 +58,25 @@ class Observer:
         """Stop, and join the thread."""
         self._stopping.set()
         self._thread.join(HANG_S)
+        self._disconnect()
+
+    def _connect(self) -> None:
+        # Of the group by name only: it never subscribes.
+        self._group = Consumer(
+            client_config(self._kafka) | {"group.id": self._kafka.group_id, "isolation.level": "read_uncommitted"}
+        )
+        self._consumer = Consumer(
+            client_config(self._kafka)
+            | {
+                "group.id": f"observer-of-{self._kafka.group_id}",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
+        )
+
+    def _disconnect(self) -> None:
         self._consumer.close()
         self._group.close()
 
@@ -84,13 +90,14 @@ class Observer:
     def not_looking(self) -> Iterator[None]:
         """Look away while the query topic, read to its end, is made again; what comes then is of another log."""
         with self._looking:
-            ends = self._ends(partitions := self._partitions())
-            assert self._read_until(ends)
+            assert self._read_until(self._ends(self._partitions()))
             yield
-            queries = [each for each in partitions if each[0] == self._kafka.query_topic]
-            self._consumer.incremental_unassign([TopicPartition(*each) for each in queries])
-            for each in queries:
-                del self._read_to[each]
+            # Clients that know the old topic may look for the new one where it is not.
+            self._disconnect()
+            self._connect()
+            stay = {each: at for each, at in self._read_to.items() if each[0] != self._kafka.query_topic}
+            self._consumer.incremental_assign([TopicPartition(*each, at) for each, at in stay.items()])
+            self._read_to = stay
             with self._telling:
                 self._oracle.topic_made_again()
 
