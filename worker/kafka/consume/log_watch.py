@@ -83,6 +83,7 @@ class LogWatch:
         self.look_at_s = 0.0
         """On the monotonic clock: before this there is nothing for ``serve`` to do."""
         self._replaced: set[LogId] = set()
+        self._known: LogId | None = None
         self.made_again = False
         """Whether the topic is another one than the client knows: it needs another client, which begins as after a
         start. This one may look for its partitions where the former ones were, for ever: it believes no leader of a
@@ -107,8 +108,7 @@ class LogWatch:
     def serve(self, consumer: Consumer) -> None:
         """Ask, or act on what has been answered. Call it before each poll once it is time."""
         if self._asked is None:
-            if self._leases:
-                self._asked = self._ask()
+            self._asked = self._ask()
             return
         asked = self._asked
         late = time.monotonic() > asked.until_s and self.unknown and asked.offsets is not None and asked.offsets.done()
@@ -153,6 +153,10 @@ class LogWatch:
             return None
 
     def _compare(self, log: LogId) -> None:
+        if self._known is not None and log.replaces(self._known):
+            self._replaced.add(self._known)
+            self.made_again = True
+        self._known = log
         made_again: dict[Partition, Lease] = {}
         for key, lease in self._leases.items():
             if lease.log is not None and log.replaces(lease.log):

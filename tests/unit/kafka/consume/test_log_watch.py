@@ -239,6 +239,19 @@ def test_latest_is_for_partitions_without_a_commit_alone(monkeypatch: pytest.Mon
     assert bench.consumer.begun == {P0: OFFSET_END, P1: OFFSET_BEGINNING}
 
 
+def test_a_member_without_partitions_needs_another_client_too(bench: Bench) -> None:
+    """What its client knows of the former topic would hold up the partitions that it gets later."""
+    bench.serve()
+    bench.answer(FORMER)
+    bench.serve()
+    bench.answer(FORMER)
+    assert not bench.watch.made_again
+    bench.serve()
+    bench.answer(PRESENT)
+    assert bench.watch.made_again
+    assert bench.made_again == []
+
+
 def test_after_a_topic_was_made_again_no_commit_is_no_new_group(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = new_bench(monkeypatch, auto_offset_reset="latest")
     bench.assign(P0)
