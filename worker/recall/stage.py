@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
+import structlog
+
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
@@ -18,6 +20,8 @@ from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import EMBED_TIMEOUT_S
 from worker.resilience.retry import OutageRetry, RetryPolicy, on_loop_clock
 from worker.settings import RecallSettings
+
+logger = structlog.get_logger()
 
 DEATHS = 2
 """Of the store, while it searched for one query: a chance the first time, then that query's doing."""
@@ -86,9 +90,9 @@ class BatchedRecall:
                 lost += 1
                 if lost < DEATHS:
                     raise
+                logger.warning("the vector store was lost again", query_id=query.id, times=lost, reason=str(error))
                 raise PoisonError(
-                    "store_crashed",
-                    f"The vector store broke off {lost} times while it searched for this query: {error}",
+                    "store_crashed", f"The vector store broke off {lost} times while it searched for this query."
                 ) from error
 
         def left_s() -> float:

@@ -3,6 +3,7 @@
 import json
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,12 @@ class _Server(ThreadingHTTPServer):
         # Not HTTPServer's, which asks a name server for the name of this host.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
+        # The base class prints a stack, between the lines of the log. A probe that gave up waiting is no news.
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):
+            logger.error("a telemetry page failed", exc_info=error)
 
 
 _Page = Callable[[str], tuple[HTTPStatus, str, bytes]]

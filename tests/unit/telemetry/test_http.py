@@ -1,6 +1,8 @@
 """The pages operators and probes read."""
 
 import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
 
@@ -36,6 +38,27 @@ def test_ready_says_why_not(client: httpx.Client, health: Health) -> None:
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "reason": "q-3 has stopped: no topic"}
     assert client.get("/live").status_code == 200
+
+
+def test_a_probe_that_gives_up_waiting_leaves_nothing_in_the_log(
+    client: httpx.Client, health: Health, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        asked.set()
+        gone.wait(HANG_S)
+
+    health.stopped = slow
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as probe:
+        probe.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+        assert asked.wait(HANG_S)
+        # Closed with a reset, as by a process that was killed: what is written to it fails.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    gone.set()
+    for handling in [each for each in threading.enumerate() if "process_request" in each.name]:
+        handling.join(HANG_S)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_progress_shows_each_partition(client: httpx.Client, health: Health) -> None:
