@@ -68,6 +68,9 @@ class SequenceOracle:
     _checked: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _committed_early: list[Position] = field(default_factory=list)
     _made_again: int = 0
+    _former_ends: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Where the former topic ended, of each partition: a worker that has not noticed yet goes on there in the new one,
+    and reads what stands before it after that."""
     _deleted: set[str] = field(default_factory=set)
 
     def asked(self, partition: int, offset: int, query_id: str, key: Hashable, *, poison: bool = False) -> None:
@@ -83,6 +86,7 @@ class SequenceOracle:
     def topic_made_again(self) -> None:
         """What stood in the topic is gone with it, and its offsets begin anew: all of it had been told."""
         self._made_again += 1
+        self._former_ends |= {(self._made_again, partition): max(held) + 1 for partition, held in self._at.items()}
         self._deleted |= self._pending
         self._pending.clear()
         self._at.clear()
@@ -155,7 +159,8 @@ class SequenceOracle:
                 continue
             made_again, partition, offset = self._positions[query_id]
             of_key = (made_again, partition, self._keys[query_id])
-            if offset < latest.get(of_key, -1):
+            passed_over = offset < self._former_ends.get((made_again, partition), 0)
+            if offset < latest.get(of_key, -1) and not passed_over:
                 found.append(self._positions[query_id])
             latest[of_key] = max(offset, latest.get(of_key, -1))
         return found

@@ -100,3 +100,9 @@ def test_what_was_deleted_with_its_topic_is_not_lost_and_the_new_topic_has_offse
     oracle.answered("q2", "ok")
     assert oracle.verdict().deleted == 0
     assert oracle.verdict().disordered == []
+    # A worker that has not noticed yet goes on at 4, and reads what is before that later; what is behind it, in order.
+    for offset, query_id in enumerate(["q4", "q5", "q6", "q7", "q8", "q9"], 1):
+        oracle.asked(0, offset, query_id, key="k")
+    for query_id in ("q7", "q9", "q8", "q4", "q5", "q6"):
+        oracle.answered(query_id, "ok")
+    assert oracle.verdict().disordered == [(1, 0, 5)]
