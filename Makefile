@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast-test chaos lint format docs schemas lock local-up local-down clean
+.PHONY: help setup demo test fast-test fuzz chaos lint format docs schemas lock local-up local-down clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -43,6 +43,10 @@ test: $(STAMP) ## Run every test, the slow ones on real Kafka, Chroma and models
 
 fast-test: $(STAMP) ## Run the tests that need no server and no real model
 	@$(PYTEST) -m "not slow"
+
+fuzz: CASES ?= 20000
+fuzz: $(STAMP) ## Send a worker records of any headers, keys, filters and timestamps (CASES)
+	@RERANK_WORKER_TESTS_FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -q -s tests/integration/worker/test_fuzz_records.py
 
 chaos: SEED ?= 1
 chaos: MINUTES ?= 5

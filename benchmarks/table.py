@@ -76,8 +76,8 @@ def gpu(result: dict[str, Any]) -> str:
         f"device: {several} pairs/s; with questions embedded beside them {beside['pairs_per_s']:,.0f} pairs/s and "
         f"{beside['questions_embedded_per_s']:,.0f} questions/s; from a query's bytes to its answer's, recall "
         f"simulated and Kafka left out, {way['queries_per_s']:,.0f} queries/s at "
-        f"{way['process_cpu_us_per_query']:,.0f} us of processor each. Packed float16 logits differ from float32's by {packed['largest_difference']:.4f} at most, "
-        f"and by {packed['largest_change_by_company']:.0e} with a pair's company."
+        f"{way['process_cpu_us_per_query']:,.0f} us of processor each. "
+        f"Packed float16 logits differ from float32's by {packed['largest_difference']:.4f} at most, and by {packed['largest_change_by_company']:.0e} with a pair's company."
     )
 
 

@@ -147,6 +147,11 @@ def dead_letter_headers(info: DeadLetterInfo, original: Headers) -> list[tuple[s
     return [*original, *written]
 
 
+def value_omitted(headers: Headers) -> bool:
+    """Return whether a dead letter is a note of where its record stands; a producer's own header comes before ours."""
+    return bool(headers) and headers[-1] == (VALUE_OMITTED, b"true")
+
+
 def attempts(headers: Headers) -> int:
     """Return how often the event of a query's headers was tried before: 0 unless it is a replayed dead letter."""
     return _count(header(headers, REPLAYED_ATTEMPTS))

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,9 +42,9 @@ class Process(Protocol):
 class ForkedProcess:
     """A worker forked from a process that has imported everything, as if it had been started by its command."""
 
-    def __init__(self, environment: Mapping[str, str], log_path: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log_path: Path, before: Callable[[], None]) -> None:
         # Daemonic: it ends with the tests.
-        self._process = FORKS.Process(target=_run_command, args=(dict(environment), log_path), daemon=True)
+        self._process = FORKS.Process(target=_run_command, args=(dict(environment), log_path, before), daemon=True)
         self._process.start()
         # Its end is told once: whoever looks first must not take it from who looks at the same time.
         self._looking = threading.Lock()
@@ -75,13 +75,17 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def _run_command(environment: dict[str, str], log_path: Path) -> None:
+def _nothing() -> None: ...
+
+
+def _run_command(environment: dict[str, str], log_path: Path, before: Callable[[], None]) -> None:
     with log_path.open("ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["rerank-worker", "run"]
+    before()
     main()
 
 
@@ -137,11 +141,12 @@ def start_worker_process(
     log_path: Path,
     *,
     command: Sequence[str] | None = None,
+    before: Callable[[], None] = _nothing,
     **environment: str,
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
 
-    ``command``: what Python runs in its stead.
+    ``command``: what Python runs in its stead. ``before``: a module's function, called in its process first.
     """
     port = free_port()
     settings = {
@@ -164,7 +169,7 @@ def start_worker_process(
     whole = {**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}}
     process: Process
     if command is None:
-        process = ForkedProcess(whole, log_path)
+        process = ForkedProcess(whole, log_path, before)
     else:
         with log_path.open("ab") as log:
             process = subprocess.Popen([sys.executable, *command], env=whole, stdout=log, stderr=subprocess.STDOUT)

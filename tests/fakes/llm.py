@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tests.fakes.http import Reply, Request, http_server
 
-Mood = Literal["well", "busy", "broken", "silent", "babbling"]
+Mood = Literal["well", "busy", "broken", "silent", "babbling", "sick"]
 
 SILENCE_S = 60.0
 COMPLETION = {
@@ -20,6 +20,33 @@ COMPLETION = {
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Paris [1]."}}],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }
+
+
+def _sick(content: object, finish_reason: object = "stop", **message: object) -> bytes:
+    choice = {"index": 0, "finish_reason": finish_reason, "message": {"content": content, **message}}
+    return json.dumps({**COMPLETION, "choices": [choice]}).encode()
+
+
+SICK_COMPLETIONS = (
+    b"",
+    b"null",
+    b"[]",
+    b'{"error": {"message": "overloaded", "code": 529}}',
+    json.dumps({**COMPLETION, "choices": None}).encode(),
+    json.dumps({**COMPLETION, "choices": [None]}).encode(),
+    json.dumps({**COMPLETION, "choices": [{"message": None}]}).encode(),
+    json.dumps({**COMPLETION, "usage": {"prompt_tokens": "many", "total_tokens": -1}}).encode(),
+    _sick(None),
+    _sick(""),
+    _sick(None, "content_filter"),
+    _sick(None, refusal="I would rather not."),
+    _sick([{"type": "text", "text": "Paris "}, None, 7, {"type": "image"}, {"type": "text", "text": "[1]."}]),
+    _sick("<think>[2]</think>"),
+    _sick("Paris [" + "9" * 5_000 + "]."),
+    _sick("Paris \ud800 [1]."),
+    _sick("Paris", "length"),
+)
+"""What endpoints have been seen to answer with a status of 200, a kind each."""
 
 
 @dataclass
@@ -53,6 +80,8 @@ class FakeLlm:
                 return Reply(500, b"{}")
             case "babbling":
                 return Reply(200, b"<html>not what you asked for")
+            case "sick":
+                return Reply(200, SICK_COMPLETIONS[self.requests % len(SICK_COMPLETIONS)])
             case "silent":
                 # Until it is well again, or whoever asked has long gone.
                 self._healed.wait(SILENCE_S)

@@ -122,6 +122,7 @@ def _described(verdict: Verdict) -> dict[str, Any]:
         "events": verdict.asked,
         "outcomes": dict(sorted(verdict.outcomes.items())),
         "lost": len(verdict.lost),
+        "deleted_with_their_topic": verdict.deleted,
         "committed_early": len(verdict.committed_early),
         "repeats": verdict.repeats,
         "most_repeats_of_one": verdict.most_repeats,

@@ -1,18 +1,22 @@
 """The faults: each does its harm, undoes it, and returns a few words about it. Blocking."""
 
+import json
 import threading
 from collections.abc import Callable
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
-from confluent_kafka import Consumer, ElectionType, KafkaException, TopicPartition
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka import Consumer, ElectionType, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import NewPartitions, NewTopic
 
+from schemas.limits import MAX_FILTER_OPERANDS
 from tests.faults.cluster import Broker
 from tests.faults.supervisor import Member
-from tests.faults.world import SESSION_TIMEOUT_S, World
+from tests.faults.traffic import POISON
+from tests.faults.world import HANG_TIMEOUT_S, SESSION_TIMEOUT_S, TOPIC_MADE_AGAIN, World
 from tests.patience import HANG_S
 from worker.kafka.config import consumer_config
+from worker.kafka.consume.offsets import LogId
 from worker.local.process import await_condition
 
 Fault = Callable[[World, Random], str]
@@ -29,6 +33,8 @@ LANES = (TO_WORKERS, TO_BROKERS, TO_DEPENDENCIES)
 NOT_DONE = "not done"
 """How the words about a fault begin that did not happen."""
 
+# What a worker that hangs has for its end, and its orchestrator to notice; busy machines take longer.
+CLOSE_S = 60.0
 GROUP_OFFSETS = "__consumer_offsets"
 MAX_PARTITIONS = 8
 # More replicas than there are: no write to the topic can be acknowledged.
@@ -91,6 +97,19 @@ def _stand_still(member: Member, seconds: float) -> str:
     finally:
         member.thaw()
     return f"{member.name} for {seconds:.1f} s"
+
+
+@_register(TO_WORKERS)
+def worker_hang(world: World, random: Random) -> str:
+    """Its compute thread never comes back: it ends itself after its time, and the orchestrator starts another."""
+    member = _some_member(world, random)
+    ends = len(member.exits)
+    member.hang()
+    ended = await_condition(lambda: len(member.exits) > ends, timeout_s=HANG_TIMEOUT_S + CLOSE_S)
+    if not ended:
+        # It hangs with its next query; that it may be without one is no fault of its own.
+        return f"{member.name}, which has had nothing to score"
+    return f"{member.name} ended itself with {member.exits[ends]}"
 
 
 @_register(TO_WORKERS)
@@ -214,7 +233,7 @@ def chroma_restart(world: World, random: Random) -> str:
     return f"away for {seconds:.1f} s and its start"
 
 
-def _ill_llm(mood: Literal["busy", "broken", "silent", "babbling"]) -> Fault:
+def _ill_llm(mood: Literal["busy", "broken", "silent", "babbling", "sick"]) -> Fault:
     def fault(world: World, random: Random) -> str:
         seconds = random.uniform(1, 4)
         world.llm.fall_ill(mood)
@@ -228,7 +247,7 @@ def _ill_llm(mood: Literal["busy", "broken", "silent", "babbling"]) -> Fault:
     return fault
 
 
-for _mood in ("busy", "broken", "silent", "babbling"):
+for _mood in ("busy", "broken", "silent", "babbling", "sick"):
     _register(TO_DEPENDENCIES)(_ill_llm(_mood))
 
 
@@ -254,6 +273,75 @@ def _configured(world: World, topic: str) -> bool:
     return True
 
 
+@_register(TO_BROKERS)
+def topic_made_again(world: World, random: Random) -> str:
+    """The query topic is deleted with what is in it, and created at once; what is asked then must be answered."""
+    topic = world.kafka.query_topic
+    with world.traffic.stopped():
+        # Now and then all of it is done with before: what is deleted unanswered proves nothing.
+        if random.random() < 0.5:
+            await_condition(lambda: world.observer.progress[1] == 0, timeout_s=random.uniform(1, 20))
+        _make_again(world, topic)
+    return topic
+
+
+def _make_again(world: World, topic: str) -> None:
+    with world.observer.not_looking():
+        world.admin.delete_topics([topic], operation_timeout=HANG_S)[topic].result(HANG_S)
+        await_condition(lambda: _created(world, topic), timeout_s=HANG_S)
+    world.observer.believe(_log_of(world, topic))
+
+
+def _log_of(world: World, topic: str) -> LogId:
+    while True:
+        described = world.admin.describe_topics(TopicCollection([topic]))[topic]
+        # A broker that has not heard of it yet may be asked.
+        if described.exception(HANG_S) is None:
+            return LogId("", str(described.result().topic_id))
+
+
+def _created(world: World, topic: str) -> bool:
+    new = NewTopic(topic, world.kafka.partitions, world.kafka.replication_factor)
+    try:
+        world.admin.create_topics([new], operation_timeout=HANG_S)[topic].result(HANG_S)
+    except KafkaException as error:
+        # The old one is on its way, or this is the second try of a first that was not answered.
+        known = world.admin.list_topics(timeout=HANG_S).topics
+        return error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS and topic in known
+    return True
+
+
+@_register(TO_DEPENDENCIES)
+def odd_headers(world: World, random: Random) -> str:
+    """A burst of queries with a header whose name no Python client can read: a dead letter each."""
+    count = random.randint(1, 50)
+    world.traffic.ask_at_once(lambda number: _query(f"{POISON} {number}"), count, [(b"caf\xe9", b"x")])
+    return f"{count} of them"
+
+
+@_register(TO_DEPENDENCIES)
+def huge_filters(world: World, random: Random) -> str:
+    """A burst of queries whose filters no store can take: a dead letter each, and nobody else waits for them."""
+    count = random.randint(1, 50)
+    where = {"$or": [{"topic": f"t{number}"} for number in range(random.choice([300, 1_500]))]}
+    world.traffic.ask_at_once(lambda number: _query(f"{POISON} {number}", where), count, ())
+    return f"{count} of them, {len(where['$or']):,} comparisons each"
+
+
+@_register(TO_DEPENDENCIES)
+def large_filters(world: World, random: Random) -> str:
+    """A burst of queries with the largest filters there may be: answered, as all are."""
+    count = random.randint(1, 20)
+    where = {"$or": [{"topic": f"t{number}"} for number in range(MAX_FILTER_OPERANDS)]}
+    world.traffic.ask_at_once(lambda number: _query(f"q{number}", where), count, ())
+    return f"{count} of them"
+
+
+def _query(query_id: str, where: dict[str, Any] | None = None) -> bytes:
+    # Not through the contract, which refuses some of them.
+    return json.dumps({"id": query_id, "text": "capital of france", "generate": False, "where": where}).encode()
+
+
 @_register(TO_DEPENDENCIES)
 def partitions_added(world: World, _: Random) -> str:
     """The query topic gets one partition more, while events are produced to it."""
@@ -272,7 +360,7 @@ DISRUPTIVE = {*TO_WORKERS, "network-cut", "network-reset", "broker-restart", "br
 
 def happen(world: World, name: str, random: Random) -> str:
     """Let a fault happen; returns a few words about it, or why it could not."""
-    if name in DISRUPTIVE:
+    if name in DISRUPTIVE or name == TOPIC_MADE_AGAIN:
         world.disruptions[name] += 1
     try:
         return FAULTS[name](world, random)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.hanging_worker import HANG_SIGNAL
 from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess
 from worker.local.process import await_condition
@@ -34,6 +35,9 @@ class Member:
 
     def terminate(self) -> None:
         self.worker.process.terminate()
+
+    def hang(self) -> None:
+        self.worker.process.send_signal(HANG_SIGNAL)
 
     def freeze(self) -> None:
         self.frozen = True

@@ -14,14 +14,17 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from tests.fakes.llm import FakeLlm, fake_llm
 from tests.faults.cluster import Cluster
+from tests.faults.observer import Observer
 from tests.faults.oracle import Verdict
 from tests.faults.supervisor import Supervisor
-from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Observer, Traffic, client_config
+from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Traffic, client_config
+from tests.hanging_worker import hang_on_signal
 from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
 from worker.documents.files.ingest import ingest
 from worker.kafka.admin.topics import ensure
+from worker.kafka.consume.log_watch import INTERVAL_S
 from worker.local.chroma import local_chroma
 from worker.local.process import free_port
 from worker.settings import KafkaSettings, RecallSettings, Settings
@@ -30,6 +33,11 @@ PARTITIONS = 4
 MAX_IN_FLIGHT = 64
 POLL_BATCH = 32
 SESSION_TIMEOUT_S = 6.0
+# A pass takes milliseconds; a worker that stood still through most of this in one is taken for hanging, rightly.
+HANG_TIMEOUT_S = 20.0
+# Beyond the interval: the brokers' answer.
+NOTICED_S = 5.0
+TOPIC_MADE_AGAIN = "topic-made-again"
 WORKERS = ("a", "b")
 
 Guarantee = Literal["at_least_once", "exactly_once"]
@@ -50,11 +58,15 @@ class Promise:
         """Whether answers of one key come in the order of its queries. A transaction keeps every order."""
         return self.ordering == "key" or self.guarantee == "exactly_once"
 
-    def repeats_allowed(self, disruptions: int) -> int:
-        """Return the in-flight bound: what a worker that is cut off may have answered and not committed."""
+    def repeats_allowed(self, disruptions: "Counter[str]", *, per_second: float) -> int:
+        """Return the in-flight bound: what a worker that is cut off may have answered and not committed.
+
+        Of a topic that was made again, what was read before that was noticed is answered twice, whatever the guarantee.
+        """
+        unnoticed = int(disruptions[TOPIC_MADE_AGAIN] * per_second * (INTERVAL_S + NOTICED_S))
         if self.guarantee == "exactly_once":
-            return 0
-        return disruptions * PARTITIONS * (MAX_IN_FLIGHT + POLL_BATCH)
+            return unnoticed
+        return unnoticed + disruptions.total() * PARTITIONS * (MAX_IN_FLIGHT + POLL_BATCH)
 
     def __str__(self) -> str:
         return f"{self.guarantee}, group.protocol={self.protocol}, ordering={self.ordering}"
@@ -99,7 +111,7 @@ class World:
     @property
     def repeats_allowed(self) -> int:
         """The in-flight bound, once for each disruption."""
-        return self.promise.repeats_allowed(self.disruptions.total())
+        return self.promise.repeats_allowed(self.disruptions, per_second=self.traffic.per_second)
 
     def configure_topic(self, topic: str, name: str, value: str) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
@@ -166,6 +178,7 @@ def _starter(
             proxied,
             chroma.recall,
             data_dir / f"worker-{name}.log",
+            before=hang_on_signal,
             WORKER_ID=name,
             KAFKA__DELIVERY_GUARANTEE=promise.guarantee,
             KAFKA__GROUP_PROTOCOL=promise.protocol,
@@ -178,6 +191,8 @@ def _starter(
             KAFKA__STARTUP_TIMEOUT_S="60",
             KAFKA__CLIENT_OPTIONS=json.dumps({METADATA_AGE: METADATA_AGE_MS, "statistics.interval.ms": 1_000}),
             RECALL__TIMEOUT_S="5",
+            TELEMETRY__HANG_TIMEOUT_S=f"{HANG_TIMEOUT_S:g}",
+            KAFKA__CLOSE_TIMEOUT_S="5",
             ANSWER__BASE_URL=llm.base_url,
             ANSWER__MODEL="fake-llm",
             ANSWER__TIMEOUT_S="3",

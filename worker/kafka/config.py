@@ -56,7 +56,9 @@ def consumer_config(kafka: KafkaSettings, client_id: str | None = None) -> Confi
     config = common_config(kafka, client_id) | {
         "group.id": kafka.group_id,
         "group.protocol": kafka.group_protocol,
-        "auto.offset.reset": kafka.auto_offset_reset,
+        # Where a group without commits begins is said for each partition (see LogWatch). Wherever else the client
+        # asks, its offset is not in the log any more: at the end it would pass over what is.
+        "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",

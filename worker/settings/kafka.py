@@ -40,7 +40,8 @@ class KafkaSettings(Section):
     """Static membership: a name of its own for each process. Its partitions wait for it while it restarts, for as long
     as the session lasts, instead of going to others."""
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    """Where a group without commits begins: `earliest` answers what was asked before the first worker ran."""
+    """Where a group without commits begins: `earliest` answers what was asked before the first worker ran. An offset
+    that is not in the log any more is no such case: what is there is read from its beginning."""
     create_topics: bool = False
     """Create missing topics at start. Off: a missing topic is a fatal error that names the command to create it."""
     partitions: Count = 12

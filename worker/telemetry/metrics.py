@@ -123,6 +123,11 @@ class Metrics:
         self.rebalances = self._counter(
             "rebalances", "Changes of the assignment, by kind: assigned, revoked, lost.", ["kind"]
         )
+        self.epochs = self._counter(
+            "epochs",
+            "Partitions that began again, by reason: offsets_went_back, topic_made_again.",
+            ["reason"],
+        )
         self.commits = self._counter(
             "commits",
             "Offset commits, by outcome: ok, put_off. Exactly once: transactions that carry offsets.",
@@ -143,6 +148,7 @@ class Metrics:
             (self.llm_tokens, "kind", ("prompt", "completion")),
             (self.answer_store_lookups, "outcome", ("hit", "miss", "failed")),
             (self.rebalances, "kind", ("assigned", "revoked", "lost")),
+            (self.epochs, "reason", ("offsets_went_back", "topic_made_again")),
             (self.commits, "outcome", ("ok", "put_off")),
             (self.batch_cost, "batcher", BATCHERS),
             (self.batch_padded_cost, "batcher", BATCHERS),

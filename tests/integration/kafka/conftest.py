@@ -65,6 +65,7 @@ class Running:
     gates: dict[bytes, asyncio.Event]
     stop: asyncio.Event
     run: "asyncio.Task[bool]"
+    metrics: CollectorRegistry
 
 
 class Reader:
@@ -109,16 +110,17 @@ class Bench:
         """A delivery, drained at the end. A query whose value is gated waits until its gate is set."""
         kafka = KafkaSettings.model_validate(self.kafka.model_dump() | changes)
         gates = {value: asyncio.Event() for value in gated}
+        registry = CollectorRegistry()
         delivery = Delivery(
             kafka,
             lambda record: EchoJob(kafka, record, gates),
             partial(new_guarantee, kafka, worker_id),
-            Metrics(CollectorRegistry()),
+            Metrics(registry),
         )
         stop = asyncio.Event()
         run = asyncio.create_task(delivery.run(stop))
         try:
-            yield Running(delivery, gates, stop, run)
+            yield Running(delivery, gates, stop, run, registry)
         finally:
             for gate in gates.values():
                 gate.set()

@@ -24,8 +24,9 @@ ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
 MOST_FILES = 33
 ENOUGH = 8
 
-# What watches the path (metrics, health, the builder's hooks into them), and the types that travel it.
-WATCHING = ("telemetry/", "app/", "domain.py")
+# What watches the path (metrics, health, the builder's hooks into them, whether the topic is still the same), and the
+# types that travel it.
+WATCHING = ("telemetry/", "app/", "domain.py", "kafka/consume/log_watch.py")
 
 
 def listed() -> tuple[list[str], list[str]]:

@@ -145,6 +145,11 @@ def _why_not(kafka: KafkaSettings, letter: DeadLetter, *, replayed: bool, max_at
     if letter.info.source_topic != kafka.query_topic:
         # The header is whatever was written to the topic: it must not say where this user's rights are used.
         return f"from another topic than {kafka.query_topic}"
+    if wire.value_omitted(letter.record.headers):
+        return (
+            f"too large for {kafka.dead_letter_topic}: such an event is still in {kafka.query_topic}, where "
+            "`dlq show` says, and must be sent from there"
+        )
     if max_attempts is not None and letter.info.attempts >= max_attempts:
         return f"tried {max_attempts} times or more"
     return None

@@ -156,4 +156,4 @@ def _same(some: list[TopicPartition], others: list[TopicPartition]) -> bool:
 
 
 def _offsets(committable: _Committable) -> list[TopicPartition]:
-    return [to_commit(at) for _, at in committable]
+    return [to_commit(at, prefix.log) for prefix, at in committable]

@@ -5,8 +5,10 @@ its query at the next restart, so only the longest run of finished offsets count
 Redpanda Connect).
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import TopicPartition
 
@@ -29,16 +31,48 @@ class Position:
         return (self.topic, self.partition)
 
 
+@dataclass(frozen=True, slots=True)
+class LogId:
+    """Which log offsets are of: a topic that is deleted and made again keeps its name and begins its offsets anew.
+
+    Kafka's group offsets know the name alone, so this is noted in each commit's metadata. With the cluster's id, for
+    offsets that a mirroring tool has translated for another cluster come with what was noted in the first.
+    """
+
+    cluster: str
+    topic: str
+    """Kafka's topic id; empty where the brokers give none (before 2.8)."""
+
+    def replaces(self, former: "LogId | None") -> bool:
+        """Whether this topic was made in the other one's place."""
+        if former is None or not self.topic or not former.topic:
+            return False
+        return self.cluster == former.cluster and self.topic != former.topic
+
+    @property
+    def metadata(self) -> str | None:
+        """Itself, as a commit notes it."""
+        return f"log={self.cluster}:{self.topic}" if self.topic else None
+
+    @staticmethod
+    def from_metadata(metadata: str | None) -> "LogId | None":
+        """Return what a commit notes; None where it notes nothing, or something that is not ours."""
+        noted = re.fullmatch(r"log=(.*):([^:]+)", metadata or "")
+        return None if noted is None else LogId(noted[1], noted[2])
+
+
 class Lease:
-    """One partition's stay with this member, from its assignment until it is revoked or lost.
+    """One partition's stay with this member in one log, from its assignment until it is revoked, lost or made again.
 
     Ended by the consumer's thread, before it gives the partition up and whatever the loop is doing: nothing may be
     committed for a partition that has left, and no coroutine that can be late or cut off may decide that. Any thread
     may read it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: LogId | None = None) -> None:
         self.ended = False
+        self.log = log
+        """Which log it reads; None as long as that is not known, and nothing is fetched."""
 
     def end(self) -> None:
         """Say that the partition leaves."""
@@ -68,6 +102,11 @@ class CompletedPrefix:
     def ended(self) -> bool:
         """Whether the partition has been taken away or has begun again: checked where the commit is made."""
         return self._ended or self._lease.ended
+
+    @property
+    def log(self) -> LogId | None:
+        """Which log its offsets are of."""
+        return self._lease.log
 
     @property
     def last_tracked(self) -> int:
@@ -130,12 +169,15 @@ class CompletedPrefix:
         return self._unfinished[0][1] if self._unfinished else None
 
 
-def to_commit(last: Position) -> TopicPartition:
-    """Return what says that everything up to this record is done with.
+def to_commit(last: Position, log: LogId | None = None) -> TopicPartition:
+    """Return what says that everything up to this record is done with, and what the offset alone can't tell.
 
-    With the leader epoch: whoever begins there has the broker compare it, and learns that the log was truncated or the
-    topic made anew (KIP-320), which the offset alone can't tell.
+    With the leader epoch whoever begins there has the broker compare it, and learns that the log was truncated
+    (KIP-320); with the log's id it learns that the topic was made anew.
     """
-    if last.leader_epoch is None:
-        return TopicPartition(last.topic, last.partition, last.offset + 1)
-    return TopicPartition(last.topic, last.partition, last.offset + 1, leader_epoch=last.leader_epoch)
+    noted: dict[str, Any] = {}
+    if last.leader_epoch is not None:
+        noted["leader_epoch"] = last.leader_epoch
+    if log is not None and log.metadata is not None:
+        noted["metadata"] = log.metadata
+    return TopicPartition(last.topic, last.partition, last.offset + 1, **noted)

@@ -15,6 +15,10 @@ class PauseSet:
     everything: bool = False
     partitions: frozenset[Partition] = frozenset()
 
+    def and_also(self, partitions: frozenset[Partition]) -> "PauseSet":
+        """Return a larger one, with these partitions in it."""
+        return PauseSet(self.everything, self.partitions | partitions) if partitions else self
+
     def covers(self, partition: Partition) -> bool:
         """Whether this partition is among it."""
         return self.everything or partition in self.partitions
@@ -52,6 +56,8 @@ class PausedPartitions:
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Take note of an unassignment: the client forgets the pause with it, what comes back is fetched."""
         self._paused.difference_update(partitions)
+        # Assigned again at once, some stay paused as they were (seen with librdkafka 2.16).
+        self._resume_all = True
 
 
 def _topic_partitions(partitions: Iterable[Partition]) -> list[TopicPartition]:

@@ -39,12 +39,17 @@ class Rebalance:
         self._after_assign = after_assign
         self._after_unassign = after_unassign
         self._loop = asyncio.get_running_loop()
-        self._leases: dict[Partition, Lease] = {}
-        self.owned: set[Partition] = set()
+        self.leases: dict[Partition, Lease] = {}
+        """Of each partition that is owned."""
         self.left: set[Partition] = set()
         """What has left since this was last cleared, whether it came back or not."""
         self.busy_until_s = 0.0
         """On the monotonic clock: until then a revoke may last. Any thread may read it."""
+
+    @property
+    def owned(self) -> set[Partition]:
+        """The partitions of this member now."""
+        return set(self.leases)
 
     def subscribe(self, consumer: Consumer, topic: str) -> None:
         """Join the group; the callbacks follow in later polls."""
@@ -53,12 +58,11 @@ class Rebalance:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         keys = _keys(partitions)
         leases = {key: Lease() for key in keys}
-        self._leases |= leases
+        self.leases |= leases
         self._tell(self._listener.on_assigned, keys, leases)
         if not partitions:
             return
         consumer.incremental_assign(partitions)
-        self.owned.update(keys)
         self._after_assign(consumer)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -93,9 +97,8 @@ class Rebalance:
         keys = _keys(partitions)
         # Here and not on the loop, which may be busy: from now on the partitions may have another owner.
         for key in keys:
-            if (lease := self._leases.pop(key, None)) is not None:
+            if (lease := self.leases.pop(key, None)) is not None:
                 lease.end()
-        self.owned.difference_update(keys)
         self.left.update(keys)
         self._after_unassign(keys)
         consumer.incremental_unassign(partitions)

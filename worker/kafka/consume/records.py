@@ -68,6 +68,9 @@ class SourceListener(Protocol):
     def on_lost(self, partitions: Sequence[Partition]) -> None:
         """Drop these partitions at once: they may have another owner already."""
 
+    def on_made_again(self, leases: Mapping[Partition, Lease]) -> None:
+        """Begin a new epoch of these partitions, whose topic was made again; its records come from the beginning."""
+
     def on_commit(self, outcome: str) -> None:
         """Count an answered commit: `ok`, or `put_off` to the next one."""
 

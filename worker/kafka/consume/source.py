@@ -2,7 +2,7 @@
 
 The loop speaks to the thread through a queue of commands that is served between two polls; the thread speaks to the
 loop through the ``SourceListener``. A slow query therefore can't cost the assignment, and a commit can never run
-beside a rebalance callback: both happen on this thread, in turn.
+beside a rebalance callback: both happen on this thread, in turn. Long, for it is the whole life of that thread.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from worker.errors import FatalError
 from worker.kafka.codes import CONSUMER_FATAL
 from worker.kafka.config import consumer_config
 from worker.kafka.consume.commits import COMMIT_TIMEOUT_S, Committer
+from worker.kafka.consume.log_watch import LogWatch
 from worker.kafka.consume.offsets import CompletedPrefix, Partition
 from worker.kafka.consume.pauses import PausedPartitions, PauseSet
 from worker.kafka.consume.polling import LoopCalls, Polled, Poller
@@ -66,8 +67,15 @@ class Source:
             self._committer,
             revoke_timeout_s=kafka.revoke_timeout_s,
             tell=self._tell,
-            after_assign=self._apply_pauses,
+            after_assign=self._after_assign,
             after_unassign=self._after_unassign,
+        )
+        self._logs = LogWatch(
+            kafka,
+            client_id,
+            self._rebalance.leases,
+            on_made_again=lambda leases: self._tell(listener.on_made_again, leases),
+            after_assign_anew=self._after_unassign,
         )
         self._poller = Poller(kafka, self._rebalance.left, self._on_error)
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
@@ -100,7 +108,7 @@ class Source:
             self._commands.put_nowait(lambda consumer: self._committer.commit(consumer, prefixes))
 
     async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
-        """Commit as ``commit`` does, and return when the broker has answered or ``COMMIT_TIMEOUT_S`` have passed.
+        """Commit as ``commit`` does, and return when the broker has answered or ``revoke_timeout_s`` has passed.
 
         Polling stops meanwhile: for the end of a drain only. FatalError if the broker refuses for good.
         """
@@ -108,7 +116,7 @@ class Source:
 
         def command(consumer: Consumer) -> None:
             try:
-                self._committer.commit_final(consumer, prefixes, COMMIT_TIMEOUT_S)
+                self._committer.commit_final(consumer, prefixes, self._kafka.revoke_timeout_s)
             except FatalError as error:
                 done.set_exception(error)
             else:
@@ -116,9 +124,9 @@ class Source:
 
         self._commands.put_nowait(command)
         answered = asyncio.wrap_future(done)
-        # A thread that has ended answers nobody.
-        ended = asyncio.wrap_future(self._thread_ended)
-        await asyncio.wait({answered, ended}, timeout=COMMIT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.wrap_future(self._thread_ended)  # and answers nobody
+        wait_s = self._kafka.revoke_timeout_s
+        await asyncio.wait({answered, ended}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         if answered.done():
             await answered
         else:
@@ -148,27 +156,8 @@ class Source:
 
     def _run(self) -> None:
         try:
-            consumer = Consumer(
-                consumer_config(self._kafka, self._client_id)
-                | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
-            )
-            self._rebalance.subscribe(consumer, self._kafka.query_topic)
-            try:
-                while not self._stopping.is_set():
-                    self._serve_commands(consumer)
-                    if self._statistics_came:
-                        self._act_on_statistics(consumer)
-                    if self._to_pause != self._paused.applied:
-                        self._apply_pauses(consumer)
-                    if self._kafka.delivery_guarantee == "exactly_once":
-                        # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
-                        # raise the member's epoch without a callback. It takes under a millisecond.
-                        self._group_metadata = consumer.consumer_group_metadata()
-                    self._poll(consumer)
-                self._serve_commands(consumer)
-            finally:
-                self._committer.close()
-                consumer.close()
+            while not self._stopping.is_set():
+                self._consume()
         except FatalError as error:
             self._tell(self._listener.on_fatal, error)
         except KafkaException as error:
@@ -178,6 +167,36 @@ class Source:
             self._tell(self._listener.on_fatal, FatalError(f"the consumer's thread broke: {error!r}"))
         finally:
             self._thread_ended.set_result(None)
+
+    def _consume(self) -> None:
+        """Live one client's life: until the end, or until its topic is another one."""
+        consumer = Consumer(
+            consumer_config(self._kafka, self._client_id)
+            | {"error_cb": self._on_error, "stats_cb": self._on_statistics, "on_commit": self._committer.on_commit}
+        )
+        try:
+            self._rebalance.subscribe(consumer, self._kafka.query_topic)
+            while not self._stopping.is_set() and not self._logs.made_again:
+                self._serve_commands(consumer)
+                if self._statistics_came:
+                    self._act_on_statistics(consumer)
+                if time.monotonic() >= self._logs.look_at_s:
+                    self._logs.serve(consumer)
+                    self._apply_pauses(consumer)
+                if self._to_pause != self._paused.applied:
+                    self._apply_pauses(consumer)
+                if self._kafka.delivery_guarantee == "exactly_once":
+                    # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
+                    # raise the member's epoch without a callback. It takes under a millisecond.
+                    self._group_metadata = consumer.consumer_group_metadata()
+                self._poll(consumer)
+            self._serve_commands(consumer)
+        finally:
+            self._committer.close()
+            consumer.close()
+            # A commit of this client that is not answered by now never will be.
+            self._tell(self._commit_ended)
+            self._logs.made_again = False
 
     def _serve_commands(self, consumer: Consumer) -> None:
         while True:
@@ -204,12 +223,16 @@ class Source:
 
         self._calls.hand_over(take)
 
+    def _after_assign(self, consumer: Consumer) -> None:
+        self._logs.ask_anew()
+        self._apply_pauses(consumer)
+
     def _after_unassign(self, partitions: Sequence[Partition]) -> None:
         self._paused.forget(partitions)
         self._poller.forget(partitions)
 
     def _apply_pauses(self, consumer: Consumer) -> None:
-        self._paused.apply(consumer, self._to_pause, self._rebalance.owned)
+        self._paused.apply(consumer, self._to_pause.and_also(self._logs.unknown), self._rebalance.owned)
 
     def _on_statistics(self, document: str) -> None:
         statistics: dict[str, object] = json.loads(document)
@@ -220,8 +243,9 @@ class Source:
 
     def _act_on_statistics(self, consumer: Consumer) -> None:
         self._statistics_came = False
-        self._paused.forget(self._stalled.reassign_stalled(consumer, self._rebalance.owned))
-        self._paused.resume_all_again()
+        stalled = self._stalled.reassign_stalled(consumer, self._rebalance.owned)
+        self._logs.look_again(stalled)
+        self._after_unassign(stalled)
         self._apply_pauses(consumer)
 
     def _on_error(self, error: KafkaError) -> None:

@@ -34,7 +34,7 @@ class StalledFetchDetector:
         waiting = [partition for partition in owned if _fetch_state(statistics, partition) in _NOT_BEGUN]
         self._reports = Counter({partition: self._reports[partition] + 1 for partition in waiting})
 
-    def reassign_stalled(self, consumer: Consumer, owned: set[Partition]) -> set[Partition]:
+    def reassign_stalled(self, consumer: Consumer, owned: set[Partition]) -> list[Partition]:
         """Assign stalled partitions to the client once more and count from nothing for them; return them.
 
         Call it between two polls, not where the statistics come in: no rebalance is under way there.
@@ -49,7 +49,7 @@ class StalledFetchDetector:
             # Nothing of them was received, so their committed offsets are still where to begin.
             consumer.incremental_unassign(partitions)
             consumer.incremental_assign(partitions)
-        return stalled
+        return list(stalled)
 
 
 def _fetch_state(statistics: Mapping[str, Any], partition: Partition) -> str | None:

@@ -168,6 +168,11 @@ class Delivery:
         _cancel(_tasks(leaving))
         self._rebalanced("lost", partitions)
 
+    def on_made_again(self, leases: Mapping[Partition, Lease]) -> None:
+        """Begin a new epoch of each partition; see ``SourceListener``."""
+        for partition, lease in leases.items():
+            self._in_flight.make_again(partition, lease)
+
     def on_commit(self, outcome: str) -> None:
         """Count the commit; see ``SourceListener``."""
         self._metrics.observe_commit(outcome)

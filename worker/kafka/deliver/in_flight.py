@@ -56,10 +56,19 @@ class InFlight:
             offset=position.offset,
             in_flight=len(former.tasks),
         )
+        self._supersede(former, former.lease, "offsets_went_back")
+        return self.assigned[position.topic_partition]
+
+    def make_again(self, partition: Partition, lease: Lease) -> None:
+        """Begin a new epoch of a partition if it is assigned, its topic having been made again."""
+        if (former := self.assigned.get(partition)) is not None:
+            self._supersede(former, lease, "topic_made_again")
+
+    def _supersede(self, former: AssignedPartition, lease: Lease, reason: str) -> None:
+        self._metrics.epochs.labels(reason=reason).inc()
         former.supersede()
         self._superseded = [each for each in self._superseded if each.tasks] + [former]
-        self.assign(position.topic_partition, former.lease)
-        return self.assigned[position.topic_partition]
+        self.assign(former.partition, lease)
 
     def unassign(self, partitions: Iterable[Partition]) -> dict[Partition, AssignedPartition]:
         """Forget these partitions; return those that were assigned."""

@@ -37,9 +37,8 @@ class Batch:
     def offsets(self) -> list[TopicPartition]:
         """Where each partition goes on once the transaction is committed."""
         # Outcomes are in the order of offsets, so the last of a partition counts.
-        counting = [outcome.position for outcome in self.outcomes if not outcome.partition.superseded]
-        last = {position.topic_partition: position for position in (*counting, *self.ends.values())}
-        return [to_commit(position) for position in last.values()]
+        last = {each.partition.prefix: each.position for each in self.outcomes if not each.partition.superseded}
+        return [to_commit(position, prefix.log) for prefix, position in (last | dict(self.ends)).items()]
 
     @property
     def prefixes(self) -> frozenset[CompletedPrefix]:

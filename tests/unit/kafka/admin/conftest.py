@@ -27,7 +27,13 @@ def put(kafka: KafkaSettings) -> Callable[..., None]:
     """Puts one dead letter on the topic."""
 
     def put(
-        name: str, *, partition: int = 0, at_s: float = 1_000, topic: str = kafka.query_topic, **info: object
+        name: str,
+        *,
+        partition: int = 0,
+        at_s: float = 1_000,
+        topic: str = kafka.query_topic,
+        omitted: bool = False,
+        **info: object,
     ) -> None:
         fields = {"error_kind": "poison", "error_class": "tombstone", "error_message": "why", "source_topic": topic}
         described = DeadLetterInfo.model_validate(fields | {"source_partition": 0, "source_offset": 0} | info)
@@ -35,8 +41,11 @@ def put(kafka: KafkaSettings) -> Callable[..., None]:
         producer.produce(
             kafka.dead_letter_topic,
             key=name.encode(),
-            value=f'{{"id": "{name}"}}'.encode(),
-            headers=wire.dead_letter_headers(described, [("correlation-id", b"c")]),
+            value=None if omitted else f'{{"id": "{name}"}}'.encode(),
+            headers=[
+                *wire.dead_letter_headers(described, [("correlation-id", b"c")]),
+                *([(wire.VALUE_OMITTED, b"true")] if omitted else []),
+            ],
             partition=partition,
             timestamp=int(datetime.fromtimestamp(at_s, UTC).timestamp() * 1000),
         )

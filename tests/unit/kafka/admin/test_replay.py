@@ -74,6 +74,18 @@ def test_what_was_tried_often_enough_is_left_out(kafka: KafkaSettings, put: Put)
     assert sent(kafka) == ["once"]
 
 
+def test_a_note_of_an_event_that_was_too_large_is_not_sent_as_a_tombstone_and_the_others_are(
+    kafka: KafkaSettings, put: Put
+) -> None:
+    put("before")
+    put("large", omitted=True)
+    put("after")
+    chosen = plan(kafka, Wanted())
+    assert [why for why in chosen.left_out if "too large" in why and kafka.query_topic in why]
+    assert replay(kafka, chosen) == 2
+    assert sent(kafka) == ["after", "before"]
+
+
 def test_a_header_can_not_send_an_event_to_a_topic_that_is_not_ours(kafka: KafkaSettings, put: Put) -> None:
     put("theirs", topic="elsewhere")
     put("ours")

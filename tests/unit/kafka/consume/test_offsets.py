@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.kafka.consume.offsets import CompletedPrefix, Lease, Position, to_commit
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, LogId, Position, to_commit
 
 
 def at(offset: int) -> Position:
@@ -98,6 +98,15 @@ def test_the_leader_epoch_is_committed_with_the_offset() -> None:
     commit = to_commit(Position("queries", 3, 7, leader_epoch=5))
     assert (commit.topic, commit.partition, commit.offset, commit.leader_epoch) == ("queries", 3, 8, 5)
     assert to_commit(at(7)).leader_epoch is None
+
+
+def test_the_log_is_noted_in_the_commit_and_read_back() -> None:
+    log = LogId("cluster:of-any-name", "dGhlIHRvcGljJ3MgaWQ")
+    commit = to_commit(at(7), log)
+    assert LogId.from_metadata(commit.metadata) == log
+    # Brokers before 2.8 give topics no id.
+    assert not to_commit(at(7), LogId("cluster", "")).metadata
+    assert LogId.from_metadata("log=") is LogId.from_metadata(None) is None
 
 
 def test_behind_transactions_a_partition_that_is_done_with_counts_to_its_end() -> None:
