@@ -68,6 +68,7 @@ def gpu(result: dict[str, Any]) -> str:
     several = ", ".join(f"{row['processes']}: {row['pairs_per_s']:,.0f}" for row in result["several"])
     beside, way = result["embedding"], result["whole_way"]
     packed = next(row for row in result["parity"] if row["backend"] == "PackedBackend float16")
+    difference, company = packed["largest_difference"], packed["largest_change_by_company"]
     return (
         f"{_table(header, rows)}\n\n"
         f"{machine['device']}, torch {machine['versions']['torch']}, {machine['cores']} cores of {machine['cpu']}; "
@@ -76,8 +77,8 @@ def gpu(result: dict[str, Any]) -> str:
         f"device: {several} pairs/s; with questions embedded beside them {beside['pairs_per_s']:,.0f} pairs/s and "
         f"{beside['questions_embedded_per_s']:,.0f} questions/s; from a query's bytes to its answer's, recall "
         f"simulated and Kafka left out, {way['queries_per_s']:,.0f} queries/s at "
-        f"{way['process_cpu_us_per_query']:,.0f} us of processor each. "
-        f"Packed float16 logits differ from float32's by {packed['largest_difference']:.4f} at most, and by {packed['largest_change_by_company']:.0e} with a pair's company."
+        f"{way['process_cpu_us_per_query']:,.0f} us of processor each. Packed float16 logits differ from float32's by "
+        f"{difference:.4f} at most, and by {company:.0e} with a pair's company."
     )
 
 
