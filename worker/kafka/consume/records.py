@@ -1,7 +1,7 @@
 """What the consumer's thread hands over to the loop: records, and changes of what is assigned."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, cast
@@ -44,10 +44,14 @@ class Record:
 
 
 class SourceListener(Protocol):
-    """What the source tells the loop; every method is called on the loop's thread, in the order things happened."""
+    """What the source tells the loop; every method but ``prepare`` is called there, in the order things happened."""
 
-    def on_records(self, records: Sequence[Record]) -> None:
-        """Take records of assigned partitions, in offset order per partition."""
+    def prepare(self, records: Sequence[Record]) -> Callable[[], None]:
+        """Read records, in offset order per partition; what is returned has the loop take them.
+
+        Called on the consumer's thread: what there is to decode holds up no other query. Whatever it raises is fatal.
+        """
+        ...
 
     def on_ends(self, ends: Sequence[Position]) -> None:
         """Take note that partitions were read to their end: of each the last offset before it, record or not."""

@@ -214,10 +214,10 @@ class Source:
 
     def _hand_over(self, polled: Polled) -> None:
         self._brokers_down = False
+        take_records = self._listener.prepare(polled.records)
 
         def take() -> None:
-            if polled.records:
-                self._listener.on_records(polled.records)
+            take_records()
             if polled.ends:
                 self._listener.on_ends(polled.ends)
 

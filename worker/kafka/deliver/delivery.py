@@ -1,11 +1,12 @@
 """Delivery: every record becomes a job, and its offset counts once the job's outcome is acknowledged.
 
-All state here belongs to the loop. Jobs run concurrently and end in any order; per partition only the completed
-prefix is committed. In-flight marks pause the source before memory fills, whatever the backlog.
+Long: assign, take, revoke, drain and stop are one story. All state here belongs to the loop; ``prepare`` alone is called
+elsewhere. Jobs run concurrently and end in any order; per partition only the completed prefix is committed. In-flight marks pause the source before memory fills, whatever the backlog.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -86,25 +87,26 @@ class Delivery:
             await self._source.close()
             await self._guarantee.close()
 
-    def on_records(self, records: Sequence[Record]) -> None:
-        """Start a job per record; see ``SourceListener``."""
+    def prepare(self, records: Sequence[Record]) -> Callable[[], None]:
+        """Make a job per record; see ``SourceListener``."""
+        return partial(self._take, [(record, self._new_job(record)) for record in records])
+
+    def _take(self, jobs: Sequence[tuple[Record, Job]]) -> None:
         if self._in_flight.draining or self._fatal.done():
             # Untracked, hence never committed: the next owner reads them again.
             return
         try:
-            for record in records:
+            for record, job in jobs:
                 assigned = self._in_flight.assigned.get(record.position.topic_partition)
                 if assigned is not None:
-                    self._admit(record, assigned)
+                    self._admit(record, job, assigned)
         except Exception as error:
             # The rest of the batch is not taken either: going on would commit past it.
             logger.exception("internal error")
             self.on_fatal(FatalError(f"records were not taken: {error!r}"))
         self._in_flight.apply_backpressure()
 
-    def _admit(self, record: Record, assigned: AssignedPartition) -> None:
-        # Before it is tracked: an offset without a job would hold its partition for ever.
-        job = self._new_job(record)
+    def _admit(self, record: Record, job: Job, assigned: AssignedPartition) -> None:
         if record.position.offset <= assigned.prefix.last_tracked:
             assigned = self._in_flight.begin_again(record.position)
         assigned.track(record, now_s=self._loop.time())

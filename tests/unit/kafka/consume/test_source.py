@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -23,8 +23,11 @@ class Listener:
     def __init__(self) -> None:
         self.fatal: asyncio.Future[FatalError] = asyncio.get_running_loop().create_future()
 
-    def on_records(self, records: Sequence[Record]) -> None:
-        raise RuntimeError("unforeseen")
+    def prepare(self, records: Sequence[Record]) -> Callable[[], None]:
+        def take() -> None:
+            raise RuntimeError("unforeseen")
+
+        return take
 
     def on_fatal(self, error: FatalError) -> None:
         if not self.fatal.done():

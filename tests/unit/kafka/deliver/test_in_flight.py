@@ -123,7 +123,7 @@ class World:
                 self.delivery.on_lost([partition])
             case "feed":
                 record = Record(Position(*partition, self.next_offset), b"k", b"", (), 0)
-                self.delivery.on_records([record])
+                self.delivery.prepare([record])()
                 self.next_offset += 1
             case "end" if self.jobs:
                 self.jobs[number % len(self.jobs)].end.set()
