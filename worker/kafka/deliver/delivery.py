@@ -1,6 +1,6 @@
 """Delivery: every record becomes a job, and its offset counts once the job's outcome is acknowledged.
 
-Long: assign, take, revoke, drain and stop are one story. All state here belongs to the loop; ``prepare`` alone is called
+Long: assign, take, revoke, drain, stop are one story. All state here belongs to the loop; ``prepare`` alone is called
 elsewhere. Jobs run concurrently and end in any order; per partition only the completed prefix is committed. In-flight
 marks pause the source before memory fills, whatever the backlog.
 """
