@@ -8,8 +8,8 @@ from worker.cli.terminal import out
 
 
 def config(
-    show: Annotated[bool, typer.Option(help="The effective settings, secrets hidden.")] = False,
-    schema: Annotated[bool, typer.Option(help="The settings' JSON Schema.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="The effective settings, secrets hidden.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="The settings' JSON Schema.")] = False,
 ) -> None:
     """Show the settings in force, or everything that can be set."""
     from worker.settings import Settings

@@ -1,6 +1,7 @@
 """What a user types, where no server is needed."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -29,6 +30,21 @@ def test_help_names_every_command() -> None:
     text = runner.invoke(app, ["--help"]).stdout
     for command in ("run", "ingest", "ask", "tail", "topics", "models", "local", "config", "demo", "version"):
         assert command in text
+
+
+def test_help_begins_with_what_one_comes_to_need_first() -> None:
+    text = runner.invoke(app, ["--help"]).stdout
+    commands = [line.split()[1] for line in text.splitlines() if line.startswith("│ ") and line[2].islower()]
+    assert commands[:5] == ["run", "demo", "ingest", "ask", "tail"]
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("ask", "[OPTIONS] QUESTION"), ("dlq show", "[OPTIONS] PLACE"), ("ingest", "[OPTIONS] [PATHS]...")],
+)
+def test_usage_names_arguments_as_people_write_them(command: str, usage: str) -> None:
+    shown = runner.invoke(app, [*command.split(), "--help"]).stdout
+    assert re.search(rf"{command} {re.escape(usage)} *$", shown, re.MULTILINE)
 
 
 def test_help_loads_no_heavy_library() -> None:
