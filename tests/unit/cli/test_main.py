@@ -15,6 +15,9 @@ from worker.errors import FatalError
 
 runner = CliRunner()
 
+# What a machine that runs tests may have to say of itself: see tests/conftest.py.
+KEPT_SETTINGS = {"cache_dir", "models"}
+
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
@@ -85,6 +88,7 @@ def test_a_wrong_setting_is_named_before_anything_starts(monkeypatch: pytest.Mon
         ["ingest", "file.jsonl", "--sample", "demo"],
         ["ingest", "--sample", "nope"],
         ["config"],
+        ["config", "--show", "--changed"],
         ["models", "--path", "nothing"],
     ],
 )
@@ -98,6 +102,16 @@ def test_config_shows_what_is_in_force_and_hides_secrets(monkeypatch: pytest.Mon
     shown = runner.invoke(app, ["config", "--show"]).stdout
     assert json.loads(shown)["rerank"]["top_n"] == 5
     assert "very-secret" not in shown
+
+
+def test_config_shows_what_was_changed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_WORKER_ID", "w-1")
+    monkeypatch.setenv("RERANK_WORKER_RERANK__TOP_N", "5")
+    shown = json.loads(runner.invoke(app, ["config", "--changed"]).stdout)
+    assert {name: section for name, section in shown.items() if name not in KEPT_SETTINGS} == {
+        "worker_id": "w-1",
+        "rerank": {"top_n": 5},
+    }
 
 
 def test_config_gives_the_settings_schema() -> None:
