@@ -35,7 +35,7 @@ def print_answer(console: Console, answer: AnswerEvent) -> None:
 
 def stamp(answer: AnswerEvent) -> Text:
     """Return when it was answered, and the query's id: what tells one of many from another."""
-    # Whoever asks chooses the id: it must not steer the terminal.
+    # Whoever asks chooses the id: it may be of several lines.
     at = f"{answer.answered_at:%Y-%m-%d %H:%M:%S} UTC"
     return Text(f"{at}  {wire.one_line(answer.query_id)}", "dim", no_wrap=True, overflow="ignore")
 
