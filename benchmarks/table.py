@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headlines import HEADLINES
+from worker.settings import KafkaSettings
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -150,6 +151,11 @@ def _rebalances(result: dict[str, Any]) -> Iterator[str]:
             f"replaced in all its partitions within {one['kill_to_last_partition_s']:.1f} s, of which "
             f"{one['session_timeout_s']:g} s are its session."
         )
+    default_s = KafkaSettings.model_fields["session_timeout_s"].default
+    yield (
+        f"By default the session is {default_s:g} s (`kafka.session_timeout_s`): for that long nobody knows that a "
+        "consumer was killed."
+    )
 
 
 def growth(result: dict[str, Any]) -> str:

@@ -90,7 +90,8 @@ class QueryEvent(_Event):
     top_n: Annotated[int, Field(strict=True, ge=1, le=MAX_TOP_K)] | None = None
     """How many contexts to keep after reranking; the worker's default when absent."""
     min_score: Annotated[float, Field(strict=True)] | None = None
-    """Contexts with a lower `rerank_score` are dropped; the worker's default when absent."""
+    """Contexts with a lower `rerank_score` are dropped; the worker's default when absent. Scores have the range of the
+    worker's reranker: a cross-encoder's are any number, not 0 to 1."""
     generate: On = True
     """False: contexts only, no answer is generated."""
     include_candidates: Off = False

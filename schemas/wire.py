@@ -179,7 +179,7 @@ def dead_letter_info(headers: Headers) -> DeadLetterInfo:
     try:
         return DeadLetterInfo.model_validate({field: text for field, text in found.items() if text is not None})
     except ValidationError as error:
-        raise WireError("invalid_schema", _summary(error)) from error
+        raise WireError("invalid_schema", summary(error)) from error
 
 
 def _count(text: str | None) -> int:
@@ -203,7 +203,7 @@ def _decode(model: type[Event], value: bytes | None, headers: Headers = ()) -> E
     except ValidationError as error:
         kinds = {problem["type"] for problem in error.errors(include_url=False, include_input=False)}
         reason = INVALID_FILTER if kinds == {INVALID_FILTER} else "invalid_schema"
-        raise WireError(reason, _summary(error), read=data) from error
+        raise WireError(reason, summary(error), read=data) from error
 
 
 def _content_type(headers: Headers) -> str:
@@ -251,8 +251,8 @@ _PLAIN_WORDS = {
 """pydantic's kinds of error in words that need no Python."""
 
 
-def _summary(error: ValidationError) -> str:
-    """Name each wrong field, without echoing its value."""
+def summary(error: ValidationError) -> str:
+    """Name each wrong field of an event and what is wrong with it, without echoing its value."""
     problems = error.errors(include_url=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'event'}: {_in_plain_words(p)}" for p in problems)
 

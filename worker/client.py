@@ -52,9 +52,11 @@ class QueryClient:
         self._partitions |= {topic: self._count(topic) for topic in topics if topic not in self._partitions}
         self._consumer.assign([partition for topic in topics for partition in self._at_end(topic)])
 
-    def ask(self, event: QueryEvent, *, timeout_s: float, traceparent: str | None = None) -> AnswerEvent:
-        """Produce one query and return its answer; raises as ``ask_all`` does."""
-        [answer] = self.ask_all([event], timeout_s=timeout_s, traceparent=traceparent)
+    def ask(
+        self, event: QueryEvent, *, timeout_s: float, key: str | None = None, headers: wire.Headers = ()
+    ) -> AnswerEvent:
+        """Produce one query and return its answer; as ``ask_all`` does, raising what it raises."""
+        [answer] = self.ask_all([event], timeout_s=timeout_s, key=key, headers=headers)
         return answer
 
     def ask_all(
@@ -63,16 +65,19 @@ class QueryClient:
         *,
         timeout_s: float,
         on_answer: Callable[[AnswerEvent], None] = lambda _: None,
-        traceparent: str | None = None,
+        key: str | None = None,
+        headers: wire.Headers = (),
     ) -> list[AnswerEvent]:
         """Produce the queries and return their answers in the same order; ``on_answer`` sees each as it comes.
 
+        ``key`` is the records', instead of each query's id; ``headers`` go along: any but ``correlation-id``
+        and ``reply-topic``, which are the client's.
         Raises TransientError if not all come within ``timeout_s``, PoisonError if one failed, FatalError
         if Kafka does not take a query.
         """
         deadline_s = time.monotonic() + timeout_s
         awaited = [str(uuid.uuid4()) for _ in events]
-        self._produce(dict(zip(awaited, events, strict=True)), deadline_s, traceparent)
+        self._produce(dict(zip(awaited, events, strict=True)), deadline_s, key, headers)
         answers: dict[str, AnswerEvent] = {}
         while len(answers) < len(awaited):
             if time.monotonic() >= deadline_s:
@@ -144,7 +149,9 @@ class QueryClient:
         _, end = watermarks(self._consumer, self._kafka, partition)
         return Partition(partition.topic, partition.partition, end)
 
-    def _produce(self, events: dict[str, QueryEvent], deadline_s: float, traceparent: str | None) -> None:
+    def _produce(
+        self, events: dict[str, QueryEvent], deadline_s: float, key: str | None, headers: wire.Headers
+    ) -> None:
         refused: list[KafkaError] = []
 
         def on_delivery(error: KafkaError | None, _message: Message) -> None:
@@ -153,14 +160,17 @@ class QueryClient:
 
         topic = self._kafka.query_topic
         for correlation_id, event in events.items():
-            headers: list[tuple[str, str | bytes | None]] = [(wire.CORRELATION_ID, correlation_id.encode())]
+            # Ours first: only so many come back on the answer, and it is told by its correlation id.
+            own: list[tuple[str, str | bytes | None]] = [(wire.CORRELATION_ID, correlation_id.encode())]
             if self._reply_topic is not None:
-                headers.append((wire.REPLY_TOPIC, self._reply_topic.encode()))
-            if traceparent is not None:
-                headers.append((wire.TRACEPARENT, traceparent.encode()))
+                own.append((wire.REPLY_TOPIC, self._reply_topic.encode()))
             try:
                 self._producer.produce(
-                    topic, key=event.id, value=wire.encode_query(event), headers=headers, on_delivery=on_delivery
+                    topic,
+                    key=event.id if key is None else key,
+                    value=wire.encode_query(event),
+                    headers=[*own, *headers],
+                    on_delivery=on_delivery,
                 )
             except KafkaException as error:
                 raise FatalError(f"a query can't be sent to {topic}: {error.args[0].str()}") from error

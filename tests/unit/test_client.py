@@ -1,16 +1,13 @@
 """Asking through Kafka, on librdkafka's own broker with a stand-in for the worker that answers."""
 
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import KafkaError, Producer
 
 from schemas import wire
-from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Failure, Models, QueryEvent, Timings
+from schemas.events import QueryEvent
+from tests.fakes.worker import UNANSWERABLE, UNANSWERED, FakeWorker
 from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.errors import FatalError, PoisonError, TransientError
@@ -18,90 +15,10 @@ from worker.kafka.admin.topics import worker_topics
 from worker.local.mock_kafka import MockCluster, mock_kafka
 from worker.settings import KafkaSettings
 
-UNANSWERABLE = "poison"
-UNANSWERED = "silence"
 REPLIES = "replies"
 
 LIST_OFFSETS = 2
 """The request's number in Kafka's protocol."""
-
-
-class FakeWorker:
-    """Answers each query twice, as at-least-once may; dead-letters one text and ignores another."""
-
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.seen: list[tuple[bytes | None, wire.Headers]] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(HANG_S)
-
-    def _run(self) -> None:
-        servers = {"bootstrap.servers": self._kafka.bootstrap_servers}
-        consumer = Consumer(
-            servers
-            | {
-                "group.id": self._kafka.group_id,
-                "group.protocol": "consumer",
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 10,
-            }
-        )
-        producer = Producer(servers)
-        consumer.subscribe([self._kafka.query_topic])
-        while not self._stop.is_set():
-            message = consumer.poll(0.05)
-            if message is None or message.error():
-                continue
-            headers = message.headers() or []
-            reply_topic = wire.header(headers, wire.REPLY_TOPIC)
-            self.seen.append((message.key(), headers))
-            event = wire.decode_query(message.value())
-            if event.text == UNANSWERABLE:
-                info = DeadLetterInfo(
-                    error_kind="poison",
-                    error_class="unknown_collection",
-                    error_message="no such collection",
-                    source_topic=message.topic(),
-                    source_partition=message.partition(),
-                    source_offset=message.offset(),
-                )
-                producer.produce(
-                    self._kafka.dead_letter_topic, message.value(), headers=wire.dead_letter_headers(info, headers)
-                )
-                if reply_topic is not None:
-                    failure = Failure(kind=info.error_kind, code=info.error_class, reason=info.error_message)
-                    failed = answered(event).model_copy(update={"status": AnswerStatus.FAILED, "failure": failure})
-                    producer.produce(reply_topic, wire.encode_answer(failed), headers=wire.passthrough_headers(headers))
-            elif event.text != UNANSWERED:
-                value = wire.encode_answer(answered(event))
-                for _ in range(2):
-                    topic = reply_topic or self._kafka.answer_topic
-                    producer.produce(topic, value, headers=wire.passthrough_headers(headers))
-            producer.poll(0)
-        producer.flush(HANG_S)
-        consumer.close()
-
-
-def answered(event: QueryEvent) -> AnswerEvent:
-    return AnswerEvent(
-        query_id=event.id,
-        query_text=event.text,
-        status=AnswerStatus.NO_CONTEXT,
-        timings_ms=Timings(queue=0, recall=0, rerank=0, answer=0, total=0),
-        models=Models(),
-        worker="fake",
-        answered_at=datetime.now(UTC),
-    )
 
 
 def query(text: str, query_id: str = "q") -> QueryEvent:
@@ -144,12 +61,19 @@ def test_an_id_that_was_used_before_gets_its_own_answer(client: QueryClient) -> 
     assert (first.query_text, second.query_text) == ("first", "second")
 
 
-def test_a_query_is_keyed_by_its_id_and_carries_the_trace(client: QueryClient, worker: FakeWorker) -> None:
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    client.ask(query("traced?", "traced"), timeout_s=HANG_S, traceparent=trace)
-    [headers] = [headers for key, headers in worker.seen if key == b"traced"]
-    assert wire.header(headers, wire.TRACEPARENT) == trace
+def test_a_query_is_keyed_by_its_id_and_carries_what_its_answer_is_told_by(
+    client: QueryClient, worker: FakeWorker
+) -> None:
+    client.ask(query("keyed?", "by-id"), timeout_s=HANG_S)
+    [headers] = [headers for key, headers in worker.seen if key == b"by-id"]
     assert wire.header(headers, wire.CORRELATION_ID)
+
+
+def test_a_key_and_headers_go_along(client: QueryClient, worker: FakeWorker) -> None:
+    sent = [("tenant", b"a"), ("tenant", b"b"), (wire.TRACEPARENT, b"00-trace")]
+    client.ask(query("traced?"), timeout_s=HANG_S, key="user-7", headers=sent)
+    [headers] = [headers for key, headers in worker.seen if key == b"user-7"]
+    assert [header for header in headers if header[0] != wire.CORRELATION_ID] == sent
 
 
 def test_a_dead_lettered_query_is_told_at_once_with_its_reason(client: QueryClient) -> None:

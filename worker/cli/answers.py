@@ -1,6 +1,7 @@
 """`rerank-worker ask` and `rerank-worker tail`: answers on a terminal, to one question or as they come."""
 
 import json
+import re
 import uuid
 from typing import Annotated, Any
 
@@ -9,25 +10,45 @@ import typer
 from worker.cli.broker import reachable_kafka
 from worker.cli.terminal import err, out
 
+# W3C Trace Context: version, trace id, parent id and flags; neither id is all zeros.
+TRACEPARENT = re.compile("(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask, in quotes.")],
+    more_words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     collection: Annotated[str | None, typer.Option(help="Collection to search.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Candidates to recall.")] = None,
     top_n: Annotated[int | None, typer.Option(help="Contexts to keep.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Drop contexts that score lower.")] = None,
     where: Annotated[str | None, typer.Option(help="Chroma metadata filter, as JSON.")] = None,
     generate: Annotated[bool, typer.Option(help="Generate an answer, or stop at the contexts.")] = True,
+    include_candidates: Annotated[
+        bool, typer.Option("--include-candidates", help="With --json: every candidate, not the contexts alone.")
+    ] = False,
+    deadline_ms: Annotated[
+        int | None, typer.Option(metavar="MS", help="Milliseconds from now when it is too late: answered `expired`.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 60.0,
     reply_topic: Annotated[
         str | None, typer.Option(help="Have the reply sent there; the worker must allow it (kafka.reply_topics).")
     ] = None,
-    traceparent: Annotated[str | None, typer.Option(help="W3C trace context to send along.")] = None,
+    key: Annotated[str | None, typer.Option(help="The record's key; the query's id if not given.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header to send along; give it once for each.")
+    ] = None,
+    traceparent: Annotated[
+        str | None, typer.Option(metavar="CONTEXT", help="W3C trace context to send along: 00-…-…-01.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer event as JSON.")] = False,
 ) -> None:
     """Produce one query event, wait for its answer event and print how it came about."""
+    if more_words:
+        # The shell has taken blanks, and perhaps quotes and question marks, for its own.
+        raise typer.BadParameter(f'quote the question: rerank-worker ask "{" ".join((question, *more_words))}"')
     from pydantic import ValidationError
 
+    from schemas import wire
     from schemas.events import QueryEvent
     from worker.cli.render import print_answer
     from worker.client import QueryClient
@@ -38,15 +59,18 @@ def ask(
         "top_n": top_n,
         "min_score": min_score,
         "where": _json_option("--where", where),
+        "generate": generate,
+        # On a terminal what was dropped is half of what there is to see.
+        "include_candidates": include_candidates or not as_json,
+        "deadline_ms": deadline_ms,
     }
     try:
-        event = QueryEvent(
-            id=str(uuid.uuid4()), text=question, generate=generate, include_candidates=not as_json, **fields
-        )
+        event = QueryEvent(id=str(uuid.uuid4()), text=question, **fields)
     except ValidationError as error:
-        raise typer.BadParameter("; ".join(f"{p['loc'][0]}: {p['msg']}" for p in error.errors())) from error
+        raise typer.BadParameter(wire.summary(error)) from error
+    headers = [*map(_header, header or ()), *_trace(traceparent)]
     with QueryClient(reachable_kafka(), reply_topic=reply_topic) as client, err.status("waiting for the answer"):
-        answer = client.ask(event, timeout_s=timeout, traceparent=traceparent)
+        answer = client.ask(event, timeout_s=timeout, key=key, headers=headers)
     if as_json:
         out.print_json(answer.model_dump_json())
     else:
@@ -58,7 +82,7 @@ def tail(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print answer events as they come, until Ctrl-C."""
-    from worker.cli.render import print_answer
+    from worker.cli.render import print_answer, stamp
     from worker.client import QueryClient
 
     kafka = reachable_kafka()
@@ -68,7 +92,29 @@ def tail(
             if as_json:
                 print(answer.model_dump_json(), flush=True)  # noqa: T201 - lines for other programs
             else:
+                out.print(stamp(answer))
                 print_answer(out, answer)
+
+
+def _header(text: str) -> tuple[str, bytes]:
+    from schemas import wire
+
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"--header takes NAME=VALUE, not {text!r}")
+    if name in {wire.CORRELATION_ID, wire.REPLY_TOPIC}:
+        raise typer.BadParameter(f"the header {name} is set by `ask`, which waits for what comes back")
+    return name, value.encode()
+
+
+def _trace(context: str | None) -> list[tuple[str, bytes]]:
+    from schemas import wire
+
+    if context is None:
+        return []
+    if not TRACEPARENT.fullmatch(context):
+        raise typer.BadParameter(f"--traceparent {context!r} is none: give 00-<32 hex digits>-<16>-<2>, in lower case")
+    return [(wire.TRACEPARENT, context.encode())]
 
 
 def _json_option(name: str, text: str | None) -> Any:

@@ -8,13 +8,15 @@ from worker.cli.terminal import out
 
 
 def config(
-    show: Annotated[bool, typer.Option(help="The effective settings, secrets hidden.")] = False,
-    schema: Annotated[bool, typer.Option(help="The settings' JSON Schema.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="The effective settings, secrets hidden.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Of these, those that are not the default.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="The settings' JSON Schema.")] = False,
 ) -> None:
     """Show the settings in force, or everything that can be set."""
     from worker.settings import Settings
     from worker.settings.load import load_settings, redacted
 
-    if show == schema:
-        raise typer.BadParameter("give --show or --schema")
-    out.print_json(data=redacted(load_settings()) if show else Settings.model_json_schema())
+    if sum((show, changed, schema)) != 1:
+        raise typer.BadParameter("give one of --show, --changed and --schema")
+    shown = Settings.model_json_schema() if schema else redacted(load_settings(), changed=changed)
+    out.print_json(data=shown)

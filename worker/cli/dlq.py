@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from worker.cli.broker import reachable_kafka
-from worker.cli.terminal import err, out, print_rows
+from worker.cli.terminal import Command, err, out, print_rows
 from worker.errors import FatalError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def list_letters(
         err.print(f"{count - len(letters)} more of {count}: --limit {count} shows all", highlight=False)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="PARTITION-OFFSET, as `dlq list` shows it.")],
     as_json: AsJson = False,

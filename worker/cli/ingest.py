@@ -20,7 +20,7 @@ def ingest(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATHS]...",
+            metavar="PATHS",
             help="JSONL, CSV, Markdown or text files, or folders of such. As you write them they name their documents: "
             "give the same paths each time.",
         ),

@@ -15,7 +15,7 @@ import typer
 from rich.text import Text
 
 from worker.cli import answers, config, demo, dlq, ingest, local, models, run, topics, tune
-from worker.cli.terminal import EXIT_ERROR, err, out
+from worker.cli.terminal import EXIT_ERROR, Command, err, out
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
 
@@ -72,9 +72,8 @@ def version() -> None:
     out.print(installed("rerank-worker"))
 
 
-# `--help` lists them in this order.
+# `--help` lists them in this order: as one comes to need them.
 for command in (
-    tune.tune,
     run.run,
     demo.demo,
     ingest.ingest,
@@ -83,9 +82,10 @@ for command in (
     topics.topics,
     models.models,
     config.config,
+    tune.tune,
     version,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(local.app, name="local")
 app.add_typer(dlq.app, name="dlq")
 

@@ -1,6 +1,6 @@
 """`rerank-worker models`: which models are used, and where they come from. Short, since it is a command."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -10,7 +10,9 @@ from worker.errors import WorkerError
 
 
 def models(
-    path: Annotated[str | None, typer.Option(help="Print the folder of embedding, cross-encoder or llm alone.")] = None,
+    path: Annotated[
+        Literal["embedding", "cross-encoder", "llm"] | None, typer.Option(help="Print the folder of this one alone.")
+    ] = None,
 ) -> None:
     """Show each model and where it comes from; fetches or builds what is not there yet."""
     from worker.models.resolve import ROLES, resolve
@@ -18,10 +20,7 @@ def models(
 
     settings = load_settings()
     if path is not None:
-        wanted = next((role for role in ROLES if role == path), None)
-        if wanted is None:
-            raise typer.BadParameter(f"--path takes one of {', '.join(ROLES)}")
-        print(resolve(wanted, settings).path)  # noqa: T201 - a path for a shell, never wrapped
+        print(resolve(path, settings).path)  # noqa: T201 - a path for a shell, never wrapped
         return
     for role in ROLES:
         if role == "cross-encoder" and settings.rerank.remote_url is not None:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from rich import box
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from schemas import wire
 from schemas.events import Answer, AnswerEvent, AnswerStatus, CandidateInfo, ContextInfo
 
 # Enough to see what was dropped without scrolling past what was kept.
@@ -29,6 +31,13 @@ def print_answer(console: Console, answer: AnswerEvent) -> None:
     parts += [_answer(answer), Text(), _timings(answer)]
     title = Text.assemble((answer.query_text, "bold"), "  ", (answer.status.value, STATUS_STYLE[answer.status]))
     console.print(Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED, padding=(0, 1)))
+
+
+def stamp(answer: AnswerEvent) -> Text:
+    """Return when it was answered, and the query's id: what tells one of many from another."""
+    # Whoever asks chooses the id: it may be of several lines.
+    at = f"{answer.answered_at:%Y-%m-%d %H:%M:%S} UTC"
+    return Text(f"{at}  {wire.one_line(answer.query_id)}", "dim", no_wrap=True, overflow="ignore")
 
 
 def move(recall_rank: int, rerank_rank: int) -> Text:
@@ -113,7 +122,8 @@ def _citations(answer: Answer, contexts: Sequence[ContextInfo]) -> list[Text]:
         Text.assemble(
             (f"[{number}] ", "cyan"),
             context.document_id,
-            (f"  {_title(context)}", "dim"),
+            # Documents without a title are called by their id.
+            ("" if _title(context) == context.document_id else f"  {_title(context)}", "dim"),
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -123,6 +133,7 @@ def _citations(answer: Answer, contexts: Sequence[ContextInfo]) -> list[Text]:
     return [*cited, Text(f"by {answer.model}" if cited else f"by {answer.model}, without a citation", "dim")]
 
 
-def _timings(answer: AnswerEvent) -> Text:
-    stages = answer.timings_ms.model_dump()
-    return Text(" · ".join(f"{stage} {duration(ms / 1000)}" for stage, ms in stages.items()), style="dim")
+def _timings(answer: AnswerEvent) -> Columns:
+    *stages, last = (f"{stage} {duration(ms / 1000)}" for stage, ms in answer.timings_ms.model_dump().items())
+    # In columns, for a line of text may break between a number and its unit.
+    return Columns([Text(each, "dim", no_wrap=True) for each in (*(f"{stage} ·" for stage in stages), last)])

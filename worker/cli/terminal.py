@@ -1,15 +1,52 @@
-"""What every command shares: where it prints, how it prints rows, and its exit code for an error. Short: no more."""
+"""What every command shares: where it prints, how it prints rows, its usage line, its exit code for an error."""
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+import typer
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperArgument, TyperCommand
+
+# Escape and its like, line ends and tabs excepted: questions, documents and headers are other people's, and shall not
+# steer the terminal of whoever looks at them.
+CONTROL_CHARACTERS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")})
+
+
+class Harmless(RenderHook):
+    """Leaves control characters out of what a console prints; rich's own come after it."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Return the renderables, each without control characters."""
+        return [_WithoutControl(each) for each in renderables]
+
+
+class _WithoutControl:
+    def __init__(self, content: ConsoleRenderable) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self._content, options):
+            yield Segment(text if control else text.translate(CONTROL_CHARACTERS), style, control)
+
 
 out = Console()
 err = Console(stderr=True)
+out.push_render_hook(Harmless())
+err.push_render_hook(Harmless())
 
 EXIT_ERROR = 1
+
+
+class Command(TyperCommand):
+    """A command whose usage line names what has to be given without typer's braces, and nothing that is hidden."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return what stands in the usage line behind the command's name."""
+        arguments = [each for each in self.params if isinstance(each, TyperArgument) and not each.hidden]
+        pieces = [piece.strip("{}") for each in arguments for piece in each.get_usage_pieces(ctx)]
+        return [self.options_metavar or "", *pieces]
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

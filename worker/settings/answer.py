@@ -1,11 +1,10 @@
 """Settings of the section `answer`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, SecretStr
 
-from worker.settings.fields import Count, Seconds, Section
+from worker.settings.fields import Count, Seconds, Section, UserPath
 
 SYSTEM_PROMPT = (
     "Answer the question from the passages, in one sentence or two, and cite the passage number in brackets. "
@@ -67,7 +66,7 @@ class AnswerSettings(Section):
     """Requests in a row that fail before the LLM is left alone."""
     circuit_retry_s: Seconds = 15.0
     """How long it is left alone before one request tries it."""
-    store_path: Path | None = None
+    store_path: UserPath | None = None
     """File that keeps the LLM's answers, so that a query delivered again is not paid for again; unset: none is kept. It
     helps the workers that see the file: those of one host, or with the volume it is on."""
     store_ttl_s: Seconds = 86_400.0

@@ -1,13 +1,12 @@
 """Settings of the section `kafka`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from schemas.limits import MAX_EVENT_BYTES
-from worker.settings.fields import Count, Seconds, Section
+from worker.settings.fields import Count, Seconds, Section, UserPath
 
 
 def _separated(names: object) -> object:
@@ -107,7 +106,7 @@ class KafkaSettings(Section):
     """SASL user."""
     sasl_password: SecretStr | None = None
     """SASL password."""
-    ssl_ca_location: Path | None = None
+    ssl_ca_location: UserPath | None = None
     """PEM file of the broker's certificate authority; the system's when absent."""
     client_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Passed on to librdkafka for consumer, producer and admin; refused where the delivery guarantee rests on it."""

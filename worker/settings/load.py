@@ -43,16 +43,16 @@ def load_settings() -> Settings:
     return settings
 
 
-def redacted(settings: Settings) -> dict[str, Any]:
-    """Return the settings in force as JSON can hold them, secrets hidden."""
-    shown = settings.model_dump(mode="json")
-    options = shown["kafka"]["client_options"]
-    shown["kafka"]["client_options"] = {
-        name: _HIDDEN if _SECRET_OPTION.search(name) else value for name, value in options.items()
-    }
+def redacted(settings: Settings, *, changed: bool = False) -> dict[str, Any]:
+    """Return the settings in force as JSON can hold them, secrets hidden; ``changed``: what is no default alone."""
+    # A default that is made at start is known only by nobody having set it.
+    shown = settings.model_dump(mode="json", exclude_defaults=changed, exclude_unset=changed)
+    options = shown.get("kafka", {}).get("client_options", {})
+    options.update({name: _HIDDEN for name in options if _SECRET_OPTION.search(name)})
     for section, name in (("answer", "base_url"), ("rerank", "remote_url")):
-        if shown[section][name] is not None:
-            shown[section][name] = _without_password(shown[section][name])
+        url = shown.get(section, {}).get(name)
+        if url is not None:
+            shown[section][name] = _without_password(url)
     return shown
 
 

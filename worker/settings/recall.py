@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from worker.settings.fields import Count, Seconds, Section
+from worker.settings.fields import Count, Seconds, Section, UserPath
 
 
 class RecallSettings(Section):
@@ -21,7 +21,7 @@ class RecallSettings(Section):
     """Talk TLS to the Chroma server."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Sent with every request: for a proxy that authenticates, since Chroma 1.x has no auth of its own."""
-    path: Path = Path(".local/chroma")
+    path: UserPath = Path(".local/chroma")
     """Folder of the embedded store."""
     collection: str = "documents"
     """Collection of queries that name none."""

@@ -44,7 +44,9 @@ class RerankSettings(Section):
     top_n: Annotated[int, Field(ge=1, le=1_000)] = 3
     """Contexts of a query that says nothing."""
     min_score: float | None = None
-    """Contexts with a lower rerank score are dropped; when none is left the LLM is never asked."""
+    """Contexts with a lower rerank score are dropped; when none is left the LLM is never asked. What range
+    scores have is the model's: a cross-encoder's are any number, late interaction's lie between -1 and 1, a remote
+    reranker's are what it answers, 0 to 1 from Cohere; each plus or minus `prior_weight` at most."""
     prior_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of the recall similarity added to the logit; unset is the model's own (0 for hub models)."""
     on_failure: Literal["degrade", "dead_letter"] = "degrade"

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from worker.settings.answer import AnswerSettings
-from worker.settings.fields import Seconds
+from worker.settings.fields import Seconds, UserPath
 from worker.settings.kafka import KafkaSettings
 from worker.settings.recall import RecallSettings
 from worker.settings.rerank import RerankSettings
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     """Where models come from: `hub` (or its cache), `offline` (installed packages), `auto`: hub if it answers soon."""
     hub_timeout_s: Seconds = 3.0
     """How long `auto` waits for the hub before it takes the offline models."""
-    cache_dir: Path = DEFAULT_CACHE_DIR
+    cache_dir: UserPath = DEFAULT_CACHE_DIR
     """Built and exported models, the local broker's jars and the local stack's state."""
     kafka: KafkaSettings = KafkaSettings()
     recall: RecallSettings = RecallSettings()

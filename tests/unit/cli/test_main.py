@@ -1,6 +1,7 @@
 """What a user types, where no server is needed."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -13,6 +14,9 @@ from worker.cli.main import app
 from worker.errors import FatalError
 
 runner = CliRunner()
+
+# What a machine that runs tests may have to say of itself: see tests/conftest.py.
+KEPT_SETTINGS = {"cache_dir", "models"}
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -29,6 +33,21 @@ def test_help_names_every_command() -> None:
     text = runner.invoke(app, ["--help"]).stdout
     for command in ("run", "ingest", "ask", "tail", "topics", "models", "local", "config", "demo", "version"):
         assert command in text
+
+
+def test_help_begins_with_what_one_comes_to_need_first() -> None:
+    text = runner.invoke(app, ["--help"]).stdout
+    commands = [line.split()[1] for line in text.splitlines() if line.startswith("│ ") and line[2].islower()]
+    assert commands[:5] == ["run", "demo", "ingest", "ask", "tail"]
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("ask", "[OPTIONS] QUESTION"), ("dlq show", "[OPTIONS] PLACE"), ("ingest", "[OPTIONS] [PATHS]...")],
+)
+def test_usage_names_arguments_as_people_write_them(command: str, usage: str) -> None:
+    shown = runner.invoke(app, [*command.split(), "--help"]).stdout
+    assert re.search(rf"{command} {re.escape(usage)} *$", shown, re.MULTILINE)
 
 
 def test_help_loads_no_heavy_library() -> None:
@@ -69,6 +88,7 @@ def test_a_wrong_setting_is_named_before_anything_starts(monkeypatch: pytest.Mon
         ["ingest", "file.jsonl", "--sample", "demo"],
         ["ingest", "--sample", "nope"],
         ["config"],
+        ["config", "--show", "--changed"],
         ["models", "--path", "nothing"],
     ],
 )
@@ -82,6 +102,16 @@ def test_config_shows_what_is_in_force_and_hides_secrets(monkeypatch: pytest.Mon
     shown = runner.invoke(app, ["config", "--show"]).stdout
     assert json.loads(shown)["rerank"]["top_n"] == 5
     assert "very-secret" not in shown
+
+
+def test_config_shows_what_was_changed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_WORKER_WORKER_ID", "w-1")
+    monkeypatch.setenv("RERANK_WORKER_RERANK__TOP_N", "5")
+    shown = json.loads(runner.invoke(app, ["config", "--changed"]).stdout)
+    assert {name: section for name, section in shown.items() if name not in KEPT_SETTINGS} == {
+        "worker_id": "w-1",
+        "rerank": {"top_n": 5},
+    }
 
 
 def test_config_gives_the_settings_schema() -> None:

@@ -34,6 +34,11 @@ def test_every_option_that_help_names_is_described(command: str) -> None:
     assert set(re.findall(r"^\| `(--[a-z-]+)", section(command), re.MULTILINE)) == named
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_usage_has_the_braces_that_typer_puts_around_what_must_be_given(command: str) -> None:
+    assert re.search(rf"^rerank-worker {command} [^{{}}]+$", section(command), re.MULTILINE)
+
+
 def test_defaults_bounds_and_choices_are_shown() -> None:
     assert "| `--timeout <float range>` | Seconds to wait for the answer. [default: 60.0; x>=0.1] |" in section("ask")
     assert r"| `--kind <poison\|transient>` | Only of this kind. |" in section("dlq list")

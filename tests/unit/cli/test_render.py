@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from schemas.events import AnswerEvent
-from worker.cli.render import move, print_answer
+from worker.cli.render import move, print_answer, stamp
 
 EXAMPLES = Path(__file__).parents[3] / "schemas" / "examples"
 
@@ -95,8 +95,28 @@ def test_brackets_in_texts_are_text_and_not_markup() -> None:
     assert "Why [red]?" in printed(example("ok", answer=answer, query_text="Why [red]?"))
 
 
+def test_a_document_without_a_title_is_named_once() -> None:
+    untitled = candidate(1, 1) | {"document_id": "j1", "metadata": {}}
+    answer = {"text": "So [1].", "citations": ["j1"], "model": "tiny"}
+    text = printed(example("ok", contexts=[untitled], candidates=None, answer=answer))
+    assert line_of(text, "[1] j1").strip("│ ") == "[1] j1"
+
+
 def test_times_are_shown_per_stage() -> None:
     assert "recall 12 ms · rerank 48 ms · answer 730 ms · total 793 ms" in printed(example("ok"))
+
+
+@pytest.mark.parametrize("columns", range(20, 100))
+def test_no_line_ends_between_a_number_and_its_unit(columns: int) -> None:
+    timings = {"queue": 14.0, "recall": 1030.0, "rerank": 12560.0, "answer": 13046.0, "total": 26650.0}
+    text = printed(example("ok", timings_ms=timings), columns)
+    for each in ("queue 14 ms", "recall 1.03 s", "rerank 12.56 s", "answer 13.05 s", "total 26.65 s"):
+        assert each in text
+
+
+def test_an_answer_among_many_is_told_by_its_time_and_id_in_one_line() -> None:
+    one = example("ok", answered_at="2026-01-31T13:00:03.5+01:00", query_id="a\nb")
+    assert stamp(one).plain == "2026-01-31 12:00:03 UTC  a b"
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,47 @@ def test_what_is_shown_hides_every_secret() -> None:
     assert shown["answer"]["base_url"] == "https://**********@llm.example:8443/v1"
 
 
+def test_what_differs_from_the_defaults_can_be_shown_alone() -> None:
+    settings = Settings.model_validate(
+        {
+            "worker_id": "w-1",
+            "kafka": {"group_id": "mine", "client_options": {"ssl.key.pem": "hunter2"}},
+            "recall": {"port": 8000},
+            "answer": {"base_url": "https://user:hunter2@llm.example/v1", "api_key": "hunter2"},
+        }
+    )
+    assert redacted(settings, changed=True) == {
+        "worker_id": "w-1",
+        "kafka": {"group_id": "mine", "client_options": {"ssl.key.pem": "**********"}},
+        "answer": {"base_url": "https://**********@llm.example/v1", "api_key": "**********"},
+    }
+
+
+def test_a_home_folder_is_meant_and_shown_wherever_a_path_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, yaml_file: Write
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ca.pem").touch()
+    yaml_file(
+        "kafka: {security_protocol: ssl, ssl_ca_location: ~/ca.pem}\n"
+        "recall: {mode: embedded, path: ~/chroma}\n"
+        "answer: {base_url: 'http://llm.example/v1', model: m, store_path: ~/answers.db}\n"
+    )
+    settings = load_settings()
+    assert settings.kafka.ssl_ca_location == tmp_path / "ca.pem"
+    assert settings.recall.path == tmp_path / "chroma"
+    assert settings.answer.store_path == tmp_path / "answers.db"
+    assert redacted(settings)["cache_dir"] == str(tmp_path / ".cache" / "rerank-worker")
+    assert "cache_dir" not in redacted(settings, changed=True)
+
+
+def test_where_no_home_can_be_found_the_settings_can_be_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, yaml_file: Write
+) -> None:
+    yaml_file("recall: {path: ~nobody-of-this-name/chroma}")
+    assert load_settings().recall.path == Path("~nobody-of-this-name/chroma")
+
+
 def test_reply_topics_are_a_list_in_a_file_and_separated_by_commas_in_a_variable(
     monkeypatch: pytest.MonkeyPatch, yaml_file: Write
 ) -> None:

@@ -1,0 +1,96 @@
+"""A stand-in for the worker, where what is tested is who asks it."""
+
+import threading
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, Producer
+
+from schemas import wire
+from schemas.events import AnswerEvent, AnswerStatus, DeadLetterInfo, Failure, Models, QueryEvent, Timings
+from tests.patience import HANG_S
+from worker.settings import KafkaSettings
+
+UNANSWERABLE = "poison"
+UNANSWERED = "silence"
+
+
+class FakeWorker:
+    """Answers each query twice, as at-least-once may; dead-letters one text and ignores another."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.seen: list[tuple[bytes | None, wire.Headers]] = []
+        self.asked: list[QueryEvent] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(HANG_S)
+
+    def _run(self) -> None:
+        servers = {"bootstrap.servers": self._kafka.bootstrap_servers}
+        consumer = Consumer(
+            servers
+            | {
+                "group.id": self._kafka.group_id,
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        producer = Producer(servers)
+        consumer.subscribe([self._kafka.query_topic])
+        while not self._stop.is_set():
+            message = consumer.poll(0.05)
+            if message is None or message.error():
+                continue
+            headers = message.headers() or []
+            reply_topic = wire.header(headers, wire.REPLY_TOPIC)
+            self.seen.append((message.key(), headers))
+            event = wire.decode_query(message.value())
+            self.asked.append(event)
+            if event.text == UNANSWERABLE:
+                info = DeadLetterInfo(
+                    error_kind="poison",
+                    error_class="unknown_collection",
+                    error_message="no such collection",
+                    source_topic=message.topic(),
+                    source_partition=message.partition(),
+                    source_offset=message.offset(),
+                )
+                producer.produce(
+                    self._kafka.dead_letter_topic, message.value(), headers=wire.dead_letter_headers(info, headers)
+                )
+                if reply_topic is not None:
+                    failure = Failure(kind=info.error_kind, code=info.error_class, reason=info.error_message)
+                    failed = answered(event).model_copy(update={"status": AnswerStatus.FAILED, "failure": failure})
+                    producer.produce(reply_topic, wire.encode_answer(failed), headers=wire.passthrough_headers(headers))
+            elif event.text != UNANSWERED:
+                value = wire.encode_answer(answered(event))
+                for _ in range(2):
+                    topic = reply_topic or self._kafka.answer_topic
+                    producer.produce(topic, value, headers=wire.passthrough_headers(headers))
+            producer.poll(0)
+        producer.flush(HANG_S)
+        consumer.close()
+
+
+def answered(event: QueryEvent) -> AnswerEvent:
+    return AnswerEvent(
+        query_id=event.id,
+        query_text=event.text,
+        status=AnswerStatus.NO_CONTEXT,
+        timings_ms=Timings(queue=0, recall=0, rerank=0, answer=0, total=0),
+        models=Models(),
+        worker="fake",
+        answered_at=datetime.now(UTC),
+    )
