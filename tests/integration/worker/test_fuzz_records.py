@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from schemas import wire
 from schemas.events import AnswerEvent
+from schemas.replies import REPLY_REFUSED, reply_to
 from tests.odd_records import PLAIN, Case, cases
 from tests.patience import HANG_S
 from tests.raw_producer import RawHeader, RawProducer, raw_producer
@@ -131,7 +132,9 @@ class Bench:
             answer = self.outcomes.answers[query_id]
             assert reason is None, reason
             assert answer.key() == case.key
-            assert (answer.headers() or []) == wire.passthrough_headers(headers or [])
+            # No topic is allowed, so that whoever names one is told.
+            refused = [(REPLY_REFUSED, b"not_allowed")] if reply_to(headers or []) else []
+            assert (answer.headers() or []) == [*wire.passthrough_headers(headers or []), *refused]
             self.reasons[self.event(query_id).status] += 1
         else:
             given_reason = wire.dead_letter_info(letter.headers() or []).error_class
