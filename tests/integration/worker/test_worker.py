@@ -208,7 +208,7 @@ def test_headers_and_key_of_a_query_come_back_on_its_answer(
     kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
 ) -> None:
     kafka = kafka_settings()
-    passed = [("traceparent", b"00-abc-def-01"), ("correlation-id", b"c1"), ("reply-topic", b"mine")]
+    passed = [("traceparent", b"00-abc-def-01"), ("correlation-id", b"c1"), ("kafka_correlationId", b"\x00\x01")]
     produce(kafka, [wire.encode_query(queries(1)[0])], [("private", b"stays"), *passed])
     worker = start_worker(kafka, collection).await_ready()
     [message] = read_all(kafka, kafka.answer_topic, 1)
