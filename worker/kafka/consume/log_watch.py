@@ -16,6 +16,7 @@ from confluent_kafka import (
     OFFSET_END,
     Consumer,
     ConsumerGroupTopicPartitions,
+    KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
@@ -150,7 +151,13 @@ class LogWatch:
         except KafkaException as error:
             # A broker that is away, a topic that is gone: nothing is known, so nothing changes.
             logger.debug("the brokers do not tell the topic's id", reason=error.args[0].str())
+            self._give_up_client(error)
             return None
+
+    def _give_up_client(self, error: KafkaException) -> None:
+        # A client whose broker was restarted was seen to ask in vain from then on, while others were answered.
+        if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - the only spelling
+            self._admin = None
 
     def _compare(self, log: LogId) -> None:
         if self._known is not None and log.replaces(self._known):
@@ -179,6 +186,7 @@ class LogWatch:
             found = committed.result().topic_partitions or []
         except KafkaException as error:
             logger.info("the group's offsets can't be had yet", reason=error.args[0].str())
+            self._give_up_client(error)
             return
         made_again: list[Partition] = []
         uncommitted: list[Partition] = []

@@ -204,6 +204,22 @@ def test_where_brokers_do_not_answer_nothing_changes_and_they_are_asked_again(be
     assert bench.watch.unknown == set()
 
 
+def test_a_client_that_waits_for_an_answer_in_vain_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its broker was restarted, one asked a coordinator that was there in vain, for ever."""
+    second = FakeAdmin()
+    clients = iter((bench.admin, second))
+    monkeypatch.setattr(log_watch, "AdminClient", lambda _: next(clients))
+    bench.assign(P0)
+    bench.admin.topic.set_result(SimpleNamespace(topic_id=PRESENT))
+    bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
+    bench.admin.offsets.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    bench.serve()
+    bench.admin = second
+    bench.serve()
+    bench.answer(PRESENT, commit(7))
+    assert bench.watch.unknown == set()
+
+
 def test_where_the_topics_id_is_not_told_the_commit_is_taken_at_its_word_until_it_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
