@@ -35,7 +35,7 @@ logger = structlog.get_logger()
 # How long a topic made again goes unnoticed: what is read of it meanwhile is read twice.
 INTERVAL_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
-# A new assignment waits this long for the topic's id. Not for ever: there are brokers that tell everything but that. Long
+# A new assignment waits this long for the topic's id. Not for ever: there are brokers that tell all but that. Long
 # enough for busy ones: a commit that is taken at its word may be of the topic before this one.
 PATIENCE_S = 5.0
 # Its committed offsets it waits for, as the client does: until a coordinator has them.
