@@ -286,18 +286,22 @@ def topic_made_again(world: World, random: Random) -> str:
 
 
 def _make_again(world: World, topic: str) -> None:
+    former = _log_of(world, topic, other_than=None)
     with world.observer.not_looking():
         world.admin.delete_topics([topic], operation_timeout=HANG_S)[topic].result(HANG_S)
         await_condition(lambda: _created(world, topic), timeout_s=HANG_S)
-    world.observer.believe(_log_of(world, topic))
+        world.observer.believe(_log_of(world, topic, other_than=former))
 
 
-def _log_of(world: World, topic: str) -> LogId:
+def _log_of(world: World, topic: str, *, other_than: LogId | None) -> LogId:
     while True:
         described = world.admin.describe_topics(TopicCollection([topic]))[topic]
-        # A broker that has not heard of it yet may be asked.
+        # A broker may be asked that has not heard yet of the new topic, or of the end of the former one: believing
+        # that, the observer took commits of the former one for early ones of the new.
         if described.exception(HANG_S) is None:
-            return LogId("", str(described.result().topic_id))
+            log = LogId("", str(described.result().topic_id))
+            if log != other_than:
+                return log
 
 
 def _created(world: World, topic: str) -> bool:

@@ -127,8 +127,9 @@ class Observer:
         if not self._read_until(self._ends(partitions)):
             return
         with self._telling:
-            for partition, offset in committed.items():
-                self._oracle.committed(partition, offset)
+            for commit in committed:
+                if self._oracle.committed(commit.partition, commit.offset):
+                    print(f"committed early: {commit} that notes {commit.metadata}; this is {self._log}", flush=True)
         self._rounds += 1
 
     def _partitions(self) -> list[tuple[str, int]]:
@@ -142,10 +143,10 @@ class Observer:
             self._read_to |= dict.fromkeys(new, 0)
         return found
 
-    def _committed(self, partitions: list[tuple[str, int]]) -> dict[int, int]:
+    def _committed(self, partitions: list[tuple[str, int]]) -> list[TopicPartition]:
         wanted = [TopicPartition(*each) for each in partitions if each[0] == self._kafka.query_topic]
         found = self._group.committed(wanted, timeout=REQUEST_TIMEOUT_S)
-        return {each.partition: each.offset for each in found if each.offset > 0 and self._counts(each)}
+        return [each for each in found if each.offset > 0 and self._counts(each)]
 
     def _counts(self, commit: TopicPartition) -> bool:
         noted = LogId.from_metadata(commit.metadata)

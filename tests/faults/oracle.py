@@ -109,14 +109,19 @@ class SequenceOracle:
         self._deleted.discard(query_id)
         self._kinds[kind] += 1
 
-    def committed(self, partition: int, offset: int) -> None:
-        """This offset was committed *before* the topics were read as far as the oracle has been told."""
+    def committed(self, partition: int, offset: int) -> bool:
+        """This offset was committed *before* the topics were read as far as the oracle has been told.
+
+        Return whether that was too early for any query.
+        """
+        known = len(self._committed_early)
         for at in range(self._checked[partition], offset):
             # Gaps are allowed: compaction and transaction markers leave them.
             query_id = self._at[partition].get(at)
             if query_id is not None and not self._outcomes(query_id):
                 self._committed_early.append(self._positions[query_id])
         self._checked[partition] = max(self._checked[partition], offset)
+        return len(self._committed_early) > known
 
     @property
     def seen(self) -> int:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from worker.errors import FatalError
 from worker.kafka.admin.topics import ensure
+from worker.kafka.consume import source
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +30,33 @@ async def test_answers_and_offsets_become_visible_together(new_bench: NewBench, 
         await bench.until_committed(200, 1)
     assert worker.run.result() is True
     assert sorted(await bench.read_all(bench.kafka.answer_topic)) == sorted([*values, b"elsewhere"])
+
+
+async def test_what_the_client_fetches_again_is_answered_once(
+    new_bench: NewBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow network librdkafka was seen to fetch a partition from its beginning once more, 64 records later."""
+
+    class GoesBack(Consumer):
+        taken = 0
+
+        def poll(self, timeout: float = -1) -> Message | None:
+            message = super().poll(timeout)
+            if message is not None and message.error() is None:
+                self.taken += 1
+                if self.taken == 20:
+                    self.seek(TopicPartition(message.topic(), message.partition(), 0))
+            return message
+
+    monkeypatch.setattr(source, "Consumer", GoesBack)
+    bench = new_bench(delivery_guarantee="exactly_once", partitions=1, poll_batch=1)
+    values = [b"%d" % n for n in range(50)]
+    async with bench.running(b"5") as worker:
+        bench.produce(*values)
+        await bench.until(lambda: len(worker.delivery.progress) == 1 and worker.delivery.progress[0].in_flight == 45)
+        worker.gates[b"5"].set()
+        await bench.until_committed(50)
+    assert sorted(await bench.read_all(bench.kafka.answer_topic)) == sorted(values)
 
 
 async def test_a_dead_letter_topic_that_is_missing_stops_one_partition_until_it_is_there(new_bench: NewBench) -> None:

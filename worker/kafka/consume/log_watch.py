@@ -15,7 +15,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -26,6 +25,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._cluster import DescribeClusterResult
 from confluent_kafka.admin._topic import TopicDescription
 
+from worker.kafka.codes import DESCRIBES_NOTHING
 from worker.kafka.config import common_config
 from worker.kafka.consume.offsets import Lease, LogId, Partition
 from worker.settings import KafkaSettings
@@ -34,31 +34,31 @@ logger = structlog.get_logger()
 
 # How long a topic made again goes unnoticed: what is read of it meanwhile is read twice.
 INTERVAL_S = 5.0
-REQUEST_TIMEOUT_S = 10.0
-# A new assignment waits this long for the topic's id. Not for ever: there are brokers that tell all but that. Long
-# enough for busy ones: a commit that is taken at its word may be of the topic before this one.
-PATIENCE_S = 5.0
-# Its committed offsets it waits for, as the client does: until a coordinator has them.
+REQUEST_TIMEOUT_S = 5.0
+# What is not answered is asked again after this long; until then nothing new is fetched.
 RETRY_S = 0.5
+# Who has not been told an id for this long, and never was, has brokers that tell all but that. Long, for busy ones: a
+# commit without an id may be believed of the topic after its own.
+PATIENCE_S = 10.0
+# How long a look-up of committed offsets may hold up the poll. One round trip, where there is a coordinator.
+COMMITTED_TIMEOUT_S = 1.0
 
 NO_ID = LogId("", "")
+"""Of brokers that tell all but that."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     topic: "Future[TopicDescription]"
     cluster: "Future[DescribeClusterResult]"
-    offsets: "Future[ConsumerGroupTopicPartitions] | None"
-    """Where new partitions were committed; None if there are none."""
-    until_s: float
 
     @property
     def answered(self) -> bool:
-        return self.topic.done() and self.cluster.done() and (self.offsets is None or self.offsets.done())
+        return self.topic.done() and self.cluster.done()
 
 
 class LogWatch:
-    """Used on the consumer's thread, between two polls. It never waits: the client answers on a thread of its own.
+    """Used on the consumer's thread, between two polls. It waits for committed offsets of new partitions alone.
 
     ``leases`` are those of the owned partitions. One without a log is new: it is not fetched before its committed
     offset is known to be of the topic that is there. ``on_made_again`` is called with the new leases of partitions that
@@ -86,6 +86,7 @@ class LogWatch:
         """On the monotonic clock: before this there is nothing for ``serve`` to do."""
         self._replaced: set[LogId] = set()
         self._known: LogId | None = None
+        self._in_vain_since_s: float | None = None
         self.made_again = False
         """Whether the topic is another one than the client knows: it needs another client, which begins as after a
         start. This one may look for its partitions where the former ones were, for ever: it believes no leader of a
@@ -113,51 +114,51 @@ class LogWatch:
             self._asked = self._ask()
             return
         asked = self._asked
-        late = time.monotonic() > asked.until_s and self.unknown and asked.offsets is not None and asked.offsets.done()
-        if not asked.answered and not late:
+        if not asked.answered:
             return
-        log = self._topics_log(asked)
-        if log not in self._replaced:
-            # Else it is of a broker that has not heard of the new topic yet.
-            if log is not None:
+        log = self._told(asked)
+        # Else it is of a broker that has not heard of the new topic yet.
+        if log is not None and log not in self._replaced:
+            if log != NO_ID:
                 self._compare(log)
-            if asked.offsets is not None:
-                self._identify(consumer, log, asked.offsets)
-        if asked.answered or self.unknown:
-            self._asked = None
-            self.look_at_s = time.monotonic() + (RETRY_S if self.unknown else INTERVAL_S)
+            if unknown := self.unknown:
+                self._identify(consumer, log, unknown)
+        self._asked = None
+        self.look_at_s = time.monotonic() + (RETRY_S if self.unknown else INTERVAL_S)
 
     def _ask(self) -> _Asked:
         if self._admin is None:
             self._admin = AdminClient(self._config)
-        topic, group = self._kafka.query_topic, self._kafka.group_id
+        topic = self._kafka.query_topic
         topics = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_S)
         cluster = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S)
-        offsets = None
-        if unknown := self.unknown:
-            wanted = ConsumerGroupTopicPartitions(group, _topic_partitions(unknown))
-            # Stable: what a transaction of the former owner has committed counts.
-            found = self._admin.list_consumer_group_offsets(
-                [wanted], require_stable=True, request_timeout=REQUEST_TIMEOUT_S
-            )
-            offsets = found[group]
-        return _Asked(topics[topic], cluster, offsets, time.monotonic() + PATIENCE_S)
+        return _Asked(topics[topic], cluster)
 
-    def _topics_log(self, asked: _Asked) -> LogId | None:
-        """Return the log that is there now; None where the brokers don't say."""
-        if not asked.topic.done() or not asked.cluster.done():
-            return None
+    def _told(self, asked: _Asked) -> LogId | None:
+        """Return the log that is there now, ``NO_ID`` where the brokers never say; None: ask again."""
         try:
-            return LogId(asked.cluster.result().cluster_id or "", _known(asked.topic.result().topic_id))
-        except KafkaException as error:
+            topic_id = asked.topic.result().topic_id
+            cluster_id = asked.cluster.result().cluster_id or ""
+        except KafkaException as failure:
+            error = failure.args[0]
             # A broker that is away, a topic that is gone: nothing is known, so nothing changes.
-            logger.debug("the brokers do not tell the topic's id", reason=error.args[0].str())
+            logger.debug("the brokers do not tell the topic's id", reason=error.str())
             self._give_up_client(error)
-            return None
+            return NO_ID if error.code() in DESCRIBES_NOTHING or self._asks_in_vain() else None
+        # Brokers before 2.8 give none, and the client hands that out as zero.
+        return NO_ID if str(topic_id) == str(Uuid(0, 0)) else LogId(cluster_id, str(topic_id))
 
-    def _give_up_client(self, error: KafkaException) -> None:
+    def _asks_in_vain(self) -> bool:
+        if self._known is not None:
+            return False
+        now_s = time.monotonic()
+        if self._in_vain_since_s is None:
+            self._in_vain_since_s = now_s
+        return now_s - self._in_vain_since_s > PATIENCE_S
+
+    def _give_up_client(self, error: KafkaError) -> None:
         # A client whose broker was restarted was seen to ask in vain from then on, while others were answered.
-        if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - the only spelling
+        if error.code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - the only spelling
             self._admin = None
 
     def _compare(self, log: LogId) -> None:
@@ -180,26 +181,24 @@ class LogWatch:
             self._on_made_again(made_again)
             self.made_again = True
 
-    def _identify(
-        self, consumer: Consumer, log: LogId | None, committed: "Future[ConsumerGroupTopicPartitions]"
-    ) -> None:
+    def _identify(self, consumer: Consumer, log: LogId, partitions: Iterable[Partition]) -> None:
         try:
-            found = committed.result().topic_partitions or []
-        except KafkaException as error:
-            logger.info("the group's offsets can't be had yet", reason=error.args[0].str())
-            self._give_up_client(error)
+            # Not by the admin client: asked for a coordinator that moves, it ends the process (librdkafka#3663). As
+            # the consumer reads what is committed alone, this waits for the transaction of a former owner too.
+            found = consumer.committed(_topic_partitions(partitions), COMMITTED_TIMEOUT_S)
+        except KafkaException as failure:
+            logger.info("the group's offsets can't be had yet", reason=failure.args[0].str())
             return
         made_again: list[Partition] = []
         uncommitted: list[Partition] = []
         for at in found:
-            key = (at.topic, at.partition)
-            lease = self._leases.get(key)
-            if at.error is not None or lease is None or lease.log is not None:
+            if at.error is not None:
                 continue
+            key = (at.topic, at.partition)
             noted = LogId.from_metadata(at.metadata)
-            # Where the topic's id is not told, the commit is taken at its word; should it be told later, they are
-            # compared then.
-            lease.log = log or noted or NO_ID
+            # Where the topic's id is never told, the commit is taken at its word.
+            lease = self._leases[key]
+            lease.log = log if log != NO_ID or noted is None else noted
             if at.offset < 0:
                 uncommitted.append(key)
             elif lease.log.replaces(noted):
@@ -222,9 +221,3 @@ def _topic_partitions(partitions: Iterable[Partition], offset: int | None = None
     if offset is None:
         return [TopicPartition(topic, number) for topic, number in partitions]
     return [TopicPartition(topic, number, offset) for topic, number in partitions]
-
-
-def _known(topic_id: Uuid) -> str:
-    # Brokers before 2.8 give none, and the client hands that out as zero.
-    text = str(topic_id)
-    return "" if text == str(Uuid(0, 0)) else text

@@ -92,6 +92,7 @@ class CompletedPrefix:
         self._unfinished: deque[tuple[Position, float]] = deque()
         self._finished: set[int] = set()
         self._last_tracked = -1
+        self._leader_epoch = -1
         self._completed: Position | None = None
         self._end: Position | None = None
         self.committed: Position | None = None
@@ -113,11 +114,22 @@ class CompletedPrefix:
         """The last offset that was tracked or passed over; a record that is not behind it is of another log."""
         return self._last_tracked
 
+    def has_passed(self, position: Position) -> bool:
+        """Whether a record that is not behind ``last_tracked`` is one that was handed over before, and no other.
+
+        librdkafka (2.16) was seen to fetch a partition again from where it had begun, on a slow network. Leaders only
+        append: what a log holds at this offset now and did not before has a later epoch than all before it (KIP-101).
+        """
+        known = self.log is not None and self.log.topic != "" and position.leader_epoch is not None
+        return known and position.offset <= self._last_tracked and (position.leader_epoch or 0) <= self._leader_epoch
+
     def track(self, position: Position, *, now_s: float) -> None:
         """Begin with an offset. Gaps are fine (compaction, transaction markers); going back is a ValueError."""
         if position.offset <= self._last_tracked:
             raise ValueError(f"offset {position.offset} tracked after {self._last_tracked}")
         self._last_tracked = position.offset
+        if position.leader_epoch is not None:
+            self._leader_epoch = max(self._leader_epoch, position.leader_epoch)
         self._end = None
         self._unfinished.append((position, now_s))
 

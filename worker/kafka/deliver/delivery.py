@@ -96,15 +96,22 @@ class Delivery:
         if self._in_flight.draining or self._fatal.done():
             # Untracked, hence never committed: the next owner reads them again.
             return
+        again = 0
         try:
             for record, job in jobs:
                 assigned = self._in_flight.assigned.get(record.position.topic_partition)
-                if assigned is not None:
+                if assigned is None:
+                    continue
+                if assigned.prefix.has_passed(record.position):
+                    again += 1
+                else:
                     self._admit(record, job, assigned)
         except Exception as error:
             # The rest of the batch is not taken either: going on would commit past it.
             logger.exception("internal error")
             self.on_fatal(FatalError(f"records were not taken: {error!r}"))
+        if again:
+            logger.info("records came once more and were passed over", records=again)
         self._in_flight.apply_backpressure()
 
     def _admit(self, record: Record, job: Job, assigned: AssignedPartition) -> None:
@@ -139,7 +146,8 @@ class Delivery:
         for last in ends:
             assigned = self._in_flight.assigned.get(last.topic_partition)
             if assigned is not None:
-                if last.offset < assigned.prefix.last_tracked:
+                prefix = assigned.prefix
+                if last.offset < prefix.last_tracked and not prefix.has_passed(last):
                     assigned = self._in_flight.begin_again(last)
                 assigned.prefix.reach_end(last)
 

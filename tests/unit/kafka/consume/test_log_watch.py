@@ -10,7 +10,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     OFFSET_INVALID,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicPartition,
@@ -37,35 +36,35 @@ class FakeAdmin:
     def __init__(self) -> None:
         self.topic: Future[Any] = Future()
         self.cluster: Future[Any] = Future()
-        self.offsets: Future[Any] = Future()
         self.asked = 0
-        self.asked_for: list[Partition] = []
 
     def describe_topics(self, topics: Any, **_: object) -> dict[str, "Future[Any]"]:
         self.asked += 1
-        self.topic, self.cluster, self.offsets = Future(), Future(), Future()
+        self.topic, self.cluster = Future(), Future()
         return {QUERIES: self.topic}
 
     def describe_cluster(self, **_: object) -> "Future[Any]":
         return self.cluster
 
-    def list_consumer_group_offsets(
-        self, wanted: list[ConsumerGroupTopicPartitions], **_: object
-    ) -> dict[str, "Future[Any]"]:
-        self.asked_for = [(at.topic, at.partition) for at in wanted[0].topic_partitions or []]
-        return {wanted[0].group_id: self.offsets}
-
-    def answer(self, topic: Uuid, *committed: TopicPartition) -> None:
+    def answer(self, topic: Uuid) -> None:
         self.topic.set_result(SimpleNamespace(topic_id=topic))
         self.cluster.set_result(SimpleNamespace(cluster_id="here"))
-        self.offsets.set_result(SimpleNamespace(topic_partitions=list(committed)))
 
 
 class FakeConsumer:
-    """Remembers where partitions were told to begin."""
+    """Has the commits that the test says, and remembers where partitions were told to begin."""
 
     def __init__(self) -> None:
         self.begun: dict[Partition, int] = {}
+        self.commits: Sequence[TopicPartition] | KafkaException = ()
+        self.asked_for: list[Partition] = []
+
+    def committed(self, partitions: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
+        assert timeout_s > 0
+        self.asked_for = [(at.topic, at.partition) for at in partitions]
+        if isinstance(self.commits, KafkaException):
+            raise self.commits
+        return list(self.commits)
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None: ...
 
@@ -102,7 +101,8 @@ class Bench:
         self.watch.serve(self.consumer)  # type: ignore[arg-type]  # a fake
 
     def answer(self, topic: Uuid, *committed: TopicPartition) -> None:
-        self.admin.answer(topic, *committed)
+        self.consumer.commits = committed
+        self.admin.answer(topic)
         self.serve()
 
 
@@ -132,8 +132,8 @@ def commit(offset: int, metadata: str | None = None, partition: int = 0) -> Topi
 def test_nothing_is_fetched_before_it_is_known_which_log_it_is_of(bench: Bench) -> None:
     bench.assign(P0, P1)
     assert bench.watch.unknown == {P0, P1}
-    assert sorted(bench.admin.asked_for) == [P0, P1]
     bench.answer(PRESENT, commit(7), commit(OFFSET_INVALID, partition=1))
+    assert sorted(bench.consumer.asked_for) == [P0, P1]
     assert bench.watch.unknown == set()
     assert bench.leases[P0].log == bench.leases[P1].log == log(PRESENT)
 
@@ -180,9 +180,9 @@ def test_a_topic_made_again_under_a_consumer_ends_what_was_read_and_needs_anothe
 
 def test_an_answer_from_before_an_assignment_is_not_believed(bench: Bench) -> None:
     bench.assign(P0)
-    earlier = bench.admin.topic, bench.admin.cluster, bench.admin.offsets
+    earlier = bench.admin.topic, bench.admin.cluster
     bench.assign(P1)
-    for future, answer in zip(earlier, ({"topic_id": FORMER}, {"cluster_id": "here"}, {}), strict=True):
+    for future, answer in zip(earlier, ({"topic_id": FORMER}, {"cluster_id": "here"}), strict=True):
         future.set_result(SimpleNamespace(**answer))
     bench.serve()
     assert bench.watch.unknown == {P0, P1}
@@ -191,11 +191,10 @@ def test_an_answer_from_before_an_assignment_is_not_believed(bench: Bench) -> No
     assert bench.consumer.begun == {}
 
 
-def test_where_brokers_do_not_answer_nothing_changes_and_they_are_asked_again(bench: Bench) -> None:
+def test_where_no_coordinator_answers_nothing_is_fetched_and_it_is_asked_again(bench: Bench) -> None:
     bench.assign(P0)
-    bench.admin.topic.set_result(SimpleNamespace(topic_id=PRESENT))
-    bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
-    bench.admin.offsets.set_exception(KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)))
+    bench.consumer.commits = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    bench.admin.answer(PRESENT)
     bench.serve()
     assert bench.watch.unknown == {P0}
     bench.serve()
@@ -204,38 +203,88 @@ def test_where_brokers_do_not_answer_nothing_changes_and_they_are_asked_again(be
     assert bench.watch.unknown == set()
 
 
+def test_an_offset_that_is_not_stable_yet_is_asked_for_again(bench: Bench) -> None:
+    bench.assign(P0, P1)
+    # A namespace, for the client alone sets the error of the real one.
+    unstable = SimpleNamespace(topic=QUERIES, partition=0, offset=OFFSET_INVALID, error=KafkaError(1), metadata=None)
+    bench.answer(PRESENT, unstable, commit(9, partition=1))  # type: ignore[arg-type]
+    assert bench.watch.unknown == {P0}
+
+
+def fail(bench: Bench, code: int) -> None:
+    bench.admin.topic.set_exception(KafkaException(KafkaError(code)))
+    bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
+    bench.serve()
+
+
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError.UNKNOWN_TOPIC_OR_PART])
+def test_before_the_topics_id_is_told_nothing_is_fetched(bench: Bench, code: int) -> None:
+    """What is read meanwhile could be of one topic, and be committed for the next."""
+    bench.assign(P0)
+    bench.consumer.commits = [commit(7)]
+    for _ in range(3):
+        fail(bench, code)
+        bench.serve()
+    assert bench.watch.unknown == {P0}
+    bench.answer(PRESENT, commit(7))
+    assert bench.watch.unknown == set()
+
+
 def test_a_client_that_waits_for_an_answer_in_vain_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its broker was restarted, one asked a coordinator that was there in vain, for ever."""
+    """After its broker was restarted, one asked in vain, for ever."""
     second = FakeAdmin()
     clients = iter((bench.admin, second))
     monkeypatch.setattr(log_watch, "AdminClient", lambda _: next(clients))
     bench.assign(P0)
-    bench.admin.topic.set_result(SimpleNamespace(topic_id=PRESENT))
-    bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
-    bench.admin.offsets.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
-    bench.serve()
+    fail(bench, KafkaError._TIMED_OUT)
     bench.admin = second
     bench.serve()
     bench.answer(PRESENT, commit(7))
     assert bench.watch.unknown == set()
 
 
-def test_where_the_topics_id_is_not_told_the_commit_is_taken_at_its_word_until_it_is(
+@pytest.mark.parametrize("code", [KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.UNSUPPORTED_VERSION])
+def test_where_the_topics_id_is_never_told_the_commit_is_taken_at_its_word_until_it_is(bench: Bench, code: int) -> None:
+    bench.assign(P0, P1)
+    bench.consumer.commits = [commit(7, log(FORMER).metadata), commit(9, None, 1)]
+    fail(bench, code)
+    assert bench.watch.unknown == set()
+    assert bench.consumer.begun == {}
+    bench.serve()
+    bench.answer(PRESENT)
+    assert bench.watch.made_again
+    assert bench.leases[P0].log == bench.leases[P1].log == log(PRESENT)
+
+
+def test_brokers_that_were_asked_in_vain_for_long_tell_no_id(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_watch, "PATIENCE_S", -1.0)
+    bench.assign(P0)
+    bench.consumer.commits = [commit(7)]
+    fail(bench, KafkaError._TIMED_OUT)
+    assert bench.watch.unknown == set()
+
+
+def test_brokers_that_told_an_id_before_are_asked_for_as_long_as_it_takes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_watch, "PATIENCE_S", -1.0)
-    bench.assign(P0, P1)
-    bench.admin.offsets.set_result(
-        SimpleNamespace(topic_partitions=[commit(7, log(FORMER).metadata), commit(9, None, 1)])
-    )
+    bench.assign(P0)
+    bench.answer(PRESENT, commit(7))
+    bench.assign(P1)
+    bench.consumer.commits = [commit(7, partition=1)]
+    fail(bench, KafkaError._TIMED_OUT)
+    assert bench.watch.unknown == {P1}
+
+
+def test_an_id_that_is_not_told_any_more_is_not_forgotten(bench: Bench) -> None:
+    bench.assign(P0)
+    bench.answer(FORMER, commit(7))
     bench.serve()
-    assert bench.watch.unknown == set()
-    assert bench.consumer.begun == {}
-    bench.admin.topic.set_result(SimpleNamespace(topic_id=PRESENT))
-    bench.admin.cluster.set_result(SimpleNamespace(cluster_id="here"))
+    fail(bench, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    assert bench.leases[P0].log == log(FORMER)
     bench.serve()
+    bench.answer(PRESENT)
     assert bench.watch.made_again
-    assert bench.leases[P0].log == bench.leases[P1].log == log(PRESENT)
 
 
 def test_brokers_that_give_no_ids_are_taken_as_they_are(bench: Bench) -> None:
@@ -243,9 +292,7 @@ def test_brokers_that_give_no_ids_are_taken_as_they_are(bench: Bench) -> None:
     bench.answer(Uuid(0, 0), commit(7, log(FORMER).metadata))
     assert bench.watch.unknown == set()
     assert bench.consumer.begun == {}
-    known = bench.leases[P0].log
-    assert known is not None
-    assert known.metadata is None
+    assert bench.leases[P0].log == log(FORMER)
 
 
 def test_latest_is_for_partitions_without_a_commit_alone(monkeypatch: pytest.MonkeyPatch) -> None:

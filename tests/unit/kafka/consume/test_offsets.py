@@ -135,3 +135,27 @@ def test_an_end_with_records_behind_it_does_not_count_for_them() -> None:
     assert prefix.to_commit == at(3)
     with pytest.raises(ValueError, match="tracked after"):
         prefix.track(at(5), now_s=0.0)
+
+
+def passed(log: LogId | None) -> CompletedPrefix:
+    """A prefix of a log that was read up to offset 7, the last two under a second leader."""
+    prefix = CompletedPrefix(Lease(log))
+    for offset in range(8):
+        prefix.track(Position("queries", 0, offset, leader_epoch=4 if offset < 6 else 5), now_s=0.0)
+    return prefix
+
+
+@pytest.mark.parametrize(
+    ("offset", "leader_epoch", "again"),
+    [(0, 4, True), (7, 5, True), (8, 5, False), (7, 6, False), (0, None, False)],
+    ids=["the first", "the last", "the next", "written after a truncation", "not told"],
+)
+def test_a_record_is_known_again_by_its_leader_epoch(offset: int, leader_epoch: int | None, again: bool) -> None:
+    prefix = passed(LogId("cluster", "topic"))
+    assert prefix.has_passed(Position("queries", 0, offset, leader_epoch)) is again
+
+
+@pytest.mark.parametrize("log", [None, LogId("", "")], ids=["not known yet", "never told"])
+def test_of_a_log_that_is_not_known_nothing_is_known_again(log: LogId | None) -> None:
+    """A topic that was made again begins its epochs anew, too."""
+    assert not passed(log).has_passed(Position("queries", 0, 0, leader_epoch=0))

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.patience import HANG_S
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
-from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
+from worker.kafka.consume.offsets import CompletedPrefix, Lease, LogId, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
@@ -131,8 +131,8 @@ class Bench:
     run: "asyncio.Task[bool]"
     metrics: Metrics
 
-    def feed(self, partition: int, *offsets: int) -> None:
-        self.source.feed([a_record(partition, offset) for offset in offsets])
+    def feed(self, partition: int, *offsets: int, leader_epoch: int | None = None) -> None:
+        self.source.feed([a_record(partition, offset, leader_epoch) for offset in offsets])
 
     async def committed(self, partition: Partition) -> int | None:
         """The partition's committed offset after the next cadence."""
@@ -151,8 +151,8 @@ async def begun(job: FakeJob) -> bool:
     return job.started
 
 
-def a_record(partition: int, offset: int) -> Record:
-    return Record(Position("queries", partition, offset), None, b"{}", (), 0)
+def a_record(partition: int, offset: int, leader_epoch: int | None = None) -> Record:
+    return Record(Position("queries", partition, offset, leader_epoch), None, b"{}", (), 0)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -430,6 +430,25 @@ async def test_offsets_that_go_back_begin_a_new_epoch_and_lose_nothing() -> None
         await until(lambda: len(bench.sink.published) == 4)
         bench.jobs[0, 1].finish()
         assert await bench.committed(P0) == 2
+
+
+async def test_a_record_that_comes_once_more_of_the_same_log_is_answered_once() -> None:
+    async with a_bench() as bench:
+        bench.delivery.on_lost([P0])
+        bench.delivery.on_assigned([P0], {P0: Lease(LogId("cluster", "topic"))})
+        bench.feed(0, 5, 6, leader_epoch=3)
+        bench.jobs[0, 5].finish()
+        bench.feed(0, 5, 6, 7, leader_epoch=3)
+        bench.jobs[0, 6].finish()
+        bench.jobs[0, 7].finish()
+        assert await bench.committed(P0) == 8
+        await until(lambda: len(bench.sink.published) == 3)
+
+        # What a later leader wrote there is another record.
+        bench.feed(0, 6, leader_epoch=4)
+        bench.jobs[0, 6].finish()
+        assert await bench.committed(P0) == 7
+        assert len(bench.sink.published) == 4
 
 
 async def test_a_drain_waits_for_what_was_in_flight_when_offsets_went_back() -> None:
