@@ -67,8 +67,8 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def fast_on_cpu(name: str) -> bool:
     """Return whether this processor multiplies faster in a half precision than in float32."""
     # Without instructions of its own bfloat16 is emulated, several times slower than float32; with them it is twice as
-    # fast (AVX-512) or more (AMX, which multiplies tiles). Not on each: Intel's AVX-512 BF16 without AMX
-    # has half of float32's rate, which the capabilities don't tell and `rerank-worker tune` does.
+    # fast (AVX-512) or more (AMX, which multiplies tiles). Not on each: an Intel one (model 207) with
+    # AVX-512 BF16 and no AMX had half of float32's rate. The capabilities don't tell that, `rerank-worker tune` does.
     capabilities = torch.cpu.get_capabilities()
     return name == "bfloat16" and any(capabilities.get(each) for each in ("amx_bf16", "avx512_bf16"))
 
