@@ -37,7 +37,14 @@ def scoring(result: dict[str, Any]) -> str:
         f"Pairs per second; in brackets, times the plain loop (`{result['reference']}`) in the same round; then the "
         f"share of the machine's own matrix products in that precision, in the same run ({', '.join(limits)} GFLOP/s). "
         f"Medians of {result['rounds']} rounds on {where}; model `{result['model']}`, {result['corpus']}."
+        f"{_refused(result['skipped'])}"
     )
+
+
+def _refused(skipped: dict[str, str]) -> str:
+    """Return which of the worker's own backends and precisions are missing, and what each needs."""
+    reasons = [f"{name} ({reason})" for name, reason in skipped.items() if name.startswith("ours")]
+    return f" Missing: {'; '.join(reasons)}." if reasons else ""
 
 
 def gpu(result: dict[str, Any]) -> str:
@@ -90,6 +97,36 @@ def parts(result: dict[str, Any]) -> str:
         f"{_table(['part of the cross-encoder stage', 'times as fast with it'], rows)}\n\n"
         f"{result['pairs']} pairs of {result['mix']} passages, {result['threads']} threads; medians, least and most."
     )
+
+
+def neighbour(result: dict[str, Any]) -> str:
+    """Return what a busy process takes from the scorer, one column a policy of waiting."""
+    cells: dict[tuple[str, str, int], dict[str, list[dict[str, Any]]]] = {}
+    for row in sorted(result["rows"], key=lambda row: bool(row["beside"])):
+        scoring = cells.setdefault((row["backend"], row["dtype"], row["threads"]), {})
+        scoring.setdefault(row["policy"], []).append(row)
+    policies = list(result["policies"])
+    rows = [
+        [
+            f"{backend} {dtype}, {threads} {'thread' if threads == 1 else 'threads'}",
+            *(_alone_and_beside(*found[policy]) if policy in found else "" for policy in policies),
+        ]
+        for (backend, dtype, threads), found in sorted(cells.items(), key=lambda each: each[0][0] != "torch")
+    ]
+    machine, targets, verdict = result["machine"], result["targets"], result["verdict"]["the worker's"]
+    return (
+        f"{_table(['pairs/s alone, beside a busy process', *policies], rows)}\n\n"
+        f"By how OpenMP's threads wait for each other; in brackets, the busy case over one thread alone. The worst of "
+        f"the worker's is {verdict['worst']:.2f} (target {targets['worst']}); alone it does {verdict['quiet']:.2f} of "
+        f"the best policy (target {targets['quiet']}). ONNX Runtime and OpenVINO have threads of their own. The pairs "
+        f"of one query at a time, medians of {result['rounds']} rounds on {machine['cores']} cores of "
+        f"{machine['cpu']}, load average {machine['load_at_start']:g} at the start."
+    )
+
+
+def _alone_and_beside(alone: dict[str, Any], beside: dict[str, Any]) -> str:
+    rates = (f"{row['pairs_per_s']['median']:,.0f}" for row in (alone, beside))
+    return f"{', '.join(rates)} ({beside['times_one_thread_alone']['median']:.2f})"
 
 
 def end_to_end(result: dict[str, Any]) -> str:
@@ -207,6 +244,7 @@ SECTIONS: dict[str, Section] = {
     "scoring-cuda.json": scoring,
     "gpu-nvidia-h100-80gb-hbm3.json": gpu,
     "parts.json": parts,
+    "neighbour.json": neighbour,
     "end_to_end.json": end_to_end,
     "end_to_end-spare.json": capacity,
     "scaling.json": scaling,

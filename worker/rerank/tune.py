@@ -1,7 +1,8 @@
 """What this machine does with a model: how many threads, what size of a batch, then every backend and dtype.
 
-One setting at a time from the best so far, so that a dozen short measurements are enough. Nothing is chosen for the
-user: the outcome is a table, and the settings of its best rows.
+One setting at a time from the best so far, so that a dozen short measurements are enough. Each is measured alone and
+beside a busy process, since a worker rarely has its machine to itself. Nothing is chosen for the user: the outcome is a
+table, and the settings of its best rows.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Candidate, Query
 from worker.errors import FatalError
 from worker.models.resolve import ResolvedModel
+from worker.rerank.neighbour import busy_neighbour
 from worker.rerank.scorer import Scorer, load_scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
@@ -35,6 +37,8 @@ COMPUTES: tuple[Changes, ...] = (
 BATCH_TOKENS = (1_024, 2_048, 4_096, 8_192, 16_384)
 TOP = 3
 FEWEST_ROUNDS = 3
+# What two measurements of one setting differ by: within it the better worst case decides.
+ALIKE = 0.03
 
 Scores = list[list[float]]
 Load = Sequence[tuple[Query, Sequence[Candidate]]]
@@ -47,6 +51,9 @@ class Trial:
 
     settings: RerankSettings
     pairs_per_s: float
+    """With the machine to itself."""
+    beside_pairs_per_s: float
+    """While another process keeps a core busy: the worst case."""
     query_ms: float
     """One query of the load alone, from candidates to ranking; the median."""
     largest_difference: float
@@ -79,17 +86,19 @@ class Tuner:
 
     def outcomes(self) -> Iterator[Trial | Refusal]:
         """Yield each outcome as it comes; blocks between two of them. FatalError if not even the first can be had."""
-        best = self._try({"backend": "torch", "dtype": "float32"})
-        if isinstance(best, Refusal):
-            raise FatalError(best.reason)
-        yield best
+        first = self._try({"backend": "torch", "dtype": "float32"})
+        if isinstance(first, Refusal):
+            raise FatalError(first.reason)
+        yield first
+        trials = [first]
         for changes in (*self._fewer_threads(), *self._batches(), *COMPUTES):
             # The winners so far, with one thing changed.
-            kept = {name: getattr(best.settings, name) for name in ("backend", "dtype", "threads", "batch_tokens")}
+            best = recommended(trials).settings
+            kept = {name: getattr(best, name) for name in ("backend", "dtype", "threads", "batch_tokens")}
             outcome = self._try(kept | changes)
             yield outcome
-            if isinstance(outcome, Trial) and outcome.pairs_per_s > best.pairs_per_s:
-                best = outcome
+            if isinstance(outcome, Trial):
+                trials.append(outcome)
 
     def _fewer_threads(self) -> Iterator[Changes]:
         most = self._start.threads or cpu_count()
@@ -119,22 +128,32 @@ class Tuner:
             scores = await _scores(reranker, self._load)
             together_s = await _median_s(lambda: _scores(reranker, self._load), self._seconds)
             alone_s = await _median_s(lambda: _scores(reranker, self._load[:1]), self._seconds / 4)
+            with busy_neighbour():
+                beside_s = await _median_s(lambda: _scores(reranker, self._load), self._seconds)
         finally:
             await reranker.close()
         reference = self._reference = self._reference or scores
         rows = list(zip(scores, reference, strict=True))
+        pairs = sum(map(len, scores))
         return Trial(
             settings,
-            pairs_per_s=sum(map(len, scores)) / together_s,
+            pairs_per_s=pairs / together_s,
+            beside_pairs_per_s=pairs / beside_s,
             query_ms=1000 * alone_s,
             largest_difference=max(abs(a - b) for mine, theirs in rows for a, b in zip(mine, theirs, strict=True)),
             same_top=statistics.mean(_top(mine) == _top(theirs) for mine, theirs in rows),
         )
 
 
-def fastest(trials: Sequence[Trial]) -> Trial:
-    """Return the trial with the most pairs per second."""
-    return max(trials, key=lambda trial: trial.pairs_per_s)
+def recommended(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the best worst case of those that are as fast as the fastest, within ``ALIKE``."""
+    most = max(trial.pairs_per_s for trial in trials)
+    return steadiest([trial for trial in trials if trial.pairs_per_s >= (1 - ALIKE) * most])
+
+
+def steadiest(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the best worst case, whatever it does alone."""
+    return max(trials, key=lambda trial: trial.beside_pairs_per_s)
 
 
 async def _scores(reranker: MicroBatchedReranker, load: Load) -> Scores:

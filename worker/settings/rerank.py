@@ -23,7 +23,8 @@ class RerankSettings(Section):
     """No padding in a batch, where the backend can: torch, for models of the BERT and RoBERTa families, on a CPU and,
     in half precision, on GPUs from Ampere on."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """Threads that compute on the CPU; 0 is as many as this process may use."""
+    """Threads that compute on the CPU; 0 is as many as this process may use. Beside other work fewer may do as much:
+    `rerank-worker tune` measures both."""
     max_length: Annotated[int, Field(ge=16)] = 512
     """Tokens of one pair, cut as CrossEncoder does: the document first; a query only beyond half of it."""
     long_documents: Literal["truncate", "max", "mean"] = "truncate"

@@ -36,6 +36,7 @@ def test_a_result_is_one_row_a_contender_and_one_column_a_mix(tmp_path: Path) ->
         "reference": "plain",
         "rounds": 3,
         "machine": {"device": "cpu", "cpu": "a processor", "threads": 2},
+        "skipped": {"FlashRank": "not installed", "ours, onnx int8": "needs a processor with VNNI"},
         "gemm_gflops_per_s": {"float32": {"mm": {"median": 40.0}, "prepacked": {"median": 99.6}}},
         "mixes": {"short": mix, "long": mix},
     }
@@ -45,6 +46,35 @@ def test_a_result_is_one_row_a_contender_and_one_column_a_mix(tmp_path: Path) ->
     assert lines[2] == "| plain | 1,234 (2.50), 75% | 1,234 (2.50), 75% |"
     assert lines[3] == "| ours | 1,234 (2.50) | 1,234 (2.50) |"
     assert "float32 100 GFLOP/s" in lines[-1]
+    assert lines[-1].endswith(" Missing: ours, onnx int8 (needs a processor with VNNI).")
+
+
+def test_a_neighbour_costs_one_row_a_scorer_and_one_column_a_policy(tmp_path: Path) -> None:
+    def row(policy: str, backend: str, *, beside: bool, rate: float, ratio: float) -> dict[str, object]:
+        scoring = {"policy": policy, "backend": backend, "dtype": "float32", "threads": 2, "beside": beside}
+        return scoring | {"pairs_per_s": {"median": rate}, "times_one_thread_alone": {"median": ratio}}
+
+    result = {
+        "policies": {"libgomp's own": {}, "the worker's": {}},
+        "rounds": 7,
+        "rows": [
+            row("the worker's", "onnx", beside=False, rate=80.0, ratio=1.5),
+            row("the worker's", "torch", beside=False, rate=101.4, ratio=1.9),
+            row("libgomp's own", "torch", beside=False, rate=100.0, ratio=1.8),
+            row("the worker's", "onnx", beside=True, rate=40.0, ratio=0.7),
+            row("the worker's", "torch", beside=True, rate=90.0, ratio=0.9),
+            row("libgomp's own", "torch", beside=True, rate=18.0, ratio=0.2),
+        ],
+        "verdict": {"the worker's": {"worst": 0.9, "quiet": 0.99}},
+        "targets": {"worst": 0.8, "quiet": 0.97},
+        "machine": {"cores": 2, "cpu": "a processor", "load_at_start": 0.1},
+    }
+    (tmp_path / "neighbour.json").write_text(json.dumps(result))
+    lines = rendered(tmp_path).splitlines()
+    assert lines[0].endswith("| libgomp's own | the worker's |")
+    assert lines[2] == "| torch float32, 2 threads | 100, 18 (0.20) | 101, 90 (0.90) |"
+    assert lines[3] == "| onnx float32, 2 threads |  | 80, 40 (0.70) |"
+    assert "The worst of the worker's is 0.90 (target 0.8); alone it does 0.99" in lines[-1]
 
 
 def test_only_what_stands_between_the_markers_changes() -> None:

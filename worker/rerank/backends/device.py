@@ -22,6 +22,8 @@ OTHER_BATCH_TOKENS = 16_384
 # Tokens are what counts there.
 DEVICE_BATCH_PAIRS = 4_096
 HALF_PRECISION = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+NEEDED = {"float16": "a GPU", "bfloat16": "a GPU, or a processor with AVX-512 BF16 or AMX"}
+"""What multiplies faster in a half precision than in float32."""
 
 
 def prepare(settings: RerankSettings) -> tuple[torch.device, torch.dtype]:
@@ -56,14 +58,17 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float16 if device.type == "cuda" else torch.float32
     if device.type == "cpu" and name in HALF_PRECISION and not fast_on_cpu(name):
         remedy = "`float32` or `bfloat16`" if fast_on_cpu("bfloat16") else "`auto` or `float32`"
-        raise FatalError(f"RERANK_WORKER_RERANK__DTYPE={name} is slow on this machine's processor; set {remedy}")
+        raise FatalError(
+            f"RERANK_WORKER_RERANK__DTYPE={name} needs {NEEDED[name]}: it is slower than float32 here; set {remedy}"
+        )
     return HALF_PRECISION.get(name, torch.float32)
 
 
 def fast_on_cpu(name: str) -> bool:
     """Return whether this processor multiplies faster in a half precision than in float32."""
     # Without instructions of its own bfloat16 is emulated, several times slower than float32; with them it is twice as
-    # fast (AVX-512) or more (AMX, which multiplies tiles).
+    # fast (AVX-512) or more (AMX, which multiplies tiles). Not on each: an Intel one (model 207) with
+    # AVX-512 BF16 and no AMX had half of float32's rate. The capabilities don't tell that, `rerank-worker tune` does.
     capabilities = torch.cpu.get_capabilities()
     return name == "bfloat16" and any(capabilities.get(each) for each in ("amx_bf16", "avx512_bf16"))
 

@@ -26,7 +26,10 @@ def require_fast_int8() -> None:
     """Raise FatalError on an x86 processor that is slower in int8, or wrong: without VNNI the sums saturate."""
     processor = torch.cpu.get_capabilities()
     if processor.get("architecture") == "x86_64" and not any(processor.get(name) for name in FAST_INT8):
-        raise FatalError("RERANK_WORKER_RERANK__DTYPE=int8 needs a processor with VNNI; set `auto` or `float32`")
+        raise FatalError(
+            "RERANK_WORKER_RERANK__DTYPE=int8 needs a processor with VNNI (AVX-512 VNNI, AVX-VNNI or AMX); "
+            "set `auto` or `float32`"
+        )
 
 
 def weights_alone(model: onnx.ModelProto) -> None:

@@ -15,16 +15,19 @@ def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 
 
 @pytest.mark.parametrize("processor", [{}, {"amx_bf16": False, "avx2": True}], indirect=True)
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_refused_on_a_processor_that_is_slow_in_it(processor: None, dtype: str) -> None:
-    with pytest.raises(FatalError, match="set `auto` or `float32`"):
+@pytest.mark.parametrize(
+    ("dtype", "needs"),
+    [("float16", "a GPU"), ("bfloat16", "a GPU, or a processor with AVX-512 BF16 or AMX")],
+)
+def test_half_precision_is_refused_on_a_processor_that_is_slow_in_it(processor: None, dtype: str, needs: str) -> None:
+    with pytest.raises(FatalError, match=f"DTYPE={dtype} needs {needs}: .*; set `auto` or `float32`$"):
         choose_dtype(dtype, CPU)
 
 
 @pytest.mark.parametrize("processor", [{"amx_bf16": True}, {"avx512_bf16": True}], indirect=True)
 def test_a_processor_with_instructions_for_it_takes_bfloat16_alone(processor: None) -> None:
     assert choose_dtype("bfloat16", CPU) is torch.bfloat16
-    with pytest.raises(FatalError, match="set `float32` or `bfloat16`"):
+    with pytest.raises(FatalError, match=r"float16 needs a GPU: .*; set `float32` or `bfloat16`$"):
         choose_dtype("float16", CPU)
 
 
