@@ -177,7 +177,9 @@ def leader_change(world: World, random: Random) -> str:
     """Leaderships go back to the brokers they were given to at first: after restarts, most of them move."""
     topics = (world.kafka.query_topic, world.kafka.answer_topic, world.kafka.dead_letter_topic)
     known = world.admin.list_topics(timeout=HANG_S).topics
-    partitions = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
+    # A broker may not have heard yet of a topic that has just been made again.
+    found = [known[topic] for topic in topics if topic in known]
+    partitions = [TopicPartition(topic.topic, number) for topic in found for number in topic.partitions]
     random.shuffle(partitions)
     # With `request_timeout` the client of 2.16 fails (SystemError).
     elected = world.admin.elect_leaders(ElectionType.PREFERRED, partitions).result(HANG_S)
