@@ -178,9 +178,18 @@ def _recall(recall: RecallSettings) -> Iterator[str]:
             f"recall.host is {recall.host!r}: set the host's name or address alone, the port in recall.port and "
             "recall.ssl for https"
         )
+    if recall.api_key is not None and any(name.lower() == "x-chroma-token" for name in recall.headers):
+        yield "recall.api_key and the x-chroma-token of recall.headers are one header: set one of them"
+    if recall.device == "cpu" and recall.dtype == "float16":
+        yield "recall.dtype is float16 on recall.device cpu, several times slower: set float32"
     if recall.mode == "embedded":
-        if recall.headers or recall.ssl:
-            yield "recall.headers and recall.ssl belong to a server: set recall.mode server, or leave them out"
+        of_a_server = [
+            f"recall.{name}"
+            for name in ("ssl", "headers", "tenant", "database", "api_key")
+            if getattr(recall, name) != type(recall).model_fields[name].get_default(call_default_factory=True)
+        ]
+        if of_a_server:
+            yield f"{', '.join(of_a_server)} would not be used by an embedded store: set recall.mode server"
         if recall.path.is_file():
             yield f"recall.path is the file {recall.path}: the embedded store needs a folder"
 
