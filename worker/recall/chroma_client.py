@@ -11,9 +11,7 @@ from chromadb.errors import NotFoundError
 
 from worker.errors import FatalError
 from worker.settings import RecallSettings
-
-API_KEY_HEADER = "x-chroma-token"
-"""What Chroma Cloud reads a key from."""
+from worker.settings.recall import API_KEY_HEADER
 
 
 def address(settings: RecallSettings) -> str:

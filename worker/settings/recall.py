@@ -7,6 +7,9 @@ from pydantic import Field, SecretStr
 
 from worker.settings.fields import Count, Seconds, Section, UserPath
 
+API_KEY_HEADER = "x-chroma-token"
+"""What Chroma Cloud reads a key from."""
+
 
 class RecallSettings(Section):
     """The vector store and the model that embeds queries."""

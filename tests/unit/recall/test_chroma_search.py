@@ -7,6 +7,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.errors import InternalError
 
+from tests.searching import Searching
 from worker.domain import Query
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.recall.chroma_collections import DefaultCollectionMissingError, make_collection
@@ -30,7 +31,7 @@ def documents(chroma_client: ClientAPI, embedder: Embedder) -> Collection:
 
 
 @pytest.mark.usefixtures("documents")
-def test_every_query_gets_its_own_top_k_nearest_first(search: Any, make_query: MakeQuery) -> None:
+def test_every_query_gets_its_own_top_k_nearest_first(search: Searching, make_query: MakeQuery) -> None:
     one, many = search.search([make_query("passage 3", top_k=1), make_query("passage 7", top_k=7)])
     assert [candidate.document_id for candidate in one] == ["d3"]
     assert len(many) == 7
@@ -40,7 +41,7 @@ def test_every_query_gets_its_own_top_k_nearest_first(search: Any, make_query: M
 
 
 @pytest.mark.usefixtures("documents")
-def test_a_candidate_carries_text_similarity_and_public_metadata(search: Any, make_query: MakeQuery) -> None:
+def test_a_candidate_carries_text_similarity_and_public_metadata(search: Searching, make_query: MakeQuery) -> None:
     [[candidate]] = search.search([make_query("passage 3", top_k=1)])
     assert candidate.text == "passage 3"
     assert candidate.similarity == pytest.approx(1.0, abs=1e-5)
@@ -48,14 +49,14 @@ def test_a_candidate_carries_text_similarity_and_public_metadata(search: Any, ma
 
 
 @pytest.mark.usefixtures("documents")
-def test_a_filter_holds_for_its_query_alone(search: Any, make_query: MakeQuery) -> None:
+def test_a_filter_holds_for_its_query_alone(search: Searching, make_query: MakeQuery) -> None:
     odd, every = search.search([make_query("x", where={"half": 1}, top_k=12), make_query("x", top_k=12)])
     assert {candidate.metadata["half"] for candidate in odd} == {1}
     assert len(every) == len(TEXTS)
 
 
 @pytest.mark.usefixtures("documents")
-def test_an_empty_filter_is_no_filter(search: Any, make_query: MakeQuery) -> None:
+def test_an_empty_filter_is_no_filter(search: Searching, make_query: MakeQuery) -> None:
     [found] = search.search([make_query("x", where={})])
     assert len(found) == 3
 
@@ -72,7 +73,7 @@ def test_an_empty_filter_is_no_filter(search: Any, make_query: MakeQuery) -> Non
     ],
 )
 def test_a_rejected_filter_is_poison_and_leaves_its_neighbours_alone(
-    search: Any, make_query: MakeQuery, where: dict[str, object]
+    search: Searching, make_query: MakeQuery, where: dict[str, object]
 ) -> None:
     before, rejected, after = search.search(
         [make_query("passage 1"), make_query("passage 2", where=where), make_query("passage 3")]
@@ -94,7 +95,7 @@ def test_queries_share_a_call_if_neither_pays_for_the_others_filter_or_size(make
 
 
 @pytest.mark.usefixtures("documents")
-def test_an_unknown_collection_is_poison_that_names_it(search: Any, make_query: MakeQuery) -> None:
+def test_an_unknown_collection_is_poison_that_names_it(search: Searching, make_query: MakeQuery) -> None:
     missing, present = search.search([make_query("x", collection="nowhere"), make_query("x")])
     assert isinstance(missing, PoisonError)
     assert missing.reason == "unknown_collection"
@@ -103,14 +104,14 @@ def test_an_unknown_collection_is_poison_that_names_it(search: Any, make_query: 
 
 
 def test_an_empty_collection_has_no_candidates(
-    chroma_client: ClientAPI, search: Any, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     make_collection(chroma_client, "documents", embedder, top_k=5)
     assert search.search([make_query("x")]) == [[]]
 
 
 def test_a_collection_made_anew_is_found_again(
-    chroma_client: ClientAPI, documents: Collection, search: Any, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, documents: Collection, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     search.search([make_query("x")])
     chroma_client.delete_collection(documents.name)
@@ -122,7 +123,7 @@ def test_a_collection_made_anew_is_found_again(
 
 
 def test_a_collection_made_anew_with_another_model_is_refused(
-    chroma_client: ClientAPI, documents: Collection, search: Any, make_query: MakeQuery, embedder: Embedder
+    chroma_client: ClientAPI, documents: Collection, search: Searching, make_query: MakeQuery, embedder: Embedder
 ) -> None:
     search.search([make_query("x")])
     chroma_client.delete_collection(documents.name)
@@ -132,7 +133,7 @@ def test_a_collection_made_anew_with_another_model_is_refused(
 
 
 def test_documents_without_text_are_left_out(
-    chroma_client: ClientAPI, search: Any, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     collection = make_collection(chroma_client, "documents", embedder, top_k=5)
     collection.upsert(
@@ -145,7 +146,7 @@ def test_documents_without_text_are_left_out(
 
 
 def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one(
-    chroma_client: ClientAPI, search: Any, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, make_query: MakeQuery
 ) -> None:
     for name in ("documents", "foreign"):
         chroma_client.create_collection(
@@ -160,7 +161,7 @@ def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one
 
 
 def test_a_default_collection_that_is_missing_is_waited_for_and_any_other_is_poison(
-    chroma_client: ClientAPI, search: Any, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     default, named = search.search([make_query("x"), make_query("x", collection="another")])
     assert isinstance(default, DefaultCollectionMissingError)
@@ -182,7 +183,7 @@ BEYOND_CHROMA = [
 @pytest.mark.usefixtures("documents")
 @pytest.mark.parametrize("where", BEYOND_CHROMA)
 def test_a_filter_chroma_can_not_take_is_poison_at_once_and_its_neighbours_are_answered(
-    search: Any, make_query: MakeQuery, where: dict[str, Any]
+    search: Searching, make_query: MakeQuery, where: dict[str, Any]
 ) -> None:
     refused, plain, filtered = search.search(
         [make_query("x", where=where), make_query("passage 1"), make_query("x", where={"half": 1})]
@@ -197,7 +198,7 @@ def test_a_filter_chroma_can_not_take_is_poison_at_once_and_its_neighbours_are_a
 @pytest.mark.usefixtures("documents")
 @pytest.mark.parametrize(("without_filter", "kind"), [("answers", PoisonError), ("fails", TransientError)])
 def test_a_filter_is_to_blame_for_a_failure_if_the_store_answers_without_it(
-    search: Any,
+    search: Searching,
     make_query: MakeQuery,
     monkeypatch: pytest.MonkeyPatch,
     without_filter: str,
@@ -217,7 +218,7 @@ def test_a_filter_is_to_blame_for_a_failure_if_the_store_answers_without_it(
 
 @pytest.mark.usefixtures("documents")
 def test_a_failure_at_a_filter_that_passes_by_itself_is_transient(
-    search: Any, make_query: MakeQuery, monkeypatch: pytest.MonkeyPatch
+    search: Searching, make_query: MakeQuery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, failures = Collection.query, [InternalError("once")]
 
@@ -233,7 +234,7 @@ def test_a_failure_at_a_filter_that_passes_by_itself_is_transient(
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in dot")  # chromadb's own look at the vector
 def test_a_document_that_can_not_be_compared_is_left_out_and_the_others_are_answered(
-    chroma_client: ClientAPI, search: Any, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, make_query: MakeQuery
 ) -> None:
     collection = chroma_client.create_collection("documents", embedding_function=None)
     collection.upsert(
@@ -249,7 +250,7 @@ def test_a_document_that_can_not_be_compared_is_left_out_and_the_others_are_answ
 
 
 def test_a_collection_that_was_empty_when_opened_is_checked_again_once_filled_by_another_model(
-    chroma_client: ClientAPI, search: Any, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, make_query: MakeQuery
 ) -> None:
     collection = chroma_client.create_collection("documents", embedding_function=None)
     assert search.search([make_query("x")]) == [[]]
