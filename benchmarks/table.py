@@ -95,7 +95,9 @@ def parts(result: dict[str, Any]) -> str:
 def end_to_end(result: dict[str, Any]) -> str:
     """Return the worker's latency under load, and what it costs around the scorer."""
     idle = result["idle"]
-    held = idle["waited_for_batches_ms"]  # Of a worker that embeds and searches in one batch: no "embed".
+    held = idle[
+        "waited_for_batches_ms"
+    ]  # Figures of a worker that searched on the thread that embedded have no "embed".
     header = ["Poisson arrivals", "queries/s", "p50 ms", "p95 ms", "p99 ms", "p99 / one query alone", "ideal p99 ms"]
     rows = [
         [

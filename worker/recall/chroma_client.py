@@ -1,10 +1,9 @@
 """How Chroma is reached: the one place where a client is made from the settings."""
 
-from typing import Any, cast
+from typing import cast
 
 import chromadb
 import httpx
-from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import NotFoundError
@@ -52,14 +51,6 @@ def connect(settings: RecallSettings, *, timeout_s: float) -> Client:
             "set RERANK_WORKER_RECALL__TENANT and RERANK_WORKER_RECALL__DATABASE, or create them there."
         ) from error
     return cast(Client, client)
-
-
-def limit(client: ClientAPI, *, timeout_s: float) -> None:
-    """Have each read and write of the client's next calls end in time; an embedded store can't be limited."""
-    # Chroma's client has no setting for this and waits for ever (1.5.9); an embedded store has no session.
-    session: Any = getattr(getattr(client, "_server", None), "_session", None)
-    if isinstance(session, httpx.Client):
-        session.timeout = httpx.Timeout(timeout_s)
 
 
 def _host(settings: RecallSettings) -> str:

@@ -1,7 +1,7 @@
 """Collections: made so that recall knows what is in them, and checked before they are searched."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,6 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.errors import NotFoundError
 
-from worker.domain import Metadata
 from worker.errors import TransientError
 from worker.recall.embedder import Embedder
 
@@ -21,9 +20,6 @@ DIMENSION_KEY = "embedding_dimension"
 
 PRIVATE_PREFIX = "_"
 """Metadata keys of documents that begin so are the index's own and leave with no answer."""
-
-SCALARS = frozenset({str, int, float, bool})
-"""Types of the values of metadata that an answer event can carry."""
 
 LEAST_EF_SEARCH = 200
 """How far HNSW looks: Chroma's default of 100 loses neighbours, and it should be twice `top_k` at least."""
@@ -127,20 +123,3 @@ def _check_foreign(handle: Collection, embedder: Embedder) -> bool:
         embedding_model=embedder.model_name,
     )
     return abs(float(np.linalg.norm(sample[0])) - 1.0) < UNIT_LENGTH_TOLERANCE
-
-
-def cosine_similarities(space: Space | None, distances: Sequence[float]) -> Sequence[float | None]:
-    """Return the similarities of distances. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
-    match space:
-        case "cosine" | "ip":
-            return [1.0 - distance for distance in distances]
-        case "l2":
-            return [1.0 - distance / 2.0 for distance in distances]
-        case _:
-            return [None] * len(distances)
-
-
-def public(metadata: Mapping[str, Any]) -> Metadata:
-    """Keep of a document's metadata what an answer event can carry: scalars, without the index's own bookkeeping."""
-    # A third of what isinstance and startswith take, for each value of each candidate.
-    return {key: value for key, value in metadata.items() if type(value) in SCALARS and key[:1] != PRIVATE_PREFIX}

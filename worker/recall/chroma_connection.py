@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FuturesTimeout
 from functools import partial
+from typing import Any
 
 import httpx
 import structlog
@@ -15,7 +16,7 @@ from chromadb.errors import AuthorizationError, ChromaAuthError, InternalError, 
 from worker.batching.executor import SingleThreadExecutor
 from worker.domain import Result
 from worker.errors import FatalError, TransientError, WorkerError
-from worker.recall.chroma_client import address, connect, limit
+from worker.recall.chroma_client import address, connect
 from worker.resilience.retry import RetryPolicy
 from worker.settings import RecallSettings
 
@@ -57,7 +58,7 @@ class DirectConnection:
         try:
             if self._client is None:
                 self._client = connect(self._settings, timeout_s=self._left_s(deadline))
-            limit(self._client, timeout_s=self._left_s(deadline))
+            _limit(self._client, timeout_s=self._left_s(deadline))
             return operation(self._client)
         except WorkerError:
             raise
@@ -135,6 +136,14 @@ class ChromaConnection:
 def no_answer(settings: RecallSettings) -> TransientError:
     """Return the error of a call that was left behind."""
     return TransientError(f"Chroma at {address(settings)} did not answer in time.")
+
+
+def _limit(client: ClientAPI, *, timeout_s: float) -> None:
+    """Have each read and write of the client's next calls end in time; an embedded store can't be limited."""
+    # Chroma's client has no setting for this and waits for ever (1.5.9); an embedded store has no session.
+    session: Any = getattr(getattr(client, "_server", None), "_session", None)
+    if isinstance(session, httpx.Client):
+        session.timeout = httpx.Timeout(timeout_s)
 
 
 def _refined(error: Exception, where: str) -> FatalError | TransientError | None:  # noqa: PLR0911 - one line a kind

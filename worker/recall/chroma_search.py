@@ -13,16 +13,16 @@ from chromadb.api.types import QueryResult
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
 from schemas.events import INVALID_FILTER
-from worker.domain import Candidate, Query
+from worker.domain import Candidate, Metadata, Query
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_client import address
 from worker.recall.chroma_collections import (
+    PRIVATE_PREFIX,
     DefaultCollectionMissingError,
     IncompatibleCollectionError,
     OpenCollection,
-    cosine_similarities,
+    Space,
     open_collection,
-    public,
 )
 from worker.recall.chroma_connection import DirectConnection, StoreFailedError, StoreLostError
 from worker.recall.embedder import Embedder, Vectors
@@ -32,6 +32,9 @@ logger = structlog.get_logger()
 
 TOO_MUCH_FOR_CHROMA = ("too many SQL variables", "Expression tree is too large")
 """What Chroma 1.5.9 answers, as its own failure, to filters beyond SQLite's bounds."""
+
+SCALARS = frozenset({str, int, float, bool})
+"""Types of the values of metadata that an answer event can carry."""
 
 Found = Sequence[Candidate] | WorkerError
 
@@ -190,7 +193,7 @@ def _candidates(collection: OpenCollection, result: QueryResult, top_ks: Sequenc
         found.append(
             [
                 # By position, which takes a quarter less: there are `top_k` of them a query.
-                Candidate(document_id, text, rank, distance, similarity, public(metadata or {}))
+                Candidate(document_id, text, rank, distance, similarity, _public(metadata or {}))
                 for rank, ((document_id, text, metadata, distance), similarity) in enumerate(
                     zip(hits, similarities, strict=True), start=1
                 )
@@ -201,3 +204,20 @@ def _candidates(collection: OpenCollection, result: QueryResult, top_ks: Sequenc
 
 def _is_number(distance: float | None) -> bool:
     return distance is not None and math.isfinite(distance)
+
+
+def cosine_similarities(space: Space | None, distances: Sequence[float]) -> Sequence[float | None]:
+    """Return the similarities of distances. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
+    match space:
+        case "cosine" | "ip":
+            return [1.0 - distance for distance in distances]
+        case "l2":
+            return [1.0 - distance / 2.0 for distance in distances]
+        case _:
+            return [None] * len(distances)
+
+
+def _public(metadata: Mapping[str, Any]) -> Metadata:
+    """Keep of a document's metadata what an answer event can carry: scalars, without the index's own bookkeeping."""
+    # A third of what isinstance and startswith take, for each value of each candidate.
+    return {key: value for key, value in metadata.items() if type(value) in SCALARS and key[:1] != PRIVATE_PREFIX}

@@ -17,8 +17,7 @@ from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
 from worker.recall.chroma_connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, StoreLostError
 from worker.recall.embedder import Embedder, Vector
-from worker.recall.search_slot import NewSearch, Slot
-from worker.recall.searches import Searches
+from worker.recall.searches import NewSearch, Searches, Slot
 from worker.resilience.retry import OutageRetry, RetryPolicy, on_loop_clock
 from worker.settings import RecallSettings
 

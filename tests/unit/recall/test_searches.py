@@ -12,7 +12,7 @@ from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport, ClosedError
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, TransientError, WorkerError
-from worker.recall import search_slot
+from worker.recall import searches as searches_module
 from worker.recall.chroma_connection import StoreLostError
 from worker.recall.embedder import Vectors
 from worker.recall.searches import Searches
@@ -277,7 +277,7 @@ async def test_a_call_that_takes_longer_than_the_stores_time_is_transient(
 async def test_an_embedded_store_is_never_left_behind(
     make: MakeSearches, store: FakeStore, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_slot, "LEAVE_SLACK_S", 0.0)
+    monkeypatch.setattr(searches_module, "LEAVE_SLACK_S", 0.0)
     searches = make(concurrency=1, timeout_s=0.001, mode="embedded")
     asked = ask(searches, "x")
     call = await store.call()
