@@ -1,10 +1,10 @@
 """Queries per second and latency of recall as more searches are under way, against a real Chroma server.
 
-``python -m benchmarks.recall [--vectors N] [--concurrency N ...]`` writes ``results/recall.json``; some 8 minutes with
-100,000 vectors. The worker's own stage searches; its EMBEDDER IS SIMULATED (vectors
-of random directions, made in advance), so that recall alone is seen. Every round measures each concurrency, the order
-rotating; ``ratio`` is to concurrency 1, one call at a time, in the same round. Look at ``cores_used`` and at what the
-server took: where its cores are used up, more calls only wait there.
+``python -m benchmarks.recall [--vectors N] [--concurrency N ...]`` writes ``results/recall.json``; some 8 minutes
+with 100,000 vectors. The worker's own stage searches; its EMBEDDER IS SIMULATED (vectors of random directions, made
+in advance), so that recall alone is seen. Every round measures each concurrency, the order rotating; ``ratio`` is to
+concurrency 1, one call at a time, in the same round. Look at ``cores_used`` and at what the server took: where its
+cores are used up, more calls only wait there.
 """
 
 import argparse
