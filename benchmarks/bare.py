@@ -11,7 +11,7 @@ from worker.domain import Candidate, Query
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.recall.chroma_search import ChromaSearch
-from worker.recall.embedder import SentenceEmbedder
+from worker.recall.embedder import SentenceEmbedder, load_embedder
 from worker.rerank.backends.device import Batches
 from worker.rerank.pairs.batch import EncodedPair
 from worker.rerank.scorer import Scorer, load_scorer
@@ -26,6 +26,7 @@ class Bare:
     """Recall and scorer in this process, with nothing around them."""
 
     settings: Settings
+    embedder: SentenceEmbedder
     search: ChromaSearch
     scorer: Scorer
 
@@ -36,7 +37,8 @@ class Bare:
     def recall(self, queries: Sequence[Query]) -> list[list[Candidate]]:
         """Return each query's candidates; raises what recall raised."""
         found = []
-        for result in self.search.search(queries):
+        vectors = self.embedder.embed_queries([query.text for query in queries])
+        for result in self.search.find(queries, vectors, within_s=self.settings.recall.timeout_s):
             if isinstance(result, Exception):
                 raise result
             found.append(list(result))
@@ -96,7 +98,7 @@ def bare(recall: RecallSettings, threads: int) -> Bare:
     rerank = RerankSettings(model=CROSS_ENCODER_NAME, threads=threads)
     settings = Settings(models="offline", recall=recall, rerank=rerank)
     ingest(documents(), settings=settings)
-    embedding = resolve("embedding", settings)
-    search = ChromaSearch(recall, SentenceEmbedder(embedding.path, embedding.name))
+    embedder = load_embedder(resolve("embedding", settings), settings)
+    search = ChromaSearch(recall, embedder)
     scorer = load_scorer(resolve("cross-encoder", settings), rerank, settings.cache_dir)
-    return Bare(settings, search, scorer)
+    return Bare(settings, embedder, search, scorer)

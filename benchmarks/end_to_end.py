@@ -23,6 +23,7 @@ from benchmarks.stack import Asker, Observer, Servers, cores_used, cpu_seconds, 
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.models.packages import CROSS_ENCODER_NAME
 from worker.settings import KafkaSettings, RecallSettings
+from worker.telemetry.metrics import BATCHERS
 
 PARTITIONS = 12
 TARGET = 0.95
@@ -177,7 +178,7 @@ class Lab:
         def read(batcher: str, part: str) -> float:
             return labelled_metric(self._worker, f"{WAITED}_{part}", batcher=batcher)
 
-        return {batcher: (read(batcher, "sum"), read(batcher, "count")) for batcher in ("recall", "rerank")}
+        return {batcher: (read(batcher, "sum"), read(batcher, "count")) for batcher in BATCHERS}
 
     def at_load(self, load: float, capacity: float, service_ms: float, options: argparse.Namespace) -> dict[str, Any]:
         """Let queries arrive at a share of the capacity, on a schedule that waits for nothing."""

@@ -23,7 +23,7 @@ from worker.models import resolve as models
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.recall.chroma_search import ChromaSearch
-from worker.recall.embedder import ExecutorEmbedder, SentenceEmbedder
+from worker.recall.embedder import load_embedder
 from worker.recall.stage import BatchedRecall
 from worker.rerank.remote import RemoteReranker
 from worker.rerank.scorer import load_scorer
@@ -44,17 +44,18 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     executor = await parts.enter_async_context(compute_executor())
     # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
     reranking = await _new_reranking(settings, metrics, executor, parts)
-    embedder = await executor.run(
-        partial(SentenceEmbedder, embedding.path, embedding.name, _embedding_device(settings))
-    )
+    embedder = await executor.run(partial(load_embedder, embedding, settings))
     # Two passes of a processor only take turns; on a GPU questions need not wait for the pairs before them.
     embedding_executor = executor if embedder.on_cpu else await parts.enter_async_context(compute_executor("embed"))
 
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
-        partial(ChromaSearch, settings.recall, ExecutorEmbedder(embedder, embedding_executor)),
+        embedder,
+        partial(ChromaSearch, settings.recall, embedder),
         settings.recall,
+        on_embedded=_batch_observer(metrics, "embed"),
         on_batch=_batch_observer(metrics, "recall"),
+        executor=embedding_executor,
     )
     parts.push_async_callback(recall.close)
     await recall.start()
@@ -75,15 +76,11 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.brokers_down = lambda: delivery.source.brokers_down
     # A quiet topic is polled that seldom.
     health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
-    health.threads = (executor, embedding_executor, *recall.threads, *reranking.threads)
+    health.threads = (executor, *recall.threads, *reranking.threads)
     health.stopped = lambda: delivery.why_stopped
     health.recall = lambda: recall.why_not_ready
     health.progress = lambda: delivery.progress
     return delivery
-
-
-def _embedding_device(settings: Settings) -> str:
-    return settings.rerank.device if settings.recall.device == "auto" else settings.recall.device
 
 
 @dataclass(frozen=True)

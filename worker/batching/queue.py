@@ -4,7 +4,7 @@ import asyncio
 import math
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic
@@ -38,6 +38,8 @@ class Job(Generic[Item, Result]):
     arrived_s: float
     deadline_s: float | None
     done: "asyncio.Future[list[Result]]"
+    key: Hashable = None
+    """Jobs of unlike keys share no batch."""
     waiting: list[int] = field(default_factory=list)
     """Indices of items not yet in a batch."""
     results: list[Result | None] = field(init=False)
@@ -94,6 +96,10 @@ class JobQueue(Generic[Item, Result]):
     def __bool__(self) -> bool:
         return bool(self._jobs)
 
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return self._waiting_items
+
     def add(self, job: Job[Item, Result]) -> None:
         """Queue a job with all its items."""
         job.waiting = list(range(len(job.items)))
@@ -132,15 +138,18 @@ class JobQueue(Generic[Item, Result]):
         """Return what a batch of items of these costs takes, padding included."""
         return len(costs) * max(costs) if self._padded else sum(costs)
 
-    def take(self) -> list[ItemRef[Item, Result]]:
-        """Take the first item in order of service and as many others as the budgets hold.
+    def take(self, at_most: int | None = None) -> list[ItemRef[Item, Result]]:
+        """Take the first item in order of service and as many others as the budgets hold, ``at_most`` so many items.
 
         With padding those nearest to it in cost, without in the order of the jobs, so that a job is done sooner. The
         first one always goes, so nobody waits for company for ever, however its cost compares.
         """
         in_order = self._in_order()
         self._last_jumped = in_order[0] is not self._jobs[0]
-        batch = self._alike(in_order) if self._padded else self._in_turn(in_order)
+        if in_order[0].key is not None:
+            in_order = [job for job in in_order if job.key == in_order[0].key]
+        max_items = self._max_items if at_most is None else min(at_most, self._max_items)
+        batch = self._alike(in_order, max_items) if self._padded else self._in_turn(in_order, max_items)
         taken: defaultdict[Job[Item, Result], list[int]] = defaultdict(list)
         for job, index in batch:
             taken[job].append(index)
@@ -155,18 +164,18 @@ class JobQueue(Generic[Item, Result]):
                 job.waiting = [index for index in job.waiting if index in left]
         return batch
 
-    def _in_turn(self, in_order: Sequence[Job[Item, Result]]) -> list[ItemRef[Item, Result]]:
+    def _in_turn(self, in_order: Sequence[Job[Item, Result]], max_items: int) -> list[ItemRef[Item, Result]]:
         batch: list[ItemRef[Item, Result]] = []
         cost = 0
-        for job, index in _items(in_order, self._max_items):
+        for job, index in _items(in_order, max_items):
             cost += job.costs[index]
             if batch and cost > self.max_cost:
                 break
             batch.append((job, index))
         return batch
 
-    def _alike(self, in_order: Sequence[Job[Item, Result]]) -> list[ItemRef[Item, Result]]:
-        window = list(_items(in_order, LOOK_AHEAD * self._max_items))
+    def _alike(self, in_order: Sequence[Job[Item, Result]], max_items: int) -> list[ItemRef[Item, Result]]:
+        window = list(_items(in_order, LOOK_AHEAD * max_items))
         by_cost = sorted(window, key=lambda item: item[0].costs[item[1]])
         costs = [job.costs[index] for job, index in by_cost]
 
@@ -175,7 +184,7 @@ class JobQueue(Generic[Item, Result]):
 
         first = by_cost.index(window[0])
         low, high = first, first + 1
-        while high - low < self._max_items:
+        while high - low < max_items:
             below, above = fits(low - 1, high), fits(low, high + 1)
             if below and above:
                 below = costs[first] - costs[low - 1] <= costs[high] - costs[first]

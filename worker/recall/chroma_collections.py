@@ -11,7 +11,6 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.errors import NotFoundError
 
-from worker.domain import Metadata
 from worker.errors import TransientError
 from worker.recall.embedder import Embedder
 
@@ -124,23 +123,3 @@ def _check_foreign(handle: Collection, embedder: Embedder) -> bool:
         embedding_model=embedder.model_name,
     )
     return abs(float(np.linalg.norm(sample[0])) - 1.0) < UNIT_LENGTH_TOLERANCE
-
-
-def cosine_similarity(space: Space | None, distance: float) -> float | None:
-    """Return the similarity of a distance. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
-    match space:
-        case "cosine" | "ip":
-            return 1.0 - distance
-        case "l2":
-            return 1.0 - distance / 2.0
-        case _:
-            return None
-
-
-def public(metadata: Mapping[str, Any]) -> Metadata:
-    """Keep of a document's metadata what an answer event can carry: scalars, without the index's own bookkeeping."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if isinstance(value, str | int | float | bool) and not key.startswith(PRIVATE_PREFIX)
-    }

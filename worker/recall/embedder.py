@@ -1,18 +1,18 @@
-"""What embeds: the seam, the model by sentence-transformers, and the same model on the thread that loaded it."""
+"""What embeds: the seam, and the model by sentence-transformers."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError
 from worker.models.hub import hide_loading_bars
+from worker.models.resolve import ResolvedModel
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 QUERY_CACHE_ENTRIES = 4_096
 """Questions repeat, and a hit costs no forward pass. 4 bytes a dimension and some 200 more: 7 MB at 384 dimensions."""
 
-EMBED_TIMEOUT_S = 60.0
-"""For the questions of one batch on a shared thread; without it a recall would wait for ever for one that hangs."""
-
 DOCUMENT_BATCH = 32
 """Documents per forward pass; sentence-transformers sorts them by length first."""
 
 
+Vector = NDArray[np.float32]
+"""One embedding, of length 1."""
 Vectors = NDArray[np.float32]
-"""One L2-normalised embedding per row."""
+"""One embedding a row, of length 1."""
 
 
 class Embedder(Protocol):
@@ -56,8 +55,8 @@ class Embedder(Protocol):
 class SentenceEmbedder:
     """An ``Embedder`` from a sentence-transformers folder or hub name."""
 
-    def __init__(self, path: str | Path, model_name: str, device: str = "auto") -> None:
-        """Load the model onto a torch device; `auto` is CUDA if there is one, else the CPU.
+    def __init__(self, path: str | Path, model_name: str, device: str = "auto", dtype: str = "float32") -> None:
+        """Load the model onto a torch device in a torch dtype; `auto` is CUDA if there is one, else the CPU.
 
         Blocks for seconds; raises FatalError.
         """
@@ -75,13 +74,14 @@ class SentenceEmbedder:
                 f"RERANK_WORKER_RECALL__DEVICE={device} is not on this machine; set `auto` or `cpu`"
             ) from error
         try:
-            self._model = SentenceTransformer(str(path), device=device)
+            self._model = SentenceTransformer(str(path), device=device).to(getattr(torch, dtype))
         except (OSError, ValueError) as error:
             raise FatalError(
                 f"The embedding model {model_name!r} cannot be loaded from {path}: {error}. "
                 "See `rerank-worker models`, or set RERANK_WORKER_RECALL__EMBEDDING_MODEL."
             ) from error
         self._model_name = model_name
+        self._dtype = dtype
         self._cache: LRUCache[bytes, Vectors] = LRUCache(QUERY_CACHE_ENTRIES)
         """By a digest: a question has up to 8,192 characters, more than its vector."""
         self._dimension = int(self.embed_queries(["warm-up"]).shape[1])
@@ -126,7 +126,7 @@ class SentenceEmbedder:
                 unknown, batch_size=len(unknown), normalize_embeddings=True, show_progress_bar=False
             )
             # Copies: a row of the batch would keep the whole batch in memory for as long as it is cached.
-            rows = (row.copy() for row in np.asarray(encoded, dtype=np.float32))
+            rows = (row.copy() for row in self._in_float32(encoded))
             vectors.update(zip(unknown, rows, strict=True))
         self._cache.update((keys[text], vector) for text, vector in vectors.items())
         return np.stack([vectors[text] for text in texts])
@@ -136,42 +136,19 @@ class SentenceEmbedder:
         encoded = self._model.encode_document(
             list(texts), batch_size=DOCUMENT_BATCH, normalize_embeddings=True, show_progress_bar=False
         )
-        return np.asarray(encoded, dtype=np.float32)
+        return self._in_float32(encoded)
+
+    def _in_float32(self, encoded: Any) -> Vectors:
+        """Return embeddings as they are stored and compared; those of half precision are only nearly of length 1."""
+        vectors = np.asarray(encoded, dtype=np.float32)
+        return vectors if self._dtype == "float32" else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-class ExecutorEmbedder:
-    """Implements ``Embedder``: another one, on the thread that loaded it. Raises TimeoutError besides what that does.
+def load_embedder(model: ResolvedModel, settings: Settings) -> SentenceEmbedder:
+    """Load the embedding model onto the device of ``settings``; `auto` is where pairs are scored.
 
-    The questions of a recall wait for the batch that is being scored instead of sharing the cores with it, for
-    ``EMBED_TIMEOUT_S`` at most.
+    Blocks for seconds; raises FatalError.
     """
-
-    def __init__(self, embedder: Embedder, thread: SingleThreadExecutor) -> None:
-        self._embedder = embedder
-        self._thread = thread
-
-    @property
-    def model_name(self) -> str:
-        """See ``Embedder``."""
-        return self._embedder.model_name
-
-    @property
-    def dimension(self) -> int:
-        """See ``Embedder``."""
-        return self._embedder.dimension
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """See ``Embedder``."""
-        return self._call(partial(self._embedder.embed_queries, texts))
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """See ``Embedder``."""
-        return self._call(partial(self._embedder.embed_documents, texts))
-
-    def _call(self, embed: Callable[[], Vectors]) -> Vectors:
-        future = self._thread.submit(embed)
-        try:
-            return future.result(EMBED_TIMEOUT_S)
-        finally:
-            # What was given up must not wait on in the thread's queue: each retry would add to it.
-            future.cancel()
+    recall = settings.recall
+    device = settings.rerank.device if recall.device == "auto" else recall.device
+    return SentenceEmbedder(model.path, model.name, device, recall.dtype)

@@ -1,4 +1,4 @@
-"""The recall stage: concurrent queries embedded and searched together, and an outage of the store outlasted."""
+"""The recall stage: questions are embedded, then searched for, side by side; an outage of the store is outlasted."""
 
 import asyncio
 import math
@@ -16,8 +16,8 @@ from worker.domain import Candidate, Query
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
 from worker.recall.chroma_connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, StoreLostError
-from worker.recall.chroma_search import ChromaSearch
-from worker.recall.embedder import EMBED_TIMEOUT_S
+from worker.recall.embedder import Embedder, Vector
+from worker.recall.searches import NewSearch, Searches, Slot
 from worker.resilience.retry import OutageRetry, RetryPolicy, on_loop_clock
 from worker.settings import RecallSettings
 
@@ -26,7 +26,6 @@ logger = structlog.get_logger()
 DEATHS = 2
 """Of the store, while it searched for one query: a chance the first time, then that query's doing."""
 
-
 RECHECK_S = 5.0
 """Between two looks for a default collection that is missing, so that `/ready` changes without a query too."""
 
@@ -34,25 +33,36 @@ RECHECK_S = 5.0
 class BatchedRecall:
     """Implements ``Recall``. Built and used on the loop's thread; ``start`` before the first query, ``close`` once.
 
-    Queries with a filter are searched on a thread of their own: what a filter costs the store, others' questions need
-    not wait for.
+    The questions that wait are embedded in one micro-batch, on ``executor`` or on a thread of the stage's own, while
+    those embedded before are searched for.
     """
 
     def __init__(
         self,
-        new_search: Callable[[], ChromaSearch],
+        embedder: Embedder,
+        new_search: NewSearch,
         settings: RecallSettings,
         *,
-        on_batch: Callable[[BatchReport], None],
+        on_embedded: Callable[[BatchReport], None] = lambda _: None,
+        on_batch: Callable[[BatchReport], None] = lambda _: None,
+        executor: SingleThreadExecutor | None = None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
-        """Make two searches, one a thread: nobody else may use or close them."""
+        """``on_embedded`` and ``on_batch`` are told of each batch of questions, and of each call to the store."""
+        self._timeout_s = settings.timeout_s
         self._unix_time_s = unix_time_s
-        # Here and not on the recall threads, where a pause of one query would be everybody's.
+        # Here and not on the threads that search, where a pause of one query would be everybody's.
         self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, attempts=settings.attempts)
         self._outage = OutageRetry("vector store", patience_s=settings.patience_s, unix_time_s=unix_time_s)
-        self._plain = _Lane(new_search(), settings, "recall", on_batch)
-        self._filtered = _Lane(new_search(), settings, "recall-filtered", on_batch)
+        self._embedding: MicroBatcher[str, Vector] = MicroBatcher(
+            at_once(lambda texts: list(embedder.embed_queries(texts))),
+            name="embed",
+            limits=Limits(settings.max_batch, settings.max_batch, settings.max_wait_ms / 1000),
+            cost=lambda _: 1,
+            on_batch=on_embedded,
+            executor=executor,
+        )
+        self._searches = Searches(new_search, settings, on_batch=on_batch)
         self._probe = Query(id="probe", text="warm-up", collection=settings.collection, top_k=1, top_n=1)
         self._missing: str | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -63,29 +73,35 @@ class BatchedRecall:
         return self._missing
 
     @property
-    def threads(self) -> Sequence[SingleThreadExecutor]:
-        """The threads on which a query may hang."""
-        return (*self._plain.threads, *self._filtered.threads)
+    def threads(self) -> Sequence[SingleThreadExecutor | Slot]:
+        """The threads on which a query may hang: a call that does not end on one of them is fatal to the process."""
+        return (*self._embedding.threads, *self._searches.slots)
 
     async def start(self) -> None:
-        """Reach the store and warm up, in bounded time; raises TransientError or FatalError as ``check`` does."""
-        missing = await asyncio.to_thread(self._plain.search.check)
-        if missing is not None:
-            self._watch(missing)
+        """Reach the store and search the default collection once: the first search of a cold one is slow.
+
+        One that does not exist (yet) is waited for by the queries. Raises TransientError (the store can't be reached
+        within `attempts` tries) or FatalError (it can't be used).
+        """
+
+        async def look() -> None:
+            with suppress(DefaultCollectionMissingError):
+                await self._recall_once(self._probe)
+
+        await self._policy.run(look)
 
     async def recall(self, query: Query) -> Sequence[Candidate]:
         """Return the query's candidates; see ``Recall``. A store that is away is waited for: see ``OutageRetry``.
 
-        Waiting behind other batches takes as long as it takes, but for the query's deadline (ExpiredError);
-        FatalError if none of them ends any more. PoisonError if the store died while it searched for this query,
-        ``DEATHS`` times.
+        Waiting behind others takes as long as it takes, but for the query's deadline (ExpiredError). PoisonError if the
+        store died while it searched for this query, ``DEATHS`` times. FatalError once the stage has ended.
         """
         lost = 0
 
         async def recall_once() -> Sequence[Candidate]:
             nonlocal lost
             try:
-                return await self._recall_once(query)
+                return await self._recall_once(query, alone=lost > 0)
             except StoreLostError as error:
                 lost += 1
                 if lost < DEATHS:
@@ -101,15 +117,19 @@ class BatchedRecall:
         return await self._outage.call(query, partial(self._policy.run, recall_once, left_s=left_s))
 
     async def close(self) -> None:
-        """Fail what waits, let the running batches end and the connections go, in bounded time."""
+        """Fail what waits, let what is under way end and the connections go, in bounded time."""
         if self._watching is not None:
             self._watching.cancel()
-        await asyncio.gather(self._plain.close(), self._filtered.close())
+        # A call ends after its time; what has not ended in twice that hangs.
+        await asyncio.gather(
+            self._embedding.close(timeout_s=2 * self._timeout_s), self._searches.close(timeout_s=2 * self._timeout_s)
+        )
 
-    async def _recall_once(self, query: Query) -> Sequence[Candidate]:
-        lane = self._filtered if query.where else self._plain
+    async def _recall_once(self, query: Query, *, alone: bool = False) -> Sequence[Candidate]:
+        deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         try:
-            candidates = await lane.candidates(query, on_loop_clock(query, unix_now_s=self._unix_time_s()))
+            [vector] = await self._embedding.submit([query.text], deadline_s=deadline_s)
+            candidates = await self._searches.find(query, vector, deadline_s=deadline_s, alone=alone)
         except DefaultCollectionMissingError as error:
             self._watch(str(error))
             raise
@@ -125,6 +145,8 @@ class BatchedRecall:
         return candidates
 
     def _watch(self, missing: str) -> None:
+        if self._missing is None:
+            logger.warning("default collection does not exist yet", reason=missing)
         self._missing = missing
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch_for_default(), name="recall-default-collection")
@@ -135,62 +157,3 @@ class BatchedRecall:
             # What else may be wrong with it, the next query tells by its own error.
             with suppress(WorkerError):
                 await self._recall_once(self._probe)
-
-
-class _Lane:
-    """A thread that searches, and the queries that wait for it."""
-
-    def __init__(
-        self, search: ChromaSearch, settings: RecallSettings, name: str, on_batch: Callable[[BatchReport], None]
-    ) -> None:
-        self.search = search
-        self._on_batch = on_batch
-        self._batches_ended = 0
-        # Embedding ends after its time, a call after `timeout_s`; none that ends in twice that is a thread that hangs.
-        self._close_timeout_s = 2 * settings.timeout_s
-        self._patience_s = EMBED_TIMEOUT_S + 2 * settings.timeout_s
-        self._batcher: MicroBatcher[Query, Sequence[Candidate]] = MicroBatcher(
-            at_once(search.search),
-            name=name,
-            limits=Limits(settings.max_batch, settings.max_batch, settings.max_wait_ms / 1000),
-            cost=lambda _: 1,
-            on_batch=self._batch_ended,
-        )
-
-    @property
-    def threads(self) -> Sequence[SingleThreadExecutor]:
-        """The threads on which a query may hang."""
-        return self._batcher.threads
-
-    async def candidates(self, query: Query, deadline_s: float | None) -> Sequence[Candidate]:
-        """Return what was found; raises as ``MicroBatcher.submit``, and FatalError if the thread hangs."""
-        submitted = asyncio.ensure_future(self._batcher.submit([query], deadline_s=deadline_s))
-        try:
-            await self._settled(submitted)
-            [candidates] = submitted.result()
-        finally:
-            submitted.cancel()
-        return candidates
-
-    async def close(self) -> None:
-        """Fail what waits, let the running batch end and the connection go, in bounded time."""
-        await self._batcher.close(timeout_s=self._close_timeout_s)
-        self.search.close()
-
-    async def _settled(self, submitted: asyncio.Future[list[Sequence[Candidate]]]) -> None:
-        while True:
-            ended = self._ended
-            done, _ = await asyncio.wait({submitted}, timeout=self._patience_s)
-            if done:
-                return
-            if self._ended == ended:
-                # No query's fault, and no later try gets past that thread.
-                raise FatalError(f"Recall has ended no call for {self._patience_s:g} s: its thread hangs.")
-
-    @property
-    def _ended(self) -> int:
-        return self._batches_ended + self.search.calls_ended
-
-    def _batch_ended(self, report: BatchReport) -> None:
-        self._batches_ended += 1
-        self._on_batch(report)

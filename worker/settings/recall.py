@@ -7,6 +7,9 @@ from pydantic import Field, SecretStr
 
 from worker.settings.fields import Count, Seconds, Section, UserPath
 
+API_KEY_HEADER = "x-chroma-token"
+"""What Chroma Cloud reads a key from."""
+
 
 class RecallSettings(Section):
     """The vector store and the model that embeds queries."""
@@ -19,6 +22,12 @@ class RecallSettings(Section):
     """Chroma server's port."""
     ssl: bool = False
     """Talk TLS to the Chroma server."""
+    tenant: str = "default_tenant"
+    """Tenant of the Chroma server, or of Chroma Cloud, that has `database`; it must exist."""
+    database: str = "default_database"
+    """Database that has the collections; it must exist."""
+    api_key: SecretStr | None = None
+    """Key of Chroma Cloud, sent as the header `x-chroma-token`."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Sent with every request: for a proxy that authenticates, since Chroma 1.x has no auth of its own."""
     path: UserPath = Path(".local/chroma")
@@ -29,15 +38,21 @@ class RecallSettings(Section):
     """Hub name or folder. Must be the model the collection was built with: checked at start."""
     device: str = "auto"
     """Where queries are embedded: a torch device such as `cuda:1`; `auto` is what `rerank.device` says."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision in which texts are embedded; half of it is for GPUs. Vectors are stored and compared in float32."""
     top_k: Annotated[int, Field(ge=1, le=1_000)] = 20
     """Candidates of a query that says nothing: generous, since the reranker can only reorder what it is given."""
     max_batch: Count = 32
-    """Most queries embedded and searched together."""
+    """Most queries embedded, or searched for, together."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
-    """How long the first query of a batch may wait for others while nothing is searched; what one poll brings goes
+    """How long the first query of a batch may wait for others while nothing is embedded; what one poll brings goes
     together in any case, and so does what comes meanwhile."""
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    """Calls to Chroma under way at once, each on a connection of its own, and as many again for queries with a filter.
+    More helps where the server has cores to spare; 1 sends a batch as one call."""
     timeout_s: Seconds = 10.0
-    """One call to Chroma, whose own client would wait for ever."""
+    """One call to Chroma, whose own client would wait for ever; less where every query of the call has a nearer
+    deadline."""
     attempts: Count = 3
     """Tries of one search, each within `timeout_s`, before it counts as an outage."""
     patience_s: Annotated[float, Field(ge=0)] = 600.0

@@ -4,7 +4,15 @@ import re
 from collections.abc import Iterator, Sequence
 
 from worker.errors import FatalError
-from worker.settings import KafkaSettings, RecallSettings, RerankSettings, Settings, TelemetrySettings, answer_rules
+from worker.settings import (
+    KafkaSettings,
+    RecallSettings,
+    RerankSettings,
+    Settings,
+    TelemetrySettings,
+    answer_rules,
+    recall_rules,
+)
 
 _FIXED = "leave it out: the delivery guarantee rests on it"
 
@@ -64,7 +72,7 @@ def check_settings(settings: Settings) -> None:
         *_security(settings.kafka),
         *_client_options(settings.kafka),
         *_kafka_bounds(settings.kafka, settings.recall),
-        *_recall(settings.recall),
+        *recall_rules.problems(settings.recall),
         *_rerank(settings.rerank, settings.recall),
         *_rerank_sizes(settings.rerank),
         *answer_rules.problems(settings.answer),
@@ -170,19 +178,6 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
             f"kafka.max_in_flight_pairs is {kafka.max_in_flight_pairs}, less than one query's recall.top_k "
             f"({recall.top_k}): set at least that"
         )
-
-
-def _recall(recall: RecallSettings) -> Iterator[str]:
-    if "/" in recall.host or recall.host != recall.host.strip() or not recall.host:
-        yield (
-            f"recall.host is {recall.host!r}: set the host's name or address alone, the port in recall.port and "
-            "recall.ssl for https"
-        )
-    if recall.mode == "embedded":
-        if recall.headers or recall.ssl:
-            yield "recall.headers and recall.ssl belong to a server: set recall.mode server, or leave them out"
-        if recall.path.is_file():
-            yield f"recall.path is the file {recall.path}: the embedded store needs a folder"
 
 
 def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:

@@ -15,7 +15,7 @@ BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PREFIX = "rerank_worker"
 DEAD_LETTER = "dead_letter"
-BATCHERS = ("recall", "rerank")
+BATCHERS = ("embed", "recall", "rerank")
 ANSWERED = tuple(status for status in AnswerStatus if status is not AnswerStatus.FAILED)
 """How an event may end that ends with no dead letter: what fails is told beside one."""
 DEGRADABLE_STAGES = ("rerank", "answer")
@@ -58,7 +58,7 @@ class Metrics:
         )
         self.batch_items = self._histogram(
             "batch_items",
-            "Items of one micro-batch: queries to recall, pairs to score.",
+            "Items of one micro-batch: questions to embed, queries of one call to recall, pairs to score.",
             ["batcher"],
             BATCH_ITEM_BUCKETS,
         )

@@ -12,13 +12,13 @@ from uuid import uuid4
 import pytest
 
 from tests.patience import HANG_S
+from tests.searching import Searching
 from worker.documents.files.ingest import ingest
 from worker.documents.files.readers import read
 from worker.documents.indexer import IngestReport
 from worker.domain import Query
 from worker.errors import FatalError
 from worker.models.resolve import resolve
-from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder
 from worker.settings import RecallSettings, Settings
 
@@ -63,7 +63,7 @@ def counts(report: IngestReport) -> tuple[int, int, int, int]:
 def test_what_is_ingested_is_recalled_by_meaning(settings: Settings, corpus: Path) -> None:
     ingest(read(corpus), settings=settings)
     model = resolve("embedding", settings)
-    search = ChromaSearch(settings.recall, SentenceEmbedder(model.path, model.name))
+    search = Searching(settings.recall, SentenceEmbedder(model.path, model.name))
     try:
         text = "Which grants must the database account of the CDC connector have?"
         [found] = search.search([Query(id="q", text=text, collection=settings.recall.collection, top_k=3, top_n=1)])
@@ -86,12 +86,14 @@ def test_ingesting_again_does_only_what_changed(settings: Settings, corpus: Path
 def test_a_collection_of_another_model_is_refused(settings: Settings, corpus: Path) -> None:
     ingest(read(corpus), settings=settings)
     model = resolve("embedding", settings)
-    search = ChromaSearch(settings.recall, SentenceEmbedder(model.path, "another-model"))
+    search = Searching(settings.recall, SentenceEmbedder(model.path, "another-model"))
+    query = Query(id="q", text="q", collection=settings.recall.collection, top_k=3, top_n=1)
     try:
-        with pytest.raises(FatalError, match="another-model"):
-            search.check()
+        [refused] = search.search([query])
     finally:
         search.close()
+    assert isinstance(refused, FatalError)
+    assert "another-model" in str(refused)
 
 
 INGEST_IN_A_PROCESS = """

@@ -1,8 +1,10 @@
 """What recall does when the Chroma server is there, hangs, dies and comes back. Real server, fake vectors."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -10,12 +12,16 @@ import numpy as np
 import pytest
 from chromadb.api import ClientAPI
 
+from tests.patience import HANG_S
+from tests.searching import Searching
+from worker.batching.batcher import BatchReport
 from worker.domain import Query
 from worker.errors import PoisonError, TransientError
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection, StoreLostError
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Vectors
+from worker.recall.stage import BatchedRecall
 from worker.settings import RecallSettings
 
 pytestmark = pytest.mark.slow
@@ -65,9 +71,9 @@ def connection(served: RecallSettings) -> Iterator[ChromaConnection]:
 
 
 @pytest.fixture
-def search(served: RecallSettings, connection: ChromaConnection) -> Iterator[ChromaSearch]:
+def search(served: RecallSettings, connection: ChromaConnection) -> Iterator[Searching]:
     fill(connection)
-    search = ChromaSearch(served, FakeLengthEmbedder())
+    search = Searching(served, FakeLengthEmbedder())
     yield search
     search.close()
 
@@ -90,7 +96,7 @@ def queries_among(requests: list[str]) -> int:
 
 
 def test_queries_without_filter_share_one_call_and_each_filter_takes_one_more(
-    requests: list[str], search: ChromaSearch
+    requests: list[str], search: Searching
 ) -> None:
     search.search([query("xx"), query("xxx"), query("xxxx", top_k=2)])
     assert queries_among(requests) == 1
@@ -107,26 +113,26 @@ def test_queries_without_filter_share_one_call_and_each_filter_takes_one_more(
     assert [found[0].document_id for found in (even, odd, also_even, none)] == ["xx", "x", "xxxx", "xx"]
 
 
-def test_a_filter_the_server_rejects_is_poison_and_its_neighbours_are_answered(search: ChromaSearch) -> None:
+def test_a_filter_the_server_rejects_is_poison_and_its_neighbours_are_answered(search: Searching) -> None:
     found, rejected = search.search([query("xx"), query("xx", where={"even": {"$in": [True, "x"]}})])
     assert found[0].document_id == "xx"
     assert isinstance(rejected, PoisonError)
     assert rejected.reason == "invalid_filter"
 
 
-def test_an_unknown_collection_is_poison_whatever_its_name_does_to_a_url(search: ChromaSearch) -> None:
+def test_an_unknown_collection_is_poison_whatever_its_name_does_to_a_url(search: Searching) -> None:
     names = ["nowhere", "../../..", "documents/count", "no name", "d" * 600]
     found = search.search([query("xx", collection=name) for name in names])
     assert [error.reason for error in found if isinstance(error, PoisonError)] == ["unknown_collection"] * len(names)
 
 
 def test_a_server_that_hangs_is_transient_within_the_timeout_and_well_again_after(
-    chroma: Any, search: ChromaSearch, served: RecallSettings
+    chroma: Any, search: Searching, served: RecallSettings
 ) -> None:
     search.search([query("xx")])
     chroma.send(signal.SIGSTOP)
     try:
-        [failed] = search.search([query("xx")])
+        [failed] = search.search([query("xx")], within_s=2.0)
         assert isinstance(failed, TransientError)
         assert f"localhost:{served.port}" in str(failed)
     finally:
@@ -138,14 +144,15 @@ def test_a_server_that_hangs_is_transient_within_the_timeout_and_well_again_afte
 def test_a_server_that_hangs_before_the_first_connection_is_transient(chroma: Any, served: RecallSettings) -> None:
     chroma.send(signal.SIGSTOP)
     try:
-        with pytest.raises(TransientError, match="RERANK_WORKER_RECALL__HOST"):
-            ChromaSearch(served, FakeLengthEmbedder()).check()
+        [failed] = Searching(served, FakeLengthEmbedder()).search([query("xx")], within_s=2.0)
+        assert isinstance(failed, TransientError)
+        assert "RERANK_WORKER_RECALL__HOST" in str(failed)
     finally:
         chroma.send(signal.SIGCONT)
 
 
 def test_a_server_that_dies_is_transient_and_its_successor_is_searched_by_the_same_object(
-    chroma: Any, search: ChromaSearch
+    chroma: Any, search: Searching
 ) -> None:
     search.search([query("xx")])
     chroma.kill()
@@ -157,17 +164,57 @@ def test_a_server_that_dies_is_transient_and_its_successor_is_searched_by_the_sa
 
 
 def test_a_query_that_kills_the_server_twice_is_told_from_one_that_meets_an_absent_server(
-    chroma: Any, search: ChromaSearch
+    chroma: Any, search: Searching
 ) -> None:
     # What the contract refuses; Chroma 1.5.9 overflows its stack.
     killer = query("xx", where={"$or": [{"even": number} for number in range(20_000)]})
     [lost] = search.search([killer])
     assert isinstance(lost, StoreLostError)
-    [absent] = search.search([killer])
+    [absent] = search.search([killer], after_loss=True)
     assert isinstance(absent, TransientError)
     assert not isinstance(absent, StoreLostError)
     chroma.kill()
     chroma.start()
-    plain, again = search.search([query("xx"), killer])
+    plain, again = search.search([query("xx"), killer], after_loss=True)
     assert plain[0].document_id == "xx"
     assert isinstance(again, StoreLostError)
+
+
+async def test_calls_side_by_side_find_what_each_query_asked_for(served: RecallSettings, search: Searching) -> None:
+    queries = [query("x" * (1 + number % 8), id=str(number), top_k=1) for number in range(40)]
+    expected = [found[0].document_id for found in search.search(queries)]
+    embedder = FakeLengthEmbedder()
+    settings = served.model_copy(update={"timeout_s": HANG_S, "max_batch": 4})
+    sizes: list[BatchReport] = []
+    recall = BatchedRecall(embedder, partial(ChromaSearch, settings, embedder), settings, on_batch=sizes.append)
+    await recall.start()
+    found = await asyncio.gather(*map(recall.recall, queries))
+    assert [candidates[0].document_id for candidates in found] == expected
+    assert max(report.items for report in sizes) <= 4
+    await recall.close()
+
+
+async def test_a_store_that_dies_of_a_query_answers_all_others_when_it_is_back(
+    chroma: Any, served: RecallSettings, search: Searching
+) -> None:
+    """Real deaths, with searches of other queries under way."""
+    embedder = FakeLengthEmbedder()
+    settings = served.model_copy(update={"timeout_s": HANG_S, "patience_s": HANG_S})
+    recall = BatchedRecall(embedder, partial(ChromaSearch, settings, embedder), settings)
+    await recall.start()
+    killer = query("killer", where={"$or": [{"even": number} for number in range(20_000)]})
+    asked = [asyncio.create_task(recall.recall(one)) for one in (killer, *(query("x" * n) for n in range(1, 9)))]
+    async with asyncio.timeout(HANG_S):
+        while not asked[0].done():
+            await asyncio.sleep(0.05)
+            if chroma.process.poll() is not None:
+                await asyncio.to_thread(chroma.kill)
+                await asyncio.to_thread(chroma.start)
+    error = asked[0].exception()
+    assert isinstance(error, PoisonError)
+    assert error.reason == "store_crashed"
+    await asyncio.to_thread(chroma.kill)
+    await asyncio.to_thread(chroma.start)
+    found = await asyncio.gather(*asked[1:])
+    assert [candidates[0].document_id for candidates in found] == ["x" * n for n in range(1, 9)]
+    await recall.close()

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from worker.errors import FatalError
-from worker.recall.embedder import SentenceEmbedder
+from worker.models.resolve import ResolvedModel
+from worker.recall.embedder import SentenceEmbedder, load_embedder
+from worker.settings import Settings
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,6 +58,38 @@ def test_documents_and_queries_share_a_space(embedder: SentenceEmbedder) -> None
 def test_the_tokenizer_measures_beyond_what_the_model_reads(embedder: SentenceEmbedder) -> None:
     assert embedder.max_tokens == 254
     assert len(embedder.new_tokenizer().encode("word " * 1000, add_special_tokens=False).ids) == 1000
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_gives_float32_vectors_of_length_1_near_the_full_ones(
+    embedder: SentenceEmbedder, folder: Path, dtype: str
+) -> None:
+    half = SentenceEmbedder(folder, "all-MiniLM-L6-v2", "cpu", dtype)
+    for ours, full in [
+        (half.embed_queries(TEXTS), embedder.embed_queries(TEXTS)),
+        (half.embed_documents(TEXTS), embedder.embed_documents(TEXTS)),
+    ]:
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1.0, atol=1e-6)
+        similarity = (ours * full).sum(axis=1)
+        assert similarity.min() > 0.999
+        assert similarity.min() < 1 - 1e-7, "another precision computes other numbers"
+
+
+@pytest.mark.parametrize(
+    ("recall", "rerank", "device"), [("auto", "cpu", "cpu"), ("cpu", "auto", "cpu"), ("meta", "cpu", "meta")]
+)
+def test_questions_are_embedded_where_recall_says_or_else_where_pairs_are_scored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, recall: str, rerank: str, device: str
+) -> None:
+    # What is loaded onto the `meta` device has no numbers to warm up with.
+    monkeypatch.setattr(SentenceEmbedder, "embed_queries", lambda *_: np.ones((1, 384), dtype=np.float32))
+    settings = Settings.model_validate(
+        {"recall": {"device": recall, "dtype": "bfloat16"}, "rerank": {"device": rerank}}
+    )
+    embedder = load_embedder(ResolvedModel("embedding", "MiniLM", folder, "folder"), settings)
+    parameter = next(embedder._model.parameters())
+    assert (parameter.device.type, parameter.dtype) == (device, torch.bfloat16)
 
 
 def test_a_folder_without_a_model_is_fatal_and_names_the_setting(tmp_path: Path) -> None:

@@ -24,15 +24,15 @@ class Line:
     """How much had been served when the job was done."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
-    def come(self, name: str, items: int, *, deadline_s: float | None = None) -> Job[str, str]:
-        job = Job([name] * items, [1] * items, self.served + items, 0.0, deadline_s, self.loop.create_future())
+    def come(self, name: str, items: int, *, deadline_s: float | None = None, key: str | None = None) -> Job[str, str]:
+        job = Job([name] * items, [1] * items, self.served + items, 0.0, deadline_s, self.loop.create_future(), key)
         self.left[name] = items
         self.queue.add(job)
         return job
 
-    def serve(self) -> list[str]:
+    def serve(self, at_most: int | None = None) -> list[str]:
         """Serve one batch; return whose items were in it, the leader's first."""
-        batch = [job.items[index] for job, index in self.queue.take()]
+        batch = [job.items[index] for job, index in self.queue.take(at_most)]
         self.served += len(batch)
         for name in batch:
             self.left[name] -= 1
@@ -128,3 +128,22 @@ def test_jobs_are_told_apart_by_their_deadlines(line: Line) -> None:
     past, now, later = (line.come(str(deadline_s), 1, deadline_s=deadline_s) for deadline_s in (1.0, 2.0, 3.0))
     assert line.queue.expired(2.0) == [past, now]
     assert later not in line.queue.expired(2.9)
+
+
+def test_jobs_of_unlike_keys_share_no_batch_and_keep_their_turns(line: Line) -> None:
+    for name in ("a1", "b1", "a2", "b2"):
+        line.come(name, 1, key=name[0])
+    urgent = line.come("b3", 1, deadline_s=1.0, key="b")
+    assert line.serve() == ["b3", "b1", "b2"]
+    assert not urgent.waiting
+    assert line.serve() == ["a1", "a2"]
+    assert not line.queue
+
+
+def test_a_batch_has_no_more_items_than_are_asked_for(line: Line) -> None:
+    line.come("first", 3)
+    line.come("second", 20)
+    assert line.serve(2) == ["first"] * 2
+    assert len(line.queue) == 21
+    assert line.serve(4) == ["first", *["second"] * 3]
+    assert len(line.serve(100)) == MAX_ITEMS

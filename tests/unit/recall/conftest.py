@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.searching import Searching
 from worker.domain import Query
-from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Embedder
 from worker.settings import RecallSettings
 
 
 @pytest.fixture
-def search(recall_settings: RecallSettings, embedder: Embedder) -> Iterator[ChromaSearch]:
-    search = ChromaSearch(recall_settings, embedder)
+def search(recall_settings: RecallSettings, embedder: Embedder) -> Iterator[Searching]:
+    search = Searching(recall_settings, embedder)
     yield search
     search.close()
 

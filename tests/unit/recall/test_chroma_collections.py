@@ -6,10 +6,10 @@ from structlog.testing import capture_logs
 
 from worker.recall.chroma_collections import (
     IncompatibleCollectionError,
-    cosine_similarity,
     make_collection,
     open_collection,
 )
+from worker.recall.chroma_search import cosine_similarities
 from worker.recall.embedder import Embedder
 
 
@@ -54,7 +54,7 @@ def test_similarity_is_the_cosine_in_every_space_of_unit_vectors(
     foreign(chroma_client, vectors, space)
     opened = open_collection(chroma_client, "elsewhere", embedder, top_k=5)
     result = opened.handle.query(query_embeddings=vectors[:1], n_results=3, include=["distances"])
-    similarities = [cosine_similarity(opened.space, distance) for distance in result["distances"][0]]
+    similarities = cosine_similarities(opened.space, result["distances"][0])
     expected = [float(vectors[0] @ vectors[int(row)]) for row in result["ids"][0]]
     assert similarities == pytest.approx(expected, abs=1e-5)
 
@@ -65,7 +65,7 @@ def test_similarity_is_not_guessed_from_vectors_of_other_lengths(
 ) -> None:
     foreign(chroma_client, 3 * embedder.embed_documents(["one"]), space)
     opened = open_collection(chroma_client, "elsewhere", embedder, top_k=5)
-    assert (cosine_similarity(opened.space, 0.5) is not None) is known
+    assert (cosine_similarities(opened.space, [0.5]) != [None]) is known
 
 
 def test_a_collection_that_names_no_model_is_taken_with_a_warning(chroma_client: ClientAPI, embedder: Embedder) -> None:

@@ -1,21 +1,28 @@
 """What lies between the worker and Chroma's server: proxies that refuse, fail, garble or say nothing."""
 
+import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from pydantic import SecretStr
 
 from tests.patience import HANG_S
 from worker.domain import Query
 from worker.errors import FatalError, TransientError
+from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Embedder
+from worker.recall.searches import Searches
 from worker.settings import RecallSettings
+
+IN_TIME = "did not answer in time|No time was left"
+"""The second is what is said where nothing was asked any more."""
 
 
 class FakeProxy(ThreadingHTTPServer):
@@ -58,10 +65,17 @@ def proxy() -> Iterator[Callable[..., FakeProxy]]:
 
 
 @pytest.fixture
-def check(embedder: Embedder) -> Callable[..., None]:
-    def run(port: int, **settings: object) -> None:
-        recall = RecallSettings(**({"host": "127.0.0.1", "port": port, "timeout_s": 2.0, "attempts": 2} | settings))
-        ChromaSearch(recall, embedder).check()
+def check() -> Callable[..., None]:
+    """Ask the store of these settings something."""
+
+    def run(port: int = 1, *, timeout_s: float = 10.0, **settings: object) -> None:
+        connection = ChromaConnection(
+            RecallSettings.model_validate({"host": "127.0.0.1", "port": port, "attempts": 2} | settings)
+        )
+        try:
+            connection.run(lambda client: client.list_collections(), deadline=time.monotonic() + timeout_s)
+        finally:
+            connection.close()
 
     return run
 
@@ -71,16 +85,21 @@ def test_refused_credentials_are_fatal_at_once_and_name_the_setting(
     proxy: Callable[..., FakeProxy], check: Callable[..., None], status: int
 ) -> None:
     server = proxy(status)
-    with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__HEADERS"):
+    with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__API_KEY"):
         check(server.server_port)
     assert len(server.headers_seen) == 1
 
 
-def test_headers_are_sent_and_never_told(proxy: Callable[..., FakeProxy], check: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "header"), [({"headers": {"x-token": "s3cret"}}, "x-token"), ({"api_key": "s3cret"}, "x-chroma-token")]
+)
+def test_headers_and_the_api_key_are_sent_and_never_told(
+    proxy: Callable[..., FakeProxy], check: Callable[..., None], settings: dict[str, object], header: str
+) -> None:
     server = proxy(401)
     with pytest.raises(FatalError) as refusal:
-        check(server.server_port, headers={"x-token": SecretStr("s3cret")})
-    assert server.headers_seen[0]["x-token"] == "s3cret"
+        check(server.server_port, **settings)
+    assert server.headers_seen[0][header] == "s3cret"
     assert "s3cret" not in str(refusal.value)
 
 
@@ -140,28 +159,30 @@ class _Dripping(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("dripping", ["collections", "identity", "heartbeat"])
-def test_a_server_that_drips_is_left_when_the_whole_time_is_over(embedder: Embedder, dripping: str) -> None:
+async def test_a_server_that_drips_is_left_when_the_whole_time_is_over(
+    check: Callable[..., None], embedder: Embedder, dripping: str
+) -> None:
     """Also while the client is made, which asks who it is, without any time limit of its own."""
     server = DrippingServer(dripping)
     serving = Thread(target=server.serve_forever, args=[0.01])
     serving.start()
-    settings = RecallSettings(host="127.0.0.1", port=server.server_port, timeout_s=0.5)
-    search = ChromaSearch(settings, embedder)
+    settings = RecallSettings(host="127.0.0.1", port=server.server_port, timeout_s=0.5, concurrency=1)
     query = Query(id="q", text="q", collection="documents", top_k=1, top_n=1)
+    searches = Searches(partial(ChromaSearch, settings, embedder), settings, on_batch=lambda _: None)
+    [vector] = embedder.embed_queries(["q"])
     try:
-        outcome = []
-        searching = Thread(target=lambda: outcome.extend(search.search([query])), daemon=True)
-        searching.start()
-        searching.join(HANG_S / 10)
-        assert outcome, "still reading"
-        assert isinstance(outcome[0], TransientError)
-        assert "did not answer in time" in str(outcome[0])
+        async with asyncio.timeout(HANG_S / 10):
+            with pytest.raises(TransientError, match=IN_TIME):
+                await asyncio.to_thread(check, server.server_port, timeout_s=0.5)
+            for _ in range(2):  # The slot that was left has a successor.
+                with pytest.raises(TransientError, match=IN_TIME):
+                    await searches.find(query, vector, deadline_s=None)
     finally:
         server.ended.set()
-        server.shutdown()
-        serving.join(HANG_S)
+        await asyncio.to_thread(server.shutdown)
+        await asyncio.to_thread(serving.join, HANG_S)
         server.server_close()
-        search.close()
+        await searches.close(timeout_s=HANG_S)
 
 
 def test_nobody_at_the_port_is_transient_and_tells_where_it_looked(check: Callable[..., None]) -> None:
@@ -171,17 +192,17 @@ def test_nobody_at_the_port_is_transient_and_tells_where_it_looked(check: Callab
         check(port)
 
 
-def test_a_folder_that_cannot_be_opened_is_fatal_and_named(tmp_path: Path, embedder: Embedder) -> None:
+def test_a_folder_that_cannot_be_opened_is_fatal_and_named(tmp_path: Path, check: Callable[..., None]) -> None:
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__PATH"):
-        ChromaSearch(RecallSettings(mode="embedded", path=file), embedder).check()
+        check(mode="embedded", path=file)
 
 
-def test_a_folder_that_holds_something_else_is_fatal_and_named(tmp_path: Path, embedder: Embedder) -> None:
+def test_a_folder_that_holds_something_else_is_fatal_and_named(tmp_path: Path, check: Callable[..., None]) -> None:
     (tmp_path / "chroma.sqlite3").write_bytes(b"not a database" * 1000)
     with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__PATH"):
-        ChromaSearch(RecallSettings(mode="embedded", path=tmp_path), embedder).check()
+        check(mode="embedded", path=tmp_path)
 
 
 def test_an_ipv6_address_is_asked_and_shown_in_brackets(check: Callable[..., None]) -> None:

@@ -7,10 +7,11 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.errors import InternalError
 
+from tests.searching import Searching
 from worker.domain import Query
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.recall.chroma_collections import DefaultCollectionMissingError, make_collection
-from worker.recall.chroma_search import ChromaSearch
+from worker.recall.chroma_search import search_key
 from worker.recall.embedder import Embedder
 
 MakeQuery = Callable[..., Query]
@@ -30,7 +31,7 @@ def documents(chroma_client: ClientAPI, embedder: Embedder) -> Collection:
 
 
 @pytest.mark.usefixtures("documents")
-def test_every_query_gets_its_own_top_k_nearest_first(search: ChromaSearch, make_query: MakeQuery) -> None:
+def test_every_query_gets_its_own_top_k_nearest_first(search: Searching, make_query: MakeQuery) -> None:
     one, many = search.search([make_query("passage 3", top_k=1), make_query("passage 7", top_k=7)])
     assert [candidate.document_id for candidate in one] == ["d3"]
     assert len(many) == 7
@@ -40,14 +41,7 @@ def test_every_query_gets_its_own_top_k_nearest_first(search: ChromaSearch, make
 
 
 @pytest.mark.usefixtures("documents")
-def test_a_batch_is_embedded_at_once(search: ChromaSearch, embedder: Any, make_query: MakeQuery) -> None:
-    embedder.batches.clear()
-    search.search([make_query("a"), make_query("b", where={"half": 1}), make_query("c", collection="other")])
-    assert embedder.batches == [["a", "b", "c"]]
-
-
-@pytest.mark.usefixtures("documents")
-def test_a_candidate_carries_text_similarity_and_public_metadata(search: ChromaSearch, make_query: MakeQuery) -> None:
+def test_a_candidate_carries_text_similarity_and_public_metadata(search: Searching, make_query: MakeQuery) -> None:
     [[candidate]] = search.search([make_query("passage 3", top_k=1)])
     assert candidate.text == "passage 3"
     assert candidate.similarity == pytest.approx(1.0, abs=1e-5)
@@ -55,14 +49,14 @@ def test_a_candidate_carries_text_similarity_and_public_metadata(search: ChromaS
 
 
 @pytest.mark.usefixtures("documents")
-def test_a_filter_holds_for_its_query_alone(search: ChromaSearch, make_query: MakeQuery) -> None:
+def test_a_filter_holds_for_its_query_alone(search: Searching, make_query: MakeQuery) -> None:
     odd, every = search.search([make_query("x", where={"half": 1}, top_k=12), make_query("x", top_k=12)])
     assert {candidate.metadata["half"] for candidate in odd} == {1}
     assert len(every) == len(TEXTS)
 
 
 @pytest.mark.usefixtures("documents")
-def test_an_empty_filter_is_no_filter(search: ChromaSearch, make_query: MakeQuery) -> None:
+def test_an_empty_filter_is_no_filter(search: Searching, make_query: MakeQuery) -> None:
     [found] = search.search([make_query("x", where={})])
     assert len(found) == 3
 
@@ -79,7 +73,7 @@ def test_an_empty_filter_is_no_filter(search: ChromaSearch, make_query: MakeQuer
     ],
 )
 def test_a_rejected_filter_is_poison_and_leaves_its_neighbours_alone(
-    search: ChromaSearch, make_query: MakeQuery, where: dict[str, object]
+    search: Searching, make_query: MakeQuery, where: dict[str, object]
 ) -> None:
     before, rejected, after = search.search(
         [make_query("passage 1"), make_query("passage 2", where=where), make_query("passage 3")]
@@ -92,8 +86,16 @@ def test_a_rejected_filter_is_poison_and_leaves_its_neighbours_alone(
     assert str(rejected) == f"Chroma rejects the filter: {json.dumps(where)}"
 
 
+def test_queries_share_a_call_if_neither_pays_for_the_others_filter_or_size(make_query: MakeQuery) -> None:
+    plain = search_key(make_query("a", top_k=20))
+    assert search_key(make_query("b", top_k=16)) == plain
+    others = [{"top_k": 40}, {"collection": "other"}, {"where": {"half": 1}}, {"where": {"half": 0}}]
+    assert len({plain, *(search_key(make_query("a", **({"top_k": 20} | other))) for other in others)}) == 5
+    assert search_key(make_query("a", where={"x": 1, "y": 2})) == search_key(make_query("b", where={"y": 2, "x": 1}))
+
+
 @pytest.mark.usefixtures("documents")
-def test_an_unknown_collection_is_poison_that_names_it(search: ChromaSearch, make_query: MakeQuery) -> None:
+def test_an_unknown_collection_is_poison_that_names_it(search: Searching, make_query: MakeQuery) -> None:
     missing, present = search.search([make_query("x", collection="nowhere"), make_query("x")])
     assert isinstance(missing, PoisonError)
     assert missing.reason == "unknown_collection"
@@ -102,14 +104,14 @@ def test_an_unknown_collection_is_poison_that_names_it(search: ChromaSearch, mak
 
 
 def test_an_empty_collection_has_no_candidates(
-    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     make_collection(chroma_client, "documents", embedder, top_k=5)
     assert search.search([make_query("x")]) == [[]]
 
 
 def test_a_collection_made_anew_is_found_again(
-    chroma_client: ClientAPI, documents: Collection, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, documents: Collection, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     search.search([make_query("x")])
     chroma_client.delete_collection(documents.name)
@@ -121,7 +123,7 @@ def test_a_collection_made_anew_is_found_again(
 
 
 def test_a_collection_made_anew_with_another_model_is_refused(
-    chroma_client: ClientAPI, documents: Collection, search: ChromaSearch, make_query: MakeQuery, embedder: Embedder
+    chroma_client: ClientAPI, documents: Collection, search: Searching, make_query: MakeQuery, embedder: Embedder
 ) -> None:
     search.search([make_query("x")])
     chroma_client.delete_collection(documents.name)
@@ -131,7 +133,7 @@ def test_a_collection_made_anew_with_another_model_is_refused(
 
 
 def test_documents_without_text_are_left_out(
-    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
     collection = make_collection(chroma_client, "documents", embedder, top_k=5)
     collection.upsert(
@@ -144,7 +146,7 @@ def test_documents_without_text_are_left_out(
 
 
 def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one(
-    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, make_query: MakeQuery
 ) -> None:
     for name in ("documents", "foreign"):
         chroma_client.create_collection(
@@ -159,15 +161,13 @@ def test_another_models_collection_ends_the_worker_only_if_it_is_the_default_one
 
 
 def test_a_default_collection_that_is_missing_is_waited_for_and_any_other_is_poison(
-    chroma_client: ClientAPI, search: ChromaSearch, embedder: Embedder, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, embedder: Embedder, make_query: MakeQuery
 ) -> None:
-    assert "recall.collection" in (search.check() or "")
     default, named = search.search([make_query("x"), make_query("x", collection="another")])
     assert isinstance(default, DefaultCollectionMissingError)
     assert isinstance(named, PoisonError)
     assert named.reason == "unknown_collection"
     make_collection(chroma_client, "documents", embedder, top_k=5)
-    assert search.check() is None
     assert search.search([make_query("x")]) == [[]]
 
 
@@ -183,7 +183,7 @@ BEYOND_CHROMA = [
 @pytest.mark.usefixtures("documents")
 @pytest.mark.parametrize("where", BEYOND_CHROMA)
 def test_a_filter_chroma_can_not_take_is_poison_at_once_and_its_neighbours_are_answered(
-    search: ChromaSearch, make_query: MakeQuery, where: dict[str, Any]
+    search: Searching, make_query: MakeQuery, where: dict[str, Any]
 ) -> None:
     refused, plain, filtered = search.search(
         [make_query("x", where=where), make_query("passage 1"), make_query("x", where={"half": 1})]
@@ -198,7 +198,7 @@ def test_a_filter_chroma_can_not_take_is_poison_at_once_and_its_neighbours_are_a
 @pytest.mark.usefixtures("documents")
 @pytest.mark.parametrize(("without_filter", "kind"), [("answers", PoisonError), ("fails", TransientError)])
 def test_a_filter_is_to_blame_for_a_failure_if_the_store_answers_without_it(
-    search: ChromaSearch,
+    search: Searching,
     make_query: MakeQuery,
     monkeypatch: pytest.MonkeyPatch,
     without_filter: str,
@@ -218,7 +218,7 @@ def test_a_filter_is_to_blame_for_a_failure_if_the_store_answers_without_it(
 
 @pytest.mark.usefixtures("documents")
 def test_a_failure_at_a_filter_that_passes_by_itself_is_transient(
-    search: ChromaSearch, make_query: MakeQuery, monkeypatch: pytest.MonkeyPatch
+    search: Searching, make_query: MakeQuery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, failures = Collection.query, [InternalError("once")]
 
@@ -234,7 +234,7 @@ def test_a_failure_at_a_filter_that_passes_by_itself_is_transient(
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in dot")  # chromadb's own look at the vector
 def test_a_document_that_can_not_be_compared_is_left_out_and_the_others_are_answered(
-    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, make_query: MakeQuery
 ) -> None:
     collection = chroma_client.create_collection("documents", embedding_function=None)
     collection.upsert(
@@ -249,14 +249,8 @@ def test_a_document_that_can_not_be_compared_is_left_out_and_the_others_are_answ
         assert found[0].metadata == {"a": 1}
 
 
-def test_a_start_on_another_models_collection_is_refused(chroma_client: ClientAPI, search: ChromaSearch) -> None:
-    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
-    with pytest.raises(FatalError, match="another"):
-        search.check()
-
-
 def test_a_collection_that_was_empty_when_opened_is_checked_again_once_filled_by_another_model(
-    chroma_client: ClientAPI, search: ChromaSearch, make_query: MakeQuery
+    chroma_client: ClientAPI, search: Searching, make_query: MakeQuery
 ) -> None:
     collection = chroma_client.create_collection("documents", embedding_function=None)
     assert search.search([make_query("x")]) == [[]]

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from threading import Event
+from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from worker.recall import stage
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import StoreLostError
 from worker.recall.chroma_search import ChromaSearch
-from worker.recall.embedder import Embedder
+from worker.recall.embedder import Embedder, Vectors
 from worker.recall.stage import BatchedRecall
 from worker.settings import RecallSettings
 
@@ -28,15 +28,22 @@ class FakeHangingSearch:
 
     def __init__(self) -> None:
         self.begun, self.release = Event(), Event()
-        self.calls_ended = 0
 
-    def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate]]:
+    def find(self, queries: Sequence[Query], _vectors: Vectors, **_: object) -> list[Sequence[Candidate]]:
         self.begun.set()
         self.release.wait(timeout=HANG_S)
         return [[] for _ in queries]
 
     def close(self) -> None:
         pass
+
+
+class FakeEmptySearch(FakeHangingSearch):
+    """Finds nothing at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release.set()
 
 
 @pytest.fixture
@@ -52,18 +59,32 @@ def batches() -> list[BatchReport]:
 
 
 @pytest.fixture
+def embedded() -> list[BatchReport]:
+    return []
+
+
+@pytest.fixture
 async def recall(
     recall_settings: RecallSettings,
     chroma_client: ClientAPI,
     embedder: Embedder,
+    embedded: list[BatchReport],
     batches: list[BatchReport],
 ) -> AsyncIterator[BatchedRecall]:
     make_collection(chroma_client, "documents", embedder, top_k=5).upsert(
         ids=TEXTS, documents=TEXTS, embeddings=embedder.embed_documents(TEXTS)
     )
     settings = recall_settings.model_copy(update={"max_wait_ms": 200.0, "max_batch": 8})
-    recall = BatchedRecall(partial(ChromaSearch, settings, embedder), settings, on_batch=batches.append)
+    recall = BatchedRecall(
+        embedder,
+        partial(ChromaSearch, settings, embedder),
+        settings,
+        on_embedded=embedded.append,
+        on_batch=batches.append,
+    )
     await recall.start()
+    embedded.clear()
+    batches.clear()
     yield recall
     await recall.close()
 
@@ -74,12 +95,14 @@ async def all_tasks_waiting() -> None:
         await asyncio.sleep(0)
 
 
-async def test_concurrent_queries_share_a_batch_and_each_gets_its_own_candidates(
-    recall: BatchedRecall, make_query: MakeQuery, batches: list[BatchReport]
+async def test_concurrent_queries_are_embedded_together_and_searched_for_side_by_side(
+    recall: BatchedRecall, make_query: MakeQuery, embedded: list[BatchReport], batches: list[BatchReport]
 ) -> None:
     found = await asyncio.gather(*(recall.recall(make_query(text)) for text in TEXTS[:8]))
     assert [candidates[0].text for candidates in found] == TEXTS[:8]
-    assert [batch.items for batch in batches] == [8]
+    await all_tasks_waiting()
+    assert [batch.items for batch in embedded] == [8]
+    assert [batch.items for batch in batches] == [2, 2, 2, 2]
 
 
 async def test_a_query_that_fails_leaves_the_others_of_its_batch_alone(
@@ -107,27 +130,44 @@ async def test_an_embedder_that_fails_is_transient(
         await recall.recall(make_query("x"))
 
 
-async def test_a_thread_that_hangs_is_fatal_and_no_querys_fault(
-    hanging: FakeHangingSearch,
-    recall_settings: RecallSettings,
-    make_query: MakeQuery,
-    monkeypatch: pytest.MonkeyPatch,
+async def test_questions_are_embedded_while_those_before_them_are_searched_for(
+    hanging: FakeHangingSearch, embedder: Any, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
-    monkeypatch.setattr(stage, "EMBED_TIMEOUT_S", 0.05)
-    settings = recall_settings.model_copy(update={"timeout_s": 0.05})
-    recall = BatchedRecall(lambda: hanging, settings, on_batch=lambda _: None)
-    with pytest.raises(FatalError, match="hangs"):
-        await recall.recall(make_query("x"))
+    settings = recall_settings.model_copy(update={"concurrency": 1})
+    recall = BatchedRecall(embedder, lambda: hanging, settings)
+    first = asyncio.create_task(recall.recall(make_query("first")))
+    await asyncio.to_thread(hanging.begun.wait, HANG_S)
+    second = asyncio.create_task(recall.recall(make_query("second")))
+    async with asyncio.timeout(HANG_S):
+        while embedder.batches != [["first"], ["second"]]:
+            await asyncio.sleep(0.01)
+    assert not first.done()
     hanging.release.set()
-    assert await recall.recall(make_query("y")) == []
+    assert await asyncio.gather(first, second) == [[], []]
+    await recall.close()
+
+
+async def test_a_thread_on_which_queries_hang_is_known_to_who_looks_for_one(
+    hanging: FakeHangingSearch, embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
+) -> None:
+    recall = BatchedRecall(embedder, lambda: hanging, recall_settings)
+    asked = asyncio.create_task(recall.recall(make_query("x")))
+    await asyncio.to_thread(hanging.begun.wait, HANG_S)
+    threads = {thread.name: thread for thread in recall.threads}
+    assert threads["recall-1"].busy_since_s is not None
+    assert threads["recall-2"].busy_since_s is None
+    assert "embed" in threads
+    hanging.release.set()
+    await asked
     await recall.close()
 
 
 async def test_a_cancelled_query_leaves_the_queue(
-    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+    hanging: FakeHangingSearch, embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     reports: list[BatchReport] = []
-    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=reports.append)
+    settings = recall_settings.model_copy(update={"concurrency": 1})
+    recall = BatchedRecall(embedder, lambda: hanging, settings, on_batch=reports.append)
     running = asyncio.create_task(recall.recall(make_query("running")))
     await asyncio.to_thread(hanging.begun.wait, 10)
     waiting = [asyncio.create_task(recall.recall(make_query(name))) for name in ("cancelled", "kept")]
@@ -141,10 +181,11 @@ async def test_a_cancelled_query_leaves_the_queue(
 
 
 async def test_a_query_whose_deadline_passes_in_the_queue_is_never_searched_for(
-    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+    hanging: FakeHangingSearch, embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     reports: list[BatchReport] = []
-    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=reports.append, unix_time_s=lambda: 1_000.0)
+    settings = recall_settings.model_copy(update={"concurrency": 1})
+    recall = BatchedRecall(embedder, lambda: hanging, settings, on_batch=reports.append, unix_time_s=lambda: 1_000.0)
     running = asyncio.create_task(recall.recall(make_query("running")))
     await asyncio.to_thread(hanging.begun.wait, 10)
     with pytest.raises(ExpiredError):
@@ -156,9 +197,10 @@ async def test_a_query_whose_deadline_passes_in_the_queue_is_never_searched_for(
 
 
 async def test_closing_ends_every_query(
-    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+    hanging: FakeHangingSearch, embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
-    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=lambda _: None)
+    settings = recall_settings.model_copy(update={"concurrency": 1})
+    recall = BatchedRecall(embedder, lambda: hanging, settings)
     running = asyncio.create_task(recall.recall(make_query("running")))
     await asyncio.to_thread(hanging.begun.wait, 10)
     waiting = asyncio.create_task(recall.recall(make_query("waiting")))
@@ -174,13 +216,13 @@ async def test_closing_ends_every_query(
 
 
 async def test_a_stage_whose_batcher_died_is_fatal_rather_than_dead_lettering_for_ever(
-    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+    hanging: FakeHangingSearch, embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     def broken_observer(_: BatchReport) -> None:
         raise RuntimeError("observer")
 
     hanging.release.set()
-    recall = BatchedRecall(lambda: hanging, recall_settings, on_batch=broken_observer)
+    recall = BatchedRecall(embedder, lambda: hanging, recall_settings, on_batch=broken_observer)
     await recall.recall(make_query("first"))
     with pytest.raises(FatalError, match="the recall stage has ended"):
         await recall.recall(make_query("second"))
@@ -188,57 +230,77 @@ async def test_a_stage_whose_batcher_died_is_fatal_rather_than_dead_lettering_fo
 
 
 class FakeDyingSearch:
-    """Breaks off at the query `killer`; answers the others."""
+    """Dies of the query `killer`, and takes down with it what is under way at that moment; one store for all slots."""
 
     def __init__(self) -> None:
-        self.calls_ended = 0
         self.asked: list[str] = []
+        self.company = Barrier(2)
 
-    def search(self, queries: Sequence[Query]) -> list[Sequence[Candidate] | Exception]:
-        self.asked += [query.id for query in queries]
-        return [
-            StoreLostError("Chroma at http://store:8000 broke off") if query.id == "killer" else [] for query in queries
-        ]
-
-    def check(self) -> None:
-        pass
+    def find(self, queries: Sequence[Query], _vectors: Vectors, **_: object) -> list[Sequence[Candidate] | Exception]:
+        [name] = [query.id for query in queries]
+        self.asked.append(name)
+        dies = False
+        if name != "filtered":
+            first_time = self.asked.count(name) == 1
+            dies = self._in_company(HANG_S if first_time else 0.3) or name == "killer"
+        return [StoreLostError("Chroma at http://store:8000 broke off") if dies else []]
 
     def close(self) -> None:
         pass
 
+    def _in_company(self, wait_s: float) -> bool:
+        try:
+            self.company.wait(wait_s)
+        except BrokenBarrierError:
+            self.company.reset()
+            return False
+        return True
 
-async def test_a_query_that_was_searched_for_at_two_deaths_of_the_store_is_set_aside(
-    recall_settings: RecallSettings, make_query: MakeQuery
+
+async def test_a_query_that_was_searched_for_at_two_deaths_of_the_store_is_set_aside_and_no_neighbour_is(
+    embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
     search = FakeDyingSearch()
     settings = recall_settings.model_copy(update={"patience_s": 600.0})
-    recall = BatchedRecall(lambda: search, settings, on_batch=lambda _: None)
-    killer, other = await asyncio.gather(
-        recall.recall(make_query("killer")), recall.recall(make_query("other")), return_exceptions=True
+    recall = BatchedRecall(embedder, lambda: search, settings)
+    killer, neighbour, filtered = await asyncio.gather(
+        recall.recall(make_query("killer")),
+        recall.recall(make_query("neighbour")),
+        recall.recall(make_query("filtered", where={"a": 1})),
+        return_exceptions=True,
     )
     assert isinstance(killer, PoisonError)
     assert killer.reason == "store_crashed"
     assert "http" not in str(killer), "who reads dead letters need not know the host"
-    assert other == []
-    assert search.asked.count("killer") == 2
+    assert neighbour == []
+    assert filtered == []
+    assert search.asked.count("killer") == search.asked.count("neighbour") == 2
     await recall.close()
 
 
 async def test_a_filter_that_takes_its_time_keeps_nobody_without_one_waiting(
-    hanging: FakeHangingSearch, recall_settings: RecallSettings, make_query: MakeQuery
+    hanging: FakeHangingSearch, embedder: Embedder, recall_settings: RecallSettings, make_query: MakeQuery
 ) -> None:
-    searches = iter([FakeDyingSearch(), hanging])
-    recall = BatchedRecall(lambda: next(searches), recall_settings, on_batch=lambda _: None)
+    searches = iter([FakeEmptySearch(), hanging])
+    settings = recall_settings.model_copy(update={"concurrency": 1})
+    recall = BatchedRecall(embedder, lambda: next(searches), settings)
     filtered = asyncio.create_task(recall.recall(make_query("slow", where={"a": 1})))
-    await asyncio.to_thread(hanging.begun.wait, 10)
+    await asyncio.to_thread(hanging.begun.wait, HANG_S)
     async with asyncio.timeout(HANG_S):
         assert await recall.recall(make_query("plain")) == []
     assert not filtered.done()
-    plain_lane, filtered_lane = recall.threads
-    assert filtered_lane.busy_since_s is not None, "whoever looks for a hang sees it on either thread"
-    assert plain_lane.name != filtered_lane.name
     hanging.release.set()
     assert await filtered == []
+    await recall.close()
+
+
+async def test_a_start_on_another_models_collection_is_refused(
+    chroma_client: ClientAPI, embedder: Embedder, recall_settings: RecallSettings
+) -> None:
+    chroma_client.create_collection("documents", embedding_function=None, metadata={"embedding_model": "another"})
+    recall = BatchedRecall(embedder, partial(ChromaSearch, recall_settings, embedder), recall_settings)
+    with pytest.raises(FatalError, match="another"):
+        await recall.start()
     await recall.close()
 
 
@@ -251,7 +313,7 @@ async def test_a_missing_default_collection_is_told_until_it_is_there_without_an
 ) -> None:
     monkeypatch.setattr(stage, "RECHECK_S", 0.01)
     settings = recall_settings.model_copy(update={"patience_s": HANG_S})
-    recall = BatchedRecall(partial(ChromaSearch, settings, embedder), settings, on_batch=lambda _: None)
+    recall = BatchedRecall(embedder, partial(ChromaSearch, settings, embedder), settings)
     await recall.start()
     assert "'documents'" in (recall.why_not_ready or "")
     waiting = asyncio.create_task(recall.recall(make_query("x")))

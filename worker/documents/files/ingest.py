@@ -13,7 +13,7 @@ from worker.documents.samples import corpus
 from worker.documents.samples.wikipedia import wikipedia
 from worker.models.resolve import resolve
 from worker.recall.chroma_connection import ChromaConnection
-from worker.recall.embedder import SentenceEmbedder
+from worker.recall.embedder import load_embedder
 from worker.settings import Settings
 
 Say = Callable[[str], None]
@@ -35,8 +35,7 @@ def ingest(
     on. In embedded mode no worker may have the folder open: its view of the collection would go stale.
     """
     say("loading the embedding model")
-    resolved = resolve("embedding", settings)
-    embedder = SentenceEmbedder(resolved.path, resolved.name)
+    embedder = load_embedder(resolve("embedding", settings), settings)
     say("reaching the vector store")
     connection = ChromaConnection(settings.recall)
     name = collection or settings.recall.collection
