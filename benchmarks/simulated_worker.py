@@ -16,8 +16,8 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
-from schemas.events import Models
 from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, simulated_scorer
+from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
