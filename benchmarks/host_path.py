@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from benchmarks.common import print_table, save, significant, summary
 from benchmarks.machine import facts
@@ -170,9 +170,18 @@ class Answers:
 
     def await_count(self, count: int, worker: WorkerProcess) -> None:
         """Return when there are so many; RuntimeError if the worker makes no more of them."""
-        there = await_condition(lambda: worker.ended or self.count() >= count, timeout_s=TIMEOUT_S)
+        there = await_condition(lambda: worker.ended or self._has(count), timeout_s=TIMEOUT_S)
         if not there or worker.ended:
             raise RuntimeError(f"{count} answers do not come: {worker.log_path.read_text()[-2_000:]}")
+
+    def _has(self, count: int) -> bool:
+        try:
+            return self.count() >= count
+        except KafkaException as error:
+            # Partitions that have just been made have no leader yet.
+            if error.args[0].retriable():
+                return False
+            raise
 
     def close(self) -> None:
         self._consumer.close()
