@@ -34,6 +34,13 @@ from worker.telemetry import http, logs
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
 
+try:
+    from worker.app.heap import settle_heap
+except ModuleNotFoundError:  # an older checkout
+
+    def settle_heap() -> None: ...
+
+
 MODEL = "simulation"
 BATCH_PAIRS = 64
 TOKENS = 100
@@ -111,7 +118,7 @@ async def run(settings: Settings, recall: Recall, scorer: Scorer) -> None:
     delivery = Delivery(settings.kafka, service.job, guarantee, metrics)
     with http.serve(settings.telemetry, metrics.registry, health):
         logger.info("joining", unix_s=time.time())
-        await delivery.run(asyncio.Event())
+        await delivery.run(asyncio.Event(), before_joining=settle_heap)
 
 
 def main() -> None:
