@@ -105,7 +105,6 @@ class Delivery:
             # The rest of the batch is not taken either: going on would commit past it.
             logger.exception("internal error")
             self.on_fatal(FatalError(f"records were not taken: {error!r}"))
-        self._in_flight.apply_backpressure()
 
     def _admit(self, record: Record, job: Job, assigned: AssignedPartition) -> None:
         if record.position.offset <= assigned.prefix.last_tracked:
@@ -243,6 +242,7 @@ class Delivery:
     def _rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
         self._metrics.rebalances.labels(kind=kind).inc()
         self._metrics.assigned_partitions.set(len(self._in_flight.assigned))
+        self._in_flight.apply_backpressure()
         logger.info("rebalanced", kind=kind, partitions=[f"{topic}-{number}" for topic, number in partitions])
 
 
