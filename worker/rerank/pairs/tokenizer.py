@@ -73,10 +73,10 @@ class PairTokenizer:
         room = self._max_tokens - self._template.special_tokens
         pieces: list[_Piece] = []
         for number, document in enumerate(documents):
-            if len(query) + document.total <= room:
-                pieces.append((len(query), document.ids, number, False, None))
+            kept, fits = longest_first(len(query), document.total, room)
+            if fits == document.total or self._max_windows == 1:
+                pieces.append((kept, document.ids[:fits], number, fits < document.total, None))
                 continue
-            kept, _ = longest_first(len(query), document.total, room)
             read = windows(document.total, room - kept, self._max_windows)
             cut = read[-1].stop < document.total
             for window in read:
