@@ -144,8 +144,6 @@ class TokenCache:
 
 def windows(tokens: int, room: int, at_most: int) -> list[range]:
     """Return the windows, of ``room`` tokens each and the last of what is left, that cover a document in order."""
-    if at_most == 1:
-        return [range(min(room, tokens))]
     overlap = room // OVERLAP
     starts = range(0, max(1, tokens - overlap), max(1, room - overlap))[:at_most]
     return [range(start, min(start + room, tokens)) for start in starts]
