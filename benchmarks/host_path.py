@@ -41,6 +41,9 @@ from worker.local.process import await_condition
 from worker.settings import KafkaSettings
 
 PARTITIONS = 12
+IN_FLIGHT = {"max_in_flight": 1_024, "max_in_flight_pairs": 32_768}
+"""As an operator sets them for such a device: at the defaults partitions pause and resume several times a second, and
+what comes after a pause takes longer to come than the device needs for what is left."""
 CANDIDATES = 20
 PAIRS_PER_S = 30_000
 WARM_UP = 2_000
@@ -82,6 +85,7 @@ def main() -> None:
         "device_pairs_per_s": options.pairs_per_s,
         "candidates": CANDIDATES,
         "queries": effort.queries,
+        "settings": IN_FLIGHT,
         "targets": TARGETS,
         "subjects": {name: summarised(rows) for name, rows in found.items()},
     }
@@ -129,7 +133,7 @@ def stage_alone(checkout: Path, pairs_per_s: float, effort: Effort) -> dict[str,
 
 def whole_worker(stack: Servers, checkout: Path, pairs_per_s: float, effort: Effort) -> dict[str, float]:
     """Return what a worker's process takes of a processor a query while it works off a backlog, and what others do."""
-    kafka = stack.new_topics(PARTITIONS)
+    kafka = stack.new_topics(PARTITIONS, **IN_FLIGHT)
     asker = Asker(kafka)
     # What comes while the figures are read must not be the end of the backlog.
     for number in range(WARM_UP + effort.queries + effort.queries // 2):

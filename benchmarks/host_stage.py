@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 from benchmarks.gpu.speed import Effort, stage_around
-from benchmarks.simulated_device import RERANK, known_queries, simulated_scorer
+from benchmarks.simulated_device import RERANK, known_queries, settle_heap, simulated_scorer
 
 CLIENTS = 200
 REPEATS = 3
@@ -18,8 +18,9 @@ REPEATS = 3
 def main() -> None:
     pairs_per_s, seconds = map(float, sys.argv[1:])
     new_scorer = partial(simulated_scorer, pairs_per_s)
-    effort = Effort(seconds, REPEATS)
-    print(json.dumps(asyncio.run(stage_around(new_scorer, RERANK, known_queries(), effort, CLIENTS))))
+    effort, queries = Effort(seconds, REPEATS), known_queries()
+    settle_heap()
+    print(json.dumps(asyncio.run(stage_around(new_scorer, RERANK, queries, effort, CLIENTS))))
 
 
 if __name__ == "__main__":

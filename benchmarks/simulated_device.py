@@ -23,6 +23,13 @@ from worker.rerank.pairs.batch import FlatBatch
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings, Settings
 
+try:
+    from worker.app.heap import settle_heap
+except ModuleNotFoundError:  # an older checkout
+
+    def settle_heap() -> None: ...
+
+
 TOKENS = 128
 """Of each pair: its texts are longer and cut."""
 MULTIPROCESSORS = 80

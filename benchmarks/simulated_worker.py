@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
-from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, simulated_scorer
+from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, settle_heap, simulated_scorer
 from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
 from worker.kafka.deliver.delivery import Delivery
@@ -33,13 +33,6 @@ from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
-
-try:
-    from worker.app.heap import settle_heap
-except ModuleNotFoundError:  # an older checkout
-
-    def settle_heap() -> None: ...
-
 
 MODEL = "simulation"
 BATCH_PAIRS = 64
