@@ -217,8 +217,8 @@ def host_path(result: dict[str, Any]) -> str:
     ]
     return (
         f"{_table(['around a simulated device', *subjects], rows)}\n\n"
-        f"A simulation: recall is a list in memory, and a device that scores {result['device_pairs_per_s']:,.0f} pairs/s "
-        "takes no processor; Kafka, delivery, tokenizer, batches and publishing are real. "
+        f"A simulation: recall is a list in memory, a device of {result['device_pairs_per_s']:,.0f} pairs/s takes no "
+        "processor; Kafka, delivery, tokenizer, batches and publishing are real. "
         f"{result['candidates']} pairs of 128 tokens a query, the queries there before the worker; "
         f"{result['machine']['cores']} cores of {result['machine']['cpu']}, shared with the broker."
     )

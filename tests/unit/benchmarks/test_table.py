@@ -61,7 +61,9 @@ def test_the_host_path_is_one_column_a_checkout(tmp_path: Path) -> None:
         "candidates": 20,
         "targets": {"worker_us_per_query": 350, "stage_us_per_pair": 5, "device_busy": 0.9},
         "machine": {"cores": 2, "cpu": "a processor"},
-        "subjects": {name: {each: {"median": 0.5} for each in figures} for name in ("against", "this")},
+        "subjects": {
+            name: {each: {"median": 0.5} for each in [*figures, "broker_cores"]} for name in ("against", "this")
+        },
     }
     (tmp_path / "host-path.json").write_text(json.dumps(result))
     lines = rendered(tmp_path).splitlines()
