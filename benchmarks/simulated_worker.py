@@ -1,7 +1,8 @@
 """SIMULATION: the real worker loop with recall and accelerator replaced, for benchmarks of all the rest.
 
 Recall returns fixed candidates; the scorer holds a simulated accelerator for a fixed time per batch (it sleeps, so
-the CPU is free). Kafka, delivery, pipeline, micro-batches, telemetry and logs are the worker's own.
+the CPU is free), or with ``--pairs-per-s`` it is the worker's own on a simulated device. Kafka, delivery, pipeline,
+micro-batches, telemetry and logs are the worker's own.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
+from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, settle_heap, simulated_scorer
 from schemas.events import Models
-from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
@@ -25,6 +27,7 @@ from worker.query.pipeline import Pipeline
 from worker.rerank.backends.device import OTHER_BATCH_TOKENS, Batches, Pending
 from worker.rerank.pairs.batch import EncodedPair
 from worker.rerank.pairs.tokenizer import Asked
+from worker.rerank.scorer import Scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs
@@ -70,6 +73,9 @@ class SimulatedAccelerator:
         ids[:, 0] = np.arange(documents)
         return [EncodedPair(row, row, number) for number, row in enumerate(ids)]
 
+    def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
     def start(self, pairs: Sequence[EncodedPair]) -> Pending:
         if self._hold_s > 0:
             time.sleep(self._hold_s)
@@ -86,38 +92,41 @@ class NoAnswerer:
         raise NotImplementedError
 
 
-async def run(settings: Settings, hold_s: float) -> None:
+async def run(settings: Settings, recall: Recall, scorer: Scorer) -> None:
     logs.configure(settings.telemetry)
     metrics = Metrics(CollectorRegistry())
     health = Health()
     reranker = MicroBatchedReranker(
-        SimulatedAccelerator(hold_s),
+        scorer,
         settings.rerank,
         prior_weight=0,
         on_batch=lambda report: metrics.observe_batch("rerank", **asdict(report)),
     )
-    pipeline = Pipeline(FixedRecall(), reranker, NoAnswerer(), settings)
+    pipeline = Pipeline(recall, reranker, NoAnswerer(), settings)
     models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
     service = Service(
         settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200), ReplyTopics(settings.kafka)
     )
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
-    delivery = Delivery(settings.kafka, service.job, guarantee, metrics, on_tick=health.beat)
+    delivery = Delivery(settings.kafka, service.job, guarantee, metrics)
     with http.serve(settings.telemetry, metrics.registry, health):
         logger.info("joining", unix_s=time.time())
-        await delivery.run(asyncio.Event())
+        await delivery.run(asyncio.Event(), before_joining=settle_heap)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--worker-id", default="simulated")
     parser.add_argument("--hold-s", type=float, default=0.0)
+    parser.add_argument("--pairs-per-s", type=float)
     options = parser.parse_args()
-    settings = Settings(
-        worker_id=options.worker_id,
-        telemetry=TelemetrySettings(host="127.0.0.1", port=0),
-    )
-    asyncio.run(run(settings, options.hold_s))
+    telemetry = TelemetrySettings(host="127.0.0.1", port=0)
+    if options.pairs_per_s is None:
+        settings = Settings(worker_id=options.worker_id, telemetry=telemetry)
+        asyncio.run(run(settings, FixedRecall(), SimulatedAccelerator(options.hold_s)))
+    else:
+        settings = Settings(worker_id=options.worker_id, telemetry=telemetry, rerank=RERANK)
+        asyncio.run(run(settings, KnownRecall(known_queries()), simulated_scorer(options.pairs_per_s)))
 
 
 if __name__ == "__main__":

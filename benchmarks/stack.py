@@ -27,6 +27,7 @@ from worker.local.chroma import LocalChroma, local_chroma
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, Settings
 
+ROOT = Path(__file__).parents[1]
 SESSION_TIMEOUT_S = 6.0
 ANSWER_TIMEOUT_S = 300.0
 
@@ -85,17 +86,25 @@ def ending(workers: list[WorkerProcess]) -> Iterator[list[WorkerProcess]]:
                 worker.kill()
 
 
-def start_simulated_worker(kafka: KafkaSettings, log_path: Path, **options: object) -> WorkerProcess:
-    """Start ``benchmarks.simulated_worker`` with these options; it does not wait."""
+def start_simulated_worker(
+    kafka: KafkaSettings, log_path: Path, *, checkout: Path = ROOT, **options: object
+) -> WorkerProcess:
+    """Start ``benchmarks.simulated_worker`` with these options around a checkout's worker; it does not wait."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     with log_path.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.simulated_worker", *flags],
-            env={**os.environ, "RERANK_WORKER_KAFKA": kafka.model_dump_json(exclude_defaults=True)},
+            env=environment(checkout) | {"RERANK_WORKER_KAFKA": kafka.model_dump_json(exclude_defaults=True)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     return WorkerProcess(process, "", log_path)
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    """Return an environment in which Python finds this checkout's benchmarks around another one's worker."""
+    found = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(checkout), str(ROOT), found]), "PYTHONSAFEPATH": "1"}
 
 
 def labelled_metric(worker: WorkerProcess, name: str, **labels: str) -> float:

@@ -241,6 +241,29 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
+def host_path(result: dict[str, Any]) -> str:
+    """Return what the processor does around a device, of each checkout that was measured."""
+    subjects, targets = result["subjects"], result["targets"]
+    named = {
+        f"us of processor a query, the whole process (target: {targets['worker_us_per_query']})": "worker_us_per_query",
+        f"us of processor a pair, the rerank stage alone (target: {targets['stage_us_per_pair']})": "stage_us_per_pair",
+        f"share of the time the device was busy (target: {targets['device_busy']})": "device_busy",
+        "queries/s": "queries_per_s",
+        "cores: worker": "worker_cores",
+        "cores: broker": "broker_cores",
+    }
+    rows = [
+        [name, *(_digits(subject[figure]["median"]) for subject in subjects.values())] for name, figure in named.items()
+    ]
+    return (
+        f"{_table(['around a simulated device', *subjects], rows)}\n\n"
+        f"A simulation: recall is a list in memory, a device of {result['device_pairs_per_s']:,.0f} pairs/s takes no "
+        "processor; Kafka, delivery, tokenizer, batches and publishing are real. "
+        f"{result['candidates']} pairs of 128 tokens a query, the queries there before the worker; "
+        f"{result['machine']['cores']} cores of {result['machine']['cpu']}, shared with the broker."
+    )
+
+
 # File in results: its section, in the order of docs/performance.md.
 SECTIONS: dict[str, Section] = {
     "scoring.json": scoring,
@@ -250,6 +273,7 @@ SECTIONS: dict[str, Section] = {
     "neighbour.json": neighbour,
     "end_to_end.json": end_to_end,
     "end_to_end-spare.json": capacity,
+    "host-path.json": host_path,
     "scaling.json": scaling,
     "growth.json": growth,
     "memory.json": memory,
@@ -301,6 +325,10 @@ def _described(name: str, mix: dict[str, Any]) -> str:
 def _cell(row: dict[str, Any]) -> str:
     share = "" if row["share_of_limit"] is None else f", {row['share_of_limit']['median']:.0%}"
     return f"{row['pairs_per_s']['median']:,.0f} ({row['ratio']['median']:.2f}){share}"
+
+
+def _digits(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
 
 
 def _spread(figures: dict[str, float]) -> str:

@@ -31,6 +31,8 @@ class Process(Protocol):
     """What tests do with a process, as `subprocess.Popen` has it."""
 
     @property
+    def pid(self) -> int: ...
+    @property
     def returncode(self) -> int | None: ...
     def poll(self) -> int | None: ...
     def wait(self, timeout: float) -> int: ...
@@ -48,6 +50,11 @@ class ForkedProcess:
         self._process.start()
         # Its end is told once: whoever looks first must not take it from who looks at the same time.
         self._looking = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None, "it was started"
+        return self._process.pid
 
     @property
     def returncode(self) -> int | None:

@@ -12,6 +12,7 @@ from schemas.events import Models
 from worker.domain import Recall, Reranker
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
+from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.settings import Settings
@@ -22,7 +23,8 @@ def jobs(settings: Settings, recall: Recall, reranker: Reranker) -> Callable[[by
     """Return what takes a query event's bytes to the publication of its answer."""
     pipeline = Pipeline(recall, reranker, NoAnswerer(), settings)
     models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
-    service = Service(settings, pipeline, Metrics(CollectorRegistry()), models, PoisonGuard(limit=1, window=200))
+    guard = PoisonGuard(limit=1, window=200)
+    service = Service(settings, pipeline, Metrics(CollectorRegistry()), models, guard, ReplyTopics(settings.kafka))
     offset = 0
 
     async def run(event: bytes) -> object:

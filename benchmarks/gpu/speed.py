@@ -21,7 +21,7 @@ from worker.batching.executor import compute_executor
 from worker.rerank.backends.device import Pending
 from worker.rerank.backends.load import load_backend
 from worker.rerank.pairs.batch import EncodedPair, FlatBatch
-from worker.rerank.scorer import CrossEncoderScorer
+from worker.rerank.scorer import CrossEncoderScorer, Scorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings
 
@@ -91,15 +91,17 @@ def stage(
     folder: Path, settings: RerankSettings, queries: Sequence[Asked], effort: Effort, clients: int
 ) -> dict[str, Any]:
     """Return what the worker's rerank stage does with so many queries at once, from texts to rankings."""
-    return asyncio.run(_stage(folder, settings, queries, effort, clients))
+    new_scorer = partial(CrossEncoderScorer, folder, "random", settings)
+    return asyncio.run(stage_around(new_scorer, settings, queries, effort, clients))
 
 
-async def _stage(
-    folder: Path, settings: RerankSettings, queries: Sequence[Asked], effort: Effort, clients: int
+async def stage_around(
+    new_scorer: Callable[[], Scorer], settings: RerankSettings, queries: Sequence[Asked], effort: Effort, clients: int
 ) -> dict[str, Any]:
+    """Return what the stage does around this scorer; see ``stage``."""
     reports: list[BatchReport] = []
     async with compute_executor() as executor:
-        scorer = await executor.run(lambda: CrossEncoderScorer(folder, "random", settings))
+        scorer = await executor.run(new_scorer)
         reranker = MicroBatchedReranker(scorer, settings, prior_weight=0, on_batch=reports.append, executor=executor)
 
         async def client(mine: Sequence[Asked]) -> None:

@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from worker.app.build import build_delivery
+from worker.app.heap import settle_heap
 from worker.app.stopping import (
     EXIT_DRAINED,
     EXIT_FATAL,
@@ -62,6 +63,7 @@ async def _consume(kafka: KafkaSettings, delivery: Delivery, health: Health, end
     def joining() -> None:
         _drain_on_signals(stop, kafka, health, end)
         health.starting = None
+        settle_heap()
         logger.info("consuming", topic=kafka.query_topic, group=kafka.group_id)
 
     beating = asyncio.create_task(_beat(delivery, health))

@@ -88,6 +88,8 @@ class JobQueue(Generic[Item, Result]):
         self._padded = limits.padded
         self._jobs: list[Job[Item, Result]] = []
         """By virtual finish: the order in which their turns come."""
+        self._dated: dict[Job[Item, Result], None] = {}
+        """Those of them that have a deadline, for most have none and thousands may wait."""
         self._waiting_items = 0
         self._waiting_cost = 0
         self._last_jumped = False
@@ -104,20 +106,22 @@ class JobQueue(Generic[Item, Result]):
         """Queue a job with all its items."""
         job.waiting = list(range(len(job.items)))
         insort(self._jobs, job, key=lambda waiting: waiting.virtual_finish)
+        if job.deadline_s is not None:
+            self._dated[job] = None
         self._waiting_items += len(job.items)
         self._waiting_cost += sum(job.costs)
 
     def remove(self, job: Job[Item, Result]) -> None:
         """Take what waits of a job out of the queue."""
         if job.waiting:
-            self._jobs.remove(job)
+            self._leave(job)
             self._waiting_items -= len(job.waiting)
             self._waiting_cost -= sum(job.costs[index] for index in job.waiting)
             job.waiting = []
 
     def expired(self, now_s: float) -> list[Job[Item, Result]]:
         """Return the jobs whose deadline has passed."""
-        return [job for job in self._jobs if job.deadline_s is not None and job.deadline_s <= now_s]
+        return [job for job in self._dated if job.deadline_s is not None and job.deadline_s <= now_s]
 
     def leaves_at_s(self) -> float:
         """Return when the next batch leaves, full or not: by then its first item has waited ``max_wait_s``.
@@ -158,7 +162,7 @@ class JobQueue(Generic[Item, Result]):
         for job, indices in taken.items():
             if len(indices) == len(job.waiting):
                 job.waiting = []
-                self._jobs.remove(job)
+                self._leave(job)
             else:
                 left = set(job.waiting).difference(indices)
                 job.waiting = [index for index in job.waiting if index in left]
@@ -200,8 +204,11 @@ class JobQueue(Generic[Item, Result]):
         return [urgent, *(job for job in self._jobs if job is not urgent)]
 
     def _most_urgent(self) -> Job[Item, Result] | None:
-        first = min(self._jobs, key=lambda job: job.urgency, default=None)
-        return None if first is None or first.deadline_s is None else first
+        return min(self._dated, key=lambda job: job.urgency, default=None)
+
+    def _leave(self, job: Job[Item, Result]) -> None:
+        self._jobs.remove(job)
+        self._dated.pop(job, None)
 
 
 def _items(jobs: Sequence[Job[Item, Result]], at_most: int) -> Iterator[ItemRef[Item, Result]]:

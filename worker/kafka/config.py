@@ -95,6 +95,10 @@ def producer_config(kafka: KafkaSettings, client_id: str | None = None) -> Confi
     # Set as options of the client, they count: that was the way before there were settings for them.
     if not config.keys() & {"compression.type", "compression.codec"}:
         config["compression.type"] = kafka.compression
+        if kafka.compression == "gzip":
+            # A third of the time of zlib's own level, and a tenth more bytes: with that, an answer of 4 kB took the
+            # processor longer to compress than its query's pairs to be tokenised.
+            config.setdefault("compression.level", 1)
     config.setdefault("partitioner", kafka.partitioner)
     return config
 

@@ -103,7 +103,8 @@ class QueryJob:
             # What is no query event tells of a broken producer. A query that fails later (its collection is gone, its
             # filter is wrong, a bug of ours) is one asker's, and may not end the worker for all.
             self.service.poison_guard.count(poison=isinstance(self._decoded, UndecodableError))
-            asked = replace(self._asked, reply=await self._find_reply_topic())
+            reply = await self._find_reply_topic()
+            asked = self._asked if reply is None else replace(self._asked, reply=reply)
             try:
                 return asked.answered(await self._answer(self._decoded))
             except PoisonError as error:

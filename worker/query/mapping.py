@@ -72,7 +72,7 @@ def answer_event(
             answer=_ms(outcome.seconds.get("answer", 0)),
             total=_ms(now_s - query.asked_at_s),
         ),
-        models=models.model_copy(update={"answer": outcome.answer.model if outcome.answer else None}),
+        models=models if outcome.answer is None else models.model_copy(update={"answer": outcome.answer.model}),
         worker=worker_id,
         answered_at=datetime.fromtimestamp(now_s, UTC),
         metadata=event.metadata,

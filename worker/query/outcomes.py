@@ -163,7 +163,7 @@ class _Answer(Publication):
             end_to_end_s=asked.unix_time_s() - asked.asked_at_s,
         )
         asked.count_reply("sent" if self.asked_for else None)
-        logger.info("answered", status=event.status, total_ms=event.timings_ms.total, **asked.log_fields)
+        logger.debug("answered", status=event.status, total_ms=event.timings_ms.total, **asked.log_fields)
 
     def refused(self, error: PoisonError) -> Sequence[Publication]:
         if error.reason not in REFUSALS:

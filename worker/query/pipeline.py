@@ -81,10 +81,10 @@ class Pipeline:
         if not candidates:
             return outcome.ended("no_context")
 
-        outcome.ranking = in_recall_order(candidates)
         if self._expired(query):
+            outcome.ranking = in_recall_order(candidates)
             return outcome.ended("expired")
-        outcome.ranking = await self._rerank(query, candidates, outcome)
+        await self._rerank(query, candidates, outcome)
         outcome.contexts = keep(outcome.ranking, query)
         if not outcome.contexts:
             return outcome.ended("no_context")
@@ -97,16 +97,15 @@ class Pipeline:
     def _expired(self, query: Query) -> bool:
         return query.deadline_s is not None and self._unix_time_s() >= query.deadline_s
 
-    async def _rerank(self, query: Query, candidates: Sequence[Candidate], outcome: Outcome) -> Sequence[Context]:
+    async def _rerank(self, query: Query, candidates: Sequence[Candidate], outcome: Outcome) -> None:
         try:
-            return await _timed(outcome, "rerank", self._reranker.rerank(query, candidates))
-        except ExpiredError:
-            raise
+            outcome.ranking = await _timed(outcome, "rerank", self._reranker.rerank(query, candidates))
         except TransientError as error:
-            if self._settings.rerank.on_failure == "dead_letter":
+            # What expires here tells as well what was recalled.
+            outcome.ranking = in_recall_order(candidates)
+            if isinstance(error, ExpiredError) or self._settings.rerank.on_failure == "dead_letter":
                 raise
             _note_failure(outcome, "rerank", error)
-            return in_recall_order(candidates)
 
     async def _answer(self, query: Query, outcome: Outcome) -> GeneratedAnswer | None:
         # Without scores there is no telling whether the contexts are good enough for a model that invents.

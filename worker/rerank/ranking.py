@@ -31,7 +31,9 @@ def finite(scores: Sequence[float], model_name: str) -> list[float]:
 def document_scores(pairs: Sequence[EncodedPair], logits: Sequence[float], *, mean: bool) -> list[DocumentScore]:
     """Return one score per document, in order: the best logit of its windows, or their mean."""
     if pairs and len(pairs) == pairs[-1].document + 1:  # each has one window
-        return [DocumentScore(logit, 1, pair.truncated, pair.window) for pair, logit in zip(pairs, logits, strict=True)]
+        # Both tuples of this file as a query makes them, twenty at once: in half the time of as many calls.
+        read = [(logit, 1, pair.truncated, pair.window) for pair, logit in zip(pairs, logits, strict=True)]
+        return list(map(DocumentScore._make, read))
     scores = []
     by_document = groupby(zip(pairs, logits, strict=True), key=lambda scored: scored[0].document)
     for _, scored in by_document:
@@ -54,7 +56,8 @@ def ranked(
     ]
     scored = zip(candidates, scores, rerank_scores, strict=True)
     best_first = sorted(scored, key=lambda each: (-each[2], each[0].recall_rank))
-    return [
-        Context(candidate, rank, rerank_score, score.logit, score.windows, score.truncated)
+    judged = [
+        (candidate, rank, rerank_score, score.logit, score.windows, score.truncated, None)
         for rank, (candidate, score, rerank_score) in enumerate(best_first, 1)
     ]
+    return list(map(Context._make, judged))

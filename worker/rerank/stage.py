@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher, at_once
@@ -118,7 +117,7 @@ class MicroBatchedReranker:
         asked = [candidate.text for candidate in long], [windows[candidate.recall_rank] for candidate in long]
         spans = await self._tokenizing.run(partial(self._scorer.spans, *asked))
         of_rank = {candidate.recall_rank: span for candidate, span in zip(long, spans, strict=True)}
-        return [replace(context, window=of_rank.get(context.candidate.recall_rank)) for context in kept]
+        return [context._replace(window=of_rank.get(context.candidate.recall_rank)) for context in kept]
 
     @property
     def threads(self) -> Sequence[SingleThreadExecutor]:

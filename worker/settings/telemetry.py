@@ -20,4 +20,4 @@ class TelemetrySettings(Section):
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: readable on a terminal, JSON elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe event that is written."""
+    """Least severe event that is written. `debug` has a line an answer too; what went wrong is told at `warning`."""

@@ -32,13 +32,10 @@ def configure(telemetry: TelemetrySettings) -> None:
         else [structlog.dev.ConsoleRenderer()]
     )
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # What is below the level costs next to nothing: one event of every query is.
+        wrapper_class=structlog.make_filtering_bound_logger(telemetry.log_level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -70,7 +70,7 @@ async def test_a_query_delivered_again_after_a_restart_is_not_paid_for(tmp_path:
         (replace(QUERY, id="other"), CONTEXTS, {}),
         (replace(QUERY, text="How?"), CONTEXTS, {}),
         (QUERY, CONTEXTS[:1], {}),
-        (QUERY, [replace(CONTEXTS[0], candidate=replace(CONTEXTS[0].candidate, text="edited")), CONTEXTS[1]], {}),
+        (QUERY, [CONTEXTS[0]._replace(candidate=replace(CONTEXTS[0].candidate, text="edited")), CONTEXTS[1]], {}),
         (QUERY, CONTEXTS, {"max_tokens": 7}),
         (QUERY, CONTEXTS, {"temperature": 0.5}),
     ],

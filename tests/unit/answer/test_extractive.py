@@ -3,7 +3,6 @@
 # ruff: noqa: RUF001 - marks of other scripts are what is read
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -69,7 +68,7 @@ async def test_a_sentence_far_below_the_best_is_not_quoted() -> None:
 async def test_a_long_document_is_quoted_from_its_best_window() -> None:
     [context] = contexts("Far longer and of no use whatever is this. The sluice opens at dawn. And this.")
     window = (context.candidate.text.index("The"), context.candidate.text.index(" And"))
-    assert await answer_from([replace(context, window=window)]) == ("The sluice opens at dawn. [1]", ["d1"])
+    assert await answer_from([context._replace(window=window)]) == ("The sluice opens at dawn. [1]", ["d1"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 # ruff: noqa: RUF001 - brackets and marks of other scripts are what is read
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,7 +122,7 @@ def test_of_a_long_document_the_best_window_is_shown() -> None:
     text = "Nothing here. " * 500 + "The sluice opens at dawn. " + "Nothing there. " * 500
     window = (text.index("The sluice"), text.index("Nothing there"))
     [context] = contexts(text)
-    prompt = Prompt.of("When?", [replace(context, window=window)], AnswerSettings())
+    prompt = Prompt.of("When?", [context._replace(window=window)], AnswerSettings())
     assert "[1] The sluice opens at dawn. \n</passages>" in prompt.messages[-1]["content"]
     assert not prompt.truncated
 

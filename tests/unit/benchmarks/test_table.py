@@ -77,6 +77,30 @@ def test_a_neighbour_costs_one_row_a_scorer_and_one_column_a_policy(tmp_path: Pa
     assert "The worst of the worker's is 0.90 (target 0.8); alone it does 0.99" in lines[-1]
 
 
+def test_the_host_path_is_one_column_a_checkout(tmp_path: Path) -> None:
+    figures = (
+        "worker_us_per_query",
+        "stage_us_per_pair",
+        "device_busy",
+        "queries_per_s",
+        "worker_cores",
+        "broker_cores",
+    )
+    result = {
+        "device_pairs_per_s": 30_000,
+        "candidates": 20,
+        "targets": {"worker_us_per_query": 350, "stage_us_per_pair": 5, "device_busy": 0.9},
+        "machine": {"cores": 2, "cpu": "a processor"},
+        "subjects": {
+            name: {each: {"median": 0.5} for each in [*figures, "broker_cores"]} for name in ("against", "this")
+        },
+    }
+    (tmp_path / "host-path.json").write_text(json.dumps(result))
+    lines = rendered(tmp_path).splitlines()
+    assert lines[0] == "| around a simulated device | against | this |"
+    assert lines[2].endswith("(target: 350) | 0.50 | 0.50 |")
+
+
 def test_only_what_stands_between_the_markers_changes() -> None:
     assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", r"new \1") == f"a\n{BEGIN}\nnew \\1\n{END}\nb"
 

@@ -31,6 +31,13 @@ def test_compression_and_partitioner_are_settings_and_options_of_the_client_stil
     config = producer_config(KafkaSettings(client_options=options))
     assert (config["compression.codec"], config["partitioner"]) == ("snappy", "random")
     assert "compression.type" not in config
+    assert "compression.level" not in config
+
+
+def test_gzip_is_quick_unless_the_client_s_own_option_says_otherwise() -> None:
+    assert producer_config(KafkaSettings())["compression.level"] == 1
+    assert producer_config(KafkaSettings(client_options={"compression.level": 9}))["compression.level"] == 9
+    assert "compression.level" not in producer_config(KafkaSettings(compression="zstd"))
 
 
 @pytest.mark.parametrize("partitioner", KafkaSettings.model_json_schema()["properties"]["partitioner"]["enum"])

@@ -1,7 +1,5 @@
 """What an answer event says of a ranking."""
 
-from dataclasses import replace
-
 from schemas.events import AnswerEvent, Models, QueryEvent
 from worker.domain import Candidate, Context, GeneratedAnswer
 from worker.query.mapping import answer_event, query_from
@@ -51,7 +49,7 @@ def test_candidates_nobody_judged_were_read_by_nobody() -> None:
 
 def test_the_best_window_of_a_long_document_is_told() -> None:
     [context] = in_recall_order(CANDIDATES[:1])
-    [found] = published([replace(context, windows=3, window=(3, 7))])
+    [found] = published([context._replace(windows=3, window=(3, 7))])
     assert found["window"] == [3, 7]
 
 

@@ -177,6 +177,7 @@ async def test_a_deadline_that_passes_on_the_way_stops_before_the_next_stage() -
     assert outcome.status == "expired"
     assert set(outcome.seconds) == {"recall"}
     assert outcome.contexts == ()
+    assert ids(outcome.ranking) == ["d1", "d2", "d3"]
 
 
 async def test_a_deadline_that_passes_before_the_answer_leaves_the_llm_unasked() -> None:
@@ -200,6 +201,8 @@ async def test_a_stage_that_says_it_is_too_late_leaves_the_query_expired_and_not
     outcome = await pipeline.run(a_query(deadline_s=NOW_S + 0.001))
     assert outcome.status == "expired"
     assert outcome.failures == {}
+    # As far as it came.
+    assert ids(outcome.ranking) == {"recall": [], "rerank": ["d1", "d2", "d3"], "answer": ["d3", "d2", "d1"]}[stage]
 
 
 def test_keep_cuts_at_top_n_and_at_the_minimum_score() -> None:

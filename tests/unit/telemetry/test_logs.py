@@ -23,3 +23,18 @@ def test_clients_that_announce_every_request_are_quiet_and_others_are_heard(name
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert "every request" not in ended.stderr
     assert "news" in ended.stderr
+
+
+@pytest.mark.parametrize(("level", "told"), [("debug", True), ("info", False)])
+def test_what_every_query_says_is_told_at_debug_alone(level: str, told: bool) -> None:
+    script = f"""
+import structlog
+from worker.settings import TelemetrySettings
+from worker.telemetry import logs
+logs.configure(TelemetrySettings(log_level="{level}", log_format="json"))
+structlog.get_logger().debug("answered")
+structlog.get_logger().info("consuming")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True)
+    assert ("answered" in ended.stderr) is told
+    assert "consuming" in ended.stderr

@@ -112,7 +112,6 @@ class Delivery:
             self.on_fatal(FatalError(f"records were not taken: {error!r}"))
         if again:
             logger.info("records came once more and were passed over", records=again)
-        self._in_flight.apply_backpressure()
 
     def _admit(self, record: Record, job: Job, assigned: AssignedPartition) -> None:
         if record.position.offset <= assigned.prefix.last_tracked:
@@ -251,6 +250,7 @@ class Delivery:
     def _rebalanced(self, kind: str, partitions: Sequence[Partition]) -> None:
         self._metrics.rebalances.labels(kind=kind).inc()
         self._metrics.assigned_partitions.set(len(self._in_flight.assigned))
+        self._in_flight.apply_backpressure()
         logger.info("rebalanced", kind=kind, partitions=[f"{topic}-{number}" for topic, number in partitions])
 
 

@@ -33,6 +33,10 @@ class InFlight:
         self._pairs_mark = Watermark(kafka.max_in_flight_pairs)
         self._unpublished_bytes = 0
         self._unpublished_mark = Watermark(kafka.max_unpublished_bytes)
+        # Read when somebody looks: they change with every query.
+        metrics.in_flight_queries.set_function(lambda: self._queries)
+        metrics.in_flight_pairs.set_function(lambda: self._pairs)
+        metrics.unpublished_bytes.set_function(lambda: self._unpublished_bytes)
 
     def assign(self, partition: Partition, lease: Lease | None = None) -> None:
         """Begin a partition with a new prefix, which ends with its lease."""
@@ -69,6 +73,7 @@ class InFlight:
         former.supersede()
         self._superseded = [each for each in self._superseded if each.tasks] + [former]
         self.assign(former.partition, lease)
+        self.apply_backpressure()
 
     def unassign(self, partitions: Iterable[Partition]) -> dict[Partition, AssignedPartition]:
         """Forget these partitions; return those that were assigned."""
@@ -80,21 +85,22 @@ class InFlight:
         return {task for each in (*self.assigned.values(), *self._superseded) for task in each.tasks}
 
     def admit(self, pairs: int) -> "Permit":
-        """Count one more query. Call ``apply_backpressure`` after the last of a batch."""
-        self.count(1, pairs)
+        """Count one more query."""
+        self.count(queries=1, pairs=pairs)
         return Permit(self, pairs)
 
-    def count(self, queries: int, pairs: int) -> None:
-        """Change the levels."""
+    def count(self, *, queries: int = 0, pairs: int = 0, unpublished_bytes: int = 0) -> None:
+        """Change the levels, the last one being outcomes that wait to be published; apply it if a mark is crossed."""
         self._queries += queries
         self._pairs += pairs
-        self._queries_mark.update(self._queries)
-        self._pairs_mark.update(self._pairs)
-
-    def count_unpublished(self, size_bytes: int) -> None:
-        """Change how many bytes of outcomes wait to be published."""
-        self._unpublished_bytes += size_bytes
-        self._unpublished_mark.update(self._unpublished_bytes)
+        self._unpublished_bytes += unpublished_bytes
+        crossed = [
+            self._queries_mark.update(self._queries),
+            self._pairs_mark.update(self._pairs),
+            self._unpublished_mark.update(self._unpublished_bytes),
+        ]
+        if any(crossed):
+            self.apply_backpressure()
 
     @property
     def _why_all_paused(self) -> str | None:
@@ -109,14 +115,11 @@ class InFlight:
         return None
 
     def apply_backpressure(self) -> None:
-        """Tell the source what must pause now, and the gauges what is in flight."""
+        """Tell the source, and the gauges, what must pause now: when that changes, and now and then all the same."""
         paused = frozenset(key for key, assigned in self.assigned.items() if assigned.why_paused is not None)
         everything = self._why_all_paused is not None
         # The whole state each time, not its changes: nothing can stay paused because a change was missed.
         self._pause(PauseSet(everything, paused))
-        self._metrics.in_flight_queries.set(self._queries)
-        self._metrics.in_flight_pairs.set(self._pairs)
-        self._metrics.unpublished_bytes.set(self._unpublished_bytes)
         self._metrics.paused_partitions.set(len(self.assigned) if everything else len(paused))
         self._metrics.stopped_partitions.set(sum(each.why_stopped is not None for each in self.assigned.values()))
 
@@ -141,18 +144,15 @@ class Permit:
         """Stop counting it as in work, its outcome being there; count these bytes instead. Once."""
         self._made = True
         self._bytes = size_bytes
-        self._in_flight.count(-1, -self._pairs)
-        self._in_flight.count_unpublished(size_bytes)
-        self._in_flight.apply_backpressure()
+        self._in_flight.count(queries=-1, pairs=-self._pairs, unpublished_bytes=size_bytes)
 
     def release(self) -> None:
         """Stop counting anything of it; a second call has no effect."""
         if not self._made:
             self.made()
         if self._bytes:
-            self._in_flight.count_unpublished(-self._bytes)
+            self._in_flight.count(unpublished_bytes=-self._bytes)
             self._bytes = 0
-            self._in_flight.apply_backpressure()
 
 
 def held_bytes(publication: Publication) -> int:

@@ -23,12 +23,14 @@ class Watermark:
         self._high = high
         self.reached = False
 
-    def update(self, level: int) -> None:
-        """Take the present level."""
+    def update(self, level: int) -> bool:
+        """Take the present level; return whether that crossed a mark."""
+        before = self.reached
         if level >= self._high:
             self.reached = True
         elif level <= self._high // 2:
             self.reached = False
+        return self.reached is not before
 
 
 class AssignedPartition:
@@ -80,13 +82,11 @@ class AssignedPartition:
         follower = None if self._order is None else self._order.published(position.offset)
         if follower is not None and not self._waiting_to_publish[follower].done():
             self._waiting_to_publish.pop(follower).set_result(None)
-        self._on_change()
 
     def end_task(self, task: asyncio.Task[None]) -> None:
         """Take note that a job and its delivery have ended, however they did."""
         self.tasks.discard(task)
         self._update_pending()
-        self._on_change()
 
     def stop(self, position: Position, why: str) -> None:
         """Take nothing more while the outcome of this offset can't be published."""
@@ -125,7 +125,8 @@ class AssignedPartition:
         return max(self.prefix.pending, len(self.tasks))
 
     def _update_pending(self) -> None:
-        self._pending.update(self._not_done_with)
+        if self._pending.update(self._not_done_with):
+            self._on_change()
 
     def progress(self, why_all_paused: str | None) -> PartitionProgress:
         """Return a snapshot; ``why_all_paused`` is why the worker takes nothing at all, if so."""

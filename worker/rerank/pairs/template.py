@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ from worker.rerank.pairs.batch import EncodedPair, Ints
 
 @dataclass(frozen=True, slots=True)
 class PairTemplate:
-    """``before query between document after``: the special tokens of a pair, and the type ids of its five parts."""
+    """``before query between document after``: the special tokens of a pair, and the type ids of its parts.
+
+    There are four, since ``after`` has the type of the document.
+    """
 
     before: tuple[int, ...]
     between: tuple[int, ...]
@@ -28,13 +31,13 @@ class PairTemplate:
         """Return the ids and the type ids of the query's pair with each document, of which there is one at least."""
         head, tail = np.array([*self.before, *query.tolist(), *self.between], np.int32), np.array(self.after, np.int32)
         ids = np.concatenate([part for document in documents for part in (head, document, tail)])
-        tokens = np.empty((len(documents), len(self.types)), np.int32)
-        tokens[:] = len(self.before), len(query), len(self.between), 0, len(self.after)
-        tokens[:, 3] = list(map(len, documents))
-        types = np.repeat(np.tile(np.array(self.types, np.int32), len(documents)), tokens.ravel())
-        ends = [0, *tokens.sum(axis=1).cumsum().tolist()]
-        cuts = list(map(slice, ends, ends[1:]))
-        return [ids[cut] for cut in cuts], [types[cut] for cut in cuts]
+        around = len(head) + len(tail)
+        lengths = [around + len(document) for document in documents]
+        ends = [0, *accumulate(lengths)]
+        # Nothing but the document's length tells two pairs apart here, and what follows it has its type.
+        longest = len(self.before), len(query), len(self.between), max(lengths) - len(head)
+        types = np.repeat(np.array(self.types, np.int32), longest)
+        return [ids[start:end] for start, end in pairwise(ends)], [types[:length] for length in lengths]
 
 
 def learn_template(tokenizer: Any, max_tokens: int) -> PairTemplate | None:
@@ -48,7 +51,9 @@ def learn_template(tokenizer: Any, max_tokens: int) -> PairTemplate | None:
     ends = [0, sides.index(0), _after(sides, 0), sides.index(1), _after(sides, 1), len(ids)]
     parts = [slice(start, stop) for start, stop in pairwise(ends)]
     before, _, between, _, after = (tuple(ids[part]) for part in parts)
-    template = PairTemplate(before, between, after, tuple(types[part.start] if types[part] else 0 for part in parts))
+    template = PairTemplate(
+        before, between, after, tuple(types[part.start] if types[part] else 0 for part in parts[:4])
+    )
     same = all(_agrees(template, tokenizer, query, document, max_tokens) for query, document in _probes(max_tokens))
     return template if same else None
 

@@ -73,10 +73,10 @@ class PairTokenizer:
         room = self._max_tokens - self._template.special_tokens
         pieces: list[_Piece] = []
         for number, document in enumerate(documents):
-            if len(query) + document.total <= room:
-                pieces.append((len(query), document.ids, number, False, None))
+            kept, fits = longest_first(len(query), document.total, room)
+            if fits == document.total or self._max_windows == 1:
+                pieces.append((kept, document.ids[:fits], number, fits < document.total, None))
                 continue
-            kept, _ = longest_first(len(query), document.total, room)
             read = windows(document.total, room - kept, self._max_windows)
             cut = read[-1].stop < document.total
             for window in read:
@@ -144,8 +144,6 @@ class TokenCache:
 
 def windows(tokens: int, room: int, at_most: int) -> list[range]:
     """Return the windows, of ``room`` tokens each and the last of what is left, that cover a document in order."""
-    if at_most == 1:
-        return [range(min(room, tokens))]
     overlap = room // OVERLAP
     starts = range(0, max(1, tokens - overlap), max(1, room - overlap))[:at_most]
     return [range(start, min(start + room, tokens)) for start in starts]

@@ -13,6 +13,7 @@ from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.in_flight import InFlight
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
 from worker.kafka.publish.guarantees import publish_policy
@@ -160,3 +161,37 @@ async def test_nothing_stays_paused(happenings: list[tuple[str, int]], ordering:
     assert world.delivery.why_stopped is None
     stop.set()
     assert await run is True
+
+
+def test_the_source_is_told_when_a_mark_is_crossed_and_not_with_every_query() -> None:
+    told: list[PauseSet] = []
+    metrics = Metrics(CollectorRegistry())
+    in_flight = InFlight(KafkaSettings(max_in_flight=4, max_in_flight_pairs=1_000), metrics, told.append)
+    permits = [in_flight.admit(pairs=3) for _ in range(3)]
+    assert told == []
+    assert metrics.registry.get_sample_value("rerank_worker_in_flight_pairs") == 9
+
+    permits.append(in_flight.admit(pairs=3))
+    assert told == [PauseSet(everything=True)]
+    permits.pop().release()
+    assert len(told) == 1
+    permits.pop().release()
+    assert told[1:] == [PauseSet()]
+    for permit in permits:
+        permit.release()
+    assert len(told) == 2
+    assert metrics.registry.get_sample_value("rerank_worker_in_flight_queries") == 0
+
+
+def test_a_partition_whose_oldest_query_lasts_pauses_by_itself_when_its_mark_is_crossed() -> None:
+    told: list[PauseSet] = []
+    in_flight = InFlight(KafkaSettings(max_in_flight=4), Metrics(CollectorRegistry()), told.append)
+    in_flight.assign(PARTITIONS[0])
+    assigned = in_flight.assigned[PARTITIONS[0]]
+    records = [Record(Position("queries", 0, offset), None, b"", (), None) for offset in range(4)]
+    for record in records:
+        assigned.track(record, now_s=0.0)
+    assert told == [PauseSet(partitions=frozenset(PARTITIONS[:1]))]
+    for record in reversed(records):
+        assigned.complete(record.position)
+    assert told[1:] == [PauseSet()]
