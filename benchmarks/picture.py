@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 ROWS = (("pairs_per_s", "pairs per second"), ("latency_p50_ms", "median latency, ms"))
 COLOURS = ("#0b6efd", "#d6336c")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "knobs",  # the same figures give the same bytes
     "font.size": 9,
