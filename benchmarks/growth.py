@@ -162,7 +162,8 @@ def collection(stack: Servers, size: int) -> dict[str, Any]:
     fill(recall, name, passages(size, WORDS["short"]))
     filled_s = time.monotonic() - begun_s
     draw = np.random.default_rng(7)
-    one, many = [], []
+    one: list[float] = []
+    many: list[float] = []
     connection = ChromaConnection(recall)
     try:
         deadline = time.monotonic() + 600

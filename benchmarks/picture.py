@@ -14,18 +14,20 @@ from matplotlib.figure import Figure
 
 ROWS = (("pairs_per_s", "pairs per second"), ("latency_p50_ms", "median latency, ms"))
 COLOURS = ("#0b6efd", "#d6336c")
-STYLE = {
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "svg.hashsalt": "knobs",  # the same figures give the same bytes
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def knobs_svg(result: Mapping[str, Any], defaults: Mapping[str, float]) -> str:
     """Return the picture of a result as SVG text; ``defaults`` by the name of the setting."""
-    with mpl.rc_context(STYLE):
+    style = mpl.rc_context(
+        {
+            "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+            "svg.hashsalt": "knobs",  # the same figures give the same bytes
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    )
+    with style:
         written = io.StringIO()
         knobs_figure(result, defaults).savefig(written, format="svg", metadata={"Date": None})
     # Matplotlib ends some lines with blanks.

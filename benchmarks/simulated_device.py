@@ -23,13 +23,6 @@ from worker.rerank.pairs.batch import FlatBatch
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings, Settings
 
-try:
-    from worker.app.heap import settle_heap
-except ModuleNotFoundError:  # an older checkout
-
-    def settle_heap() -> None: ...
-
-
 TOKENS = 128
 """Of each pair: its texts are longer and cut."""
 MULTIPROCESSORS = 80
@@ -73,6 +66,15 @@ def simulated_scorer(pairs_per_s: float, settings: RerankSettings = RERANK) -> C
     model = resolve("cross-encoder", Settings(models="offline", rerank=settings))
     with patch("worker.rerank.scorer.load_backend", return_value=SimulatedDevice(pairs_per_s)):
         return CrossEncoderScorer(model.path, "simulation", settings)
+
+
+def settle_heap() -> None:
+    """Do what a worker does before it joins; that of an older checkout (``host_path --against``) does nothing."""
+    try:
+        from worker.app import heap  # noqa: PLC0415 - perhaps not there
+    except ImportError:
+        return
+    heap.settle_heap()
 
 
 def known_queries() -> list[Asked]:

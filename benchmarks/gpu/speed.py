@@ -48,7 +48,9 @@ def predict(
 
 def batches_of(pairs: Sequence[EncodedPair], tokens: int) -> list[FlatBatch]:
     """Return the pairs as batches of at most so many tokens, in their order."""
-    batches, mine, cost = [], [], 0
+    batches: list[FlatBatch] = []
+    mine: list[EncodedPair] = []
+    cost = 0
     for pair in pairs:
         if mine and cost + pair.tokens > tokens:
             batches.append(FlatBatch.of(mine))

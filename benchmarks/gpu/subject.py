@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import BertWordPieceTokenizer
-from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer, PreTrainedModel
 
 from worker.domain import Candidate, Query
 
@@ -23,14 +23,6 @@ VOCABULARY = 30_522
 # Of so few pages come fewer words than a model has; ids it never sees take nothing but room.
 LEARNT_WORDS = 4_000
 QUERY_WORDS = 8
-SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 384,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 12,
-    "intermediate_size": 1_536,
-    "max_position_embeddings": 512,
-}
 # Larger than a training begins with, so that different texts get clearly different scores.
 SPREAD = 0.05
 
@@ -49,7 +41,9 @@ class Asked:
 
 def cross_encoder(folder: Path) -> Path:
     """Write the model to be measured into a folder."""
-    return _saved(folder, BertForSequenceClassification(_config(num_labels=1)))
+    config = _config()
+    config.num_labels = 1
+    return _saved(folder, BertForSequenceClassification(config))
 
 
 def embedder(folder: Path) -> Path:
@@ -57,18 +51,27 @@ def embedder(folder: Path) -> Path:
     return _saved(folder, BertModel(_config()))
 
 
-def _config(**more: int) -> BertConfig:
+def _config() -> BertConfig:
     torch.manual_seed(SEED)
-    return BertConfig(**SHAPE, initializer_range=SPREAD, **more)
+    return BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1_536,
+        max_position_embeddings=512,
+        initializer_range=SPREAD,
+    )
 
 
-def _saved(folder: Path, model: torch.nn.Module) -> Path:
+def _saved(folder: Path, model: PreTrainedModel) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    model.eval().save_pretrained(folder)
+    model.eval()
+    model.save_pretrained(folder)
     made = BertWordPieceTokenizer()
     made.train([str(page) for page in _pages()], vocab_size=LEARNT_WORDS, show_progress=False)
     made.save_model(str(folder))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
+    BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
     return folder
 
 

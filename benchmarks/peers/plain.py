@@ -19,7 +19,7 @@ def load(setting: Setting, precision: str = "float32") -> CrossEncoder:
 
 def _load(setting: Setting, precision: str) -> CrossEncoder:
     torch.set_num_threads(setting.threads)
-    return CrossEncoder(
+    model: CrossEncoder = CrossEncoder(
         str(setting.folder),
         device=setting.device,
         # Its default is the tokenizer's own window, 512 for this model as for ours: said, so that it stays equal.
@@ -27,6 +27,7 @@ def _load(setting: Setting, precision: str) -> CrossEncoder:
         model_kwargs={"dtype": DTYPES[precision]},
         local_files_only=True,
     )
+    return model
 
 
 class PerQuery:

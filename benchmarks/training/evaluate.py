@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 
 from benchmarks.training.teacher import Teacher, judge
@@ -26,7 +27,8 @@ MAX_TOKENS = 256
 PRIORS = (5.0, 12.5, 25.0)
 RESAMPLES = 10_000
 
-Scores = list[np.ndarray]
+Figures = NDArray[np.float64]
+Scores = list[Figures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def ndcg(ranked: Sequence[str], grades: Mapping[str, int]) -> float:
     return dcg([grades.get(each, 0) for each in ranked]) / dcg(sorted(grades.values(), reverse=True))
 
 
-def quality(queries: Sequence[Ranked], scores: Scores) -> np.ndarray:
+def quality(queries: Sequence[Ranked], scores: Scores) -> Figures:
     """Return nDCG@10 per query; ties keep BM25 order."""
     return np.array(
         [
@@ -79,7 +81,7 @@ def quality(queries: Sequence[Ranked], scores: Scores) -> np.ndarray:
     )
 
 
-def interval(difference: np.ndarray) -> tuple[float, float]:
+def interval(difference: Figures) -> tuple[float, float]:
     """Return the 95 % interval of a mean of paired differences (percentile bootstrap over queries)."""
     chosen = np.random.default_rng(0).integers(0, len(difference), (RESAMPLES, len(difference)))
     low, high = np.quantile(difference[chosen].mean(axis=1), [0.025, 0.975])
@@ -113,8 +115,9 @@ def cross_encoder(folder: Path, queries: Sequence[Ranked]) -> Scores:
     ]
 
 
-def standard(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean()) / (values.std() + 1e-9)
+def standard(values: Figures) -> Figures:
+    scaled: Figures = (values - values.mean()) / (values.std() + 1e-9)
+    return scaled
 
 
 def main() -> None:

@@ -35,7 +35,8 @@ def best_scores(file: Path, model_name: str) -> tuple[np.ndarray, np.ndarray]:
         if entry["src"] in UNLICENSED or not labels.any() or labels.all():
             continue
         cosines = embedder.embed_documents(entry["docs"]) @ embedder.embed_queries([entry["q"]])[0]
-        scores = np.array(scorer.score(scorer.encode(entry["q"], entry["docs"]))) + model.prior_weight * cosines
+        [pairs] = scorer.encode_all([(entry["q"], entry["docs"])])
+        scores = np.array(scorer.start(pairs)()) + model.prior_weight * cosines
         answerable.append(scores.max())
         unanswerable.append(scores[~labels].max())
     return np.array(answerable), np.array(unanswerable)

@@ -59,7 +59,7 @@ def hide_loading_bars() -> None:
     """Keep transformers from drawing a progress bar for the milliseconds of loading weights from disk."""
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - takes a second to import
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has it untyped
+    transformers_logging.disable_progress_bar()
 
 
 def _has_weights(folder: Path) -> bool:

