@@ -76,7 +76,7 @@ def test_a_worker_that_is_the_ideal_takes_once_its_time_in_every_round() -> None
     for seed, capacity in ((1, 4.0), (2, 5.0)):
         due_s = arrivals(0.7 * capacity, 100, seed)
         latency_s = ideal_latencies(due_s, 1 / capacity, alone_s=0.4)
-        rounds.append(Round(due_s, latency_s[::-1], 0.7 * capacity, capacity))
+        rounds.append(Round(due_s, latency_s[::-1], [0.001], 0.7 * capacity, capacity))
     found = against_ideal(rounds, alone_s=0.4)
     assert found["queries"] == sum(len(one.due_s) for one in rounds)
     assert found["share_of_capacity"]["median"] == pytest.approx(0.7)
@@ -87,10 +87,11 @@ def test_a_worker_that_is_the_ideal_takes_once_its_time_in_every_round() -> None
 
 def test_each_round_is_held_against_what_the_worker_could_do_meanwhile() -> None:
     # Three at once, at a worker that needs a second for each and then two: nothing but waiting, on a slower machine.
-    quick = Round([0.0, 0.0, 0.0], [1.0, 2.0, 3.0], 0.7, 1.0)
-    slow = Round([0.0, 0.0, 0.0], [2.0, 4.0, 9.0], 0.4, 0.5)
+    quick = Round([0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [0.0, 0.001], 0.7, 1.0)
+    slow = Round([0.0, 0.0, 0.0], [2.0, 4.0, 9.0], [0.0, 0.002], 0.4, 0.5)
     found = against_ideal([quick, slow], alone_s=0.0)
     assert found["ideal_ms"]["p99"] == 6000.0
     assert found["times_ideal"]["p99"] == 1.5
     assert found["p99_times_ideal"] == {"median": 1.25, "min": 1.0, "max": 1.5, "n": 2}
     assert found["share_of_capacity"] == {"median": 0.75, "min": 0.7, "max": 0.8, "n": 2}
+    assert found["sent_late_ms_p99"] == 2.0
