@@ -4,11 +4,12 @@
 nothing).
 
 **Throughput.** A backlog, worked off by the worker and scored bare in turns, the same pairs with the same threads. Bare
-is the scorer in this process, on pairs found and encoded before. ``ratio`` is to it with the cores to itself, broker
-and Chroma idle. ``ratio_shared``, which has the target, is to it while the broker is as busy as the worker keeps it:
+is the scorer in this process, on pairs found and encoded before. ``ratio`` is to it beside a broker and a Chroma that
+idle. ``ratio_shared``, which has the target, is to it while the broker is as busy as the worker keeps it:
 events are asked, fetched, answered, committed and observed at the worker's rate (``traffic.py``). What that ratio falls
 short by is the worker's own: recall, tokenising, the loop, its clients. Chroma is not kept busy. What each process took
-of the cores stands beside all three.
+of the cores stands beside all three, and ``ratio_per_core`` is ``ratio`` by the processor time of the worker's process
+and of this one: what others took of the machine meanwhile is in neither.
 
 **Latency.** Poisson arrivals at shares of the capacity, their times drawn in advance: latency counts from when a query
 was due, however late it was sent. Each round lies between two backlogs; their mean is the capacity of the ideal server
@@ -102,7 +103,11 @@ def start(stack: Servers, kafka: KafkaSettings, recall: RecallSettings, threads:
 
 def report(result: dict[str, Any]) -> None:
     backlog, idle, ideal = result["backlog"], result["idle"], result["ideal"]
-    for name, what in (("ratio", "with the cores to itself"), ("ratio_shared", f"shared, target {backlog['target']}")):
+    for name, what in (
+        ("ratio", "beside an idle broker"),
+        ("ratio_shared", f"beside as busy a broker, target {backlog['target']}"),
+        ("ratio_per_core", "by processor time"),
+    ):
         ratio = backlog[name]
         print(f"worker / bare scorer, {what}: {ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f})")
     print(f"share of the worker's time in the scorer: {backlog['share_of_time_in_scorer']['median']:.3f}")

@@ -24,7 +24,7 @@ def scoring(result: dict[str, Any]) -> tuple[str, str]:
 def capacity(result: dict[str, Any]) -> tuple[str, str]:
     """Return what is left of the bare scorer's throughput."""
     backlog = result["backlog"]
-    # Older figures know the bare scorer with the cores to itself alone, which is more than it has beside a broker.
+    # Older figures know the bare scorer beside an idle broker alone.
     ratio, beside = (
         (backlog["ratio_shared"], " beside as busy a broker") if "ratio_shared" in backlog else (backlog["ratio"], "")
     )

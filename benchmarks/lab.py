@@ -55,7 +55,7 @@ class Lab:
         }
 
     def throughput(self, rounds: int, round_s: float, per_second: float) -> dict[str, Any]:
-        """Work off a backlog, and score the same pairs bare: with the cores to itself, and beside traffic. In turns.
+        """Work off a backlog, and score the same pairs bare: beside an idle broker, and beside traffic. In turns.
 
         The traffic has the rate of the worker's latest round, ``per_second`` before the first.
         """
@@ -81,6 +81,7 @@ class Lab:
             "bare_shared_queries_per_second": summary(_each(shared, RATE)),
             "ratio": over_those_around(_each(ours, RATE), _each(alone, RATE)),
             "ratio_shared": over_those_around(_each(ours, RATE), _each(shared, RATE)),
+            "ratio_per_core": over_those_around(_per_core(ours, "worker"), _per_core(alone, "benchmark")),
             "ratio_from_first_answer": over_those_around(_each(ours, "from_first_answer"), _each(alone, RATE)),
             "target": RATIO_TARGET,
             "share_of_time_in_scorer": summary(_each(ours, "scorer_share")),
@@ -187,6 +188,11 @@ def over_those_around(rates: Sequence[float], bare: Sequence[float]) -> dict[str
 
 def _each(rounds: Sequence[dict[str, Any]], figure: str) -> list[float]:
     return [each[figure] for each in rounds]
+
+
+def _per_core(rounds: Sequence[dict[str, Any]], role: str) -> list[float]:
+    """Return queries per second of processor time that the role's process took."""
+    return [each[RATE] / each["cores"][role] for each in rounds]
 
 
 def _by_role(rounds: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

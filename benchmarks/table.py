@@ -173,15 +173,17 @@ def _ideal(result: dict[str, Any]) -> str:
 
 
 def capacity(result: dict[str, Any]) -> str:
-    """Return what the worker does at a backlog, over the bare scorer with the cores to itself and with them shared."""
+    """Return what the worker does at a backlog, over the bare scorer beside an idle broker and beside a busy one."""
     backlog = result["backlog"]
-    shared = _spread(backlog["ratio_shared"]) if "ratio_shared" in backlog else "not measured yet"
+    shared, per_core = (
+        _spread(backlog[name]) if name in backlog else "not measured yet" for name in ("ratio_shared", "ratio_per_core")
+    )
     return (
         f"With {result['scorer_threads']} of {result['machine']['cores']} cores for the scorer the worker's capacity, "
-        f"at a backlog, is {_spread(backlog['ratio'])} times the bare scorer's on the same pairs with the cores to "
-        f"itself (from the first answer on {backlog['ratio_from_first_answer']['median']:.2f}), and beside a broker "
-        f"kept as busy: {shared} (target {backlog['target']}). Cores used: {_cores(backlog['cores_used'])}"
-        f"{_cores_beside(backlog)}."
+        f"at a backlog, is {_spread(backlog['ratio'])} times the bare scorer's on the same pairs beside an idle "
+        f"broker (from the first answer on {backlog['ratio_from_first_answer']['median']:.2f}); beside a broker kept "
+        f"as busy: {shared} (target {backlog['target']}); by processor time: {per_core}. Cores used: "
+        f"{_cores(backlog['cores_used'])}{_cores_beside(backlog)}."
     )
 
 

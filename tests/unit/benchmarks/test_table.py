@@ -140,6 +140,7 @@ def test_a_load_is_one_row_beside_ideal_queueing(tmp_path: Path) -> None:
     result["ideal"] = {"model": "a server of equal capacity", "load": 0.7, "target": 1.3}
     result["open_loop"][0]["p99_times_ideal"] = {"median": 1.2, "min": 1.1, "max": 1.4}
     result["backlog"]["ratio_shared"] = {"median": 0.97, "min": 0.96, "max": 0.98}
+    result["backlog"]["ratio_per_core"] = {"median": 0.93, "min": 0.92, "max": 0.94}
     result["backlog"]["bare_shared_cores_used"] = {
         role: {"median": cores} for role, cores in (("worker", 0.01), ("kafka", 0.29), ("benchmark", 1.6))
     }
@@ -148,7 +149,7 @@ def test_a_load_is_one_row_beside_ideal_queueing(tmp_path: Path) -> None:
     assert lines[0].endswith("| p99 ms | ideal p99 ms | p99 / ideal p99 |")
     assert lines[2] == "| 70% of capacity | 2.40 | 500 | 1,000 | 1,800 | 1,500 | 1.20 (1.10 to 1.40) |"
     assert "ideal is a server of equal capacity (target at 70%: 1.3 times" in lines[-1]
-    assert "beside a broker kept as busy: 0.97 (0.96 to 0.98) (target 0.95)" in lines[-1]
+    assert "as busy: 0.97 (0.96 to 0.98) (target 0.95); by processor time: 0.93 (0.92 to 0.94)." in lines[-1]
     assert "worker 1.90, kafka 0.30; beside the bare scorer: kafka 0.29." in lines[-1]
     readme = headlines(tmp_path)
     assert "beside as busy a broker; target 0.95 | 0.97 times (0.96 to 0.98) |" in readme
@@ -160,7 +161,7 @@ def test_older_figures_of_a_load_say_what_is_not_measured_yet(tmp_path: Path) ->
     lines = rendered(tmp_path).splitlines()
     assert lines[2].endswith("| 1,500 | 1.20 |")
     assert "1 / capacity for each, and nothing else" in lines[-1]
-    assert "beside a broker kept as busy: not measured yet (target 0.95)" in lines[-1]
+    assert "as busy: not measured yet (target 0.95); by processor time: not measured yet." in lines[-1]
     assert "against the bare scorer; target 0.95 | 0.90 times (0.80 to 1.00) |" in headlines(tmp_path)
 
 
