@@ -138,7 +138,7 @@ def end_to_end(result: dict[str, Any]) -> str:
     header = ["Poisson arrivals", "queries/s", "p50 ms", "p95 ms", "p99 ms", "ideal p99 ms", "p99 / ideal p99"]
     rows = [
         [
-            f"{row['load']:.0%} of capacity",
+            f"{row['load']:.0%} of capacity{_as_it_was(row)}",
             f"{row['queries_per_second']:.2f}",
             *(f"{row['latency_ms'][name]:,.0f}" for name in ("p50", "p95", "p99")),
             f"{row['ideal_ms']['p99']:,.0f}",
@@ -158,6 +158,12 @@ def end_to_end(result: dict[str, Any]) -> str:
     )
 
 
+def _as_it_was(row: dict[str, Any]) -> str:
+    """Return what the load was of the capacity measured around it, which is known once it is over."""
+    share = row.get("share_of_capacity")
+    return f" ({share['min']:.0%} to {share['max']:.0%})" if share else ""
+
+
 def _times_ideal(row: dict[str, Any]) -> str:
     ratio = f"{row['latency_ms']['p99'] / row['ideal_ms']['p99']:.2f}"
     # Figures that were not held against an ideal had one round.
@@ -169,7 +175,7 @@ def _ideal(result: dict[str, Any]) -> str:
     if "ideal" not in result:
         return "one server that takes the same arrivals in turn, 1 / capacity for each, and nothing else"
     model, load, target = (result["ideal"][name] for name in ("model", "load", "target"))
-    return f"{model} (target at {load:.0%}: {target} times; in brackets, each round by itself)"
+    return f"{model} (target at {load:.0%}: {target} times; in brackets, what each round had)"
 
 
 def capacity(result: dict[str, Any]) -> str:

@@ -68,6 +68,8 @@ class Traffic:
             message = self._consumer.poll(POLL_S)
             if message is None or message.error() is not None:
                 continue
-            self._producer.produce(self._kafka.answer_topic, self._answer, message.key(), message.partition())
+            partition = message.partition()
+            assert partition is not None, "it was fetched from one"
+            self._producer.produce(self._kafka.answer_topic, self._answer, message.key(), partition)
             self._producer.poll(0)
             self._at_once.wait(self._gap_s)

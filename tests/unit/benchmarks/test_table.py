@@ -138,6 +138,7 @@ def measured_end_to_end() -> dict[str, Any]:
 def test_a_load_is_one_row_beside_ideal_queueing(tmp_path: Path) -> None:
     result = measured_end_to_end()
     result["ideal"] = {"model": "a server of equal capacity", "load": 0.7, "target": 1.3}
+    result["open_loop"][0]["share_of_capacity"] = {"median": 0.7, "min": 0.68, "max": 0.71}
     result["open_loop"][0]["p99_times_ideal"] = {"median": 1.2, "min": 1.1, "max": 1.4}
     result["backlog"]["ratio_shared"] = {"median": 0.97, "min": 0.96, "max": 0.98}
     result["backlog"]["ratio_per_core"] = {"median": 0.93, "min": 0.92, "max": 0.94}
@@ -147,7 +148,7 @@ def test_a_load_is_one_row_beside_ideal_queueing(tmp_path: Path) -> None:
     (tmp_path / "end_to_end.json").write_text(json.dumps(result))
     lines = rendered(tmp_path).splitlines()
     assert lines[0].endswith("| p99 ms | ideal p99 ms | p99 / ideal p99 |")
-    assert lines[2] == "| 70% of capacity | 2.40 | 500 | 1,000 | 1,800 | 1,500 | 1.20 (1.10 to 1.40) |"
+    assert lines[2] == "| 70% of capacity (68% to 71%) | 2.40 | 500 | 1,000 | 1,800 | 1,500 | 1.20 (1.10 to 1.40) |"
     assert "ideal is a server of equal capacity (target at 70%: 1.3 times" in lines[-1]
     assert "as busy: 0.97 (0.96 to 0.98) (target 0.95); by processor time: 0.93 (0.92 to 0.94)." in lines[-1]
     assert "worker 1.90, kafka 0.30; beside the bare scorer: kafka 0.29." in lines[-1]
