@@ -1,8 +1,7 @@
-"""What every benchmark shares: summaries, arrival times, and where results go."""
+"""What every benchmark shares: summaries, tables, and where results go."""
 
 import json
 import math
-import random
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,29 +33,6 @@ def tail(values: Sequence[float]) -> dict[str, float]:
 def significant(value: float, digits: int = 4) -> float:
     """Return the value with so many significant digits."""
     return float(f"{value:.{digits}g}")
-
-
-def arrivals(per_second: float, duration_s: float, seed: int) -> list[float]:
-    """Return the times of a Poisson process, in seconds from its start: drawn in advance, whatever the system does."""
-    draw = random.Random(seed)
-    times: list[float] = []
-    now_s = draw.expovariate(per_second)
-    while now_s < duration_s:
-        times.append(now_s)
-        now_s += draw.expovariate(per_second)
-    return times
-
-
-def ideal_latencies(due_s: Sequence[float], service_s: float) -> list[float]:
-    """Return how long each would take that comes when it is due, served in turn by one server of constant speed.
-
-    The least that queueing alone costs (Lindley's recursion): what a real one takes beyond it is its own.
-    """
-    free_s, latencies = 0.0, []
-    for at_s in due_s:
-        free_s = max(free_s, at_s) + service_s
-        latencies.append(free_s - at_s)
-    return latencies
 
 
 def save(name: str, result: dict[str, Any]) -> Path:

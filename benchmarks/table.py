@@ -130,26 +130,27 @@ def _alone_and_beside(alone: dict[str, Any], beside: dict[str, Any]) -> str:
 
 
 def end_to_end(result: dict[str, Any]) -> str:
-    """Return the worker's latency under load, and what it costs around the scorer."""
+    """Return the worker's latency under load beside ideal queueing, and what it costs around the scorer."""
     idle = result["idle"]
     held = idle[
         "waited_for_batches_ms"
     ]  # Figures of a worker that searched on the thread that embedded have no "embed".
-    header = ["Poisson arrivals", "queries/s", "p50 ms", "p95 ms", "p99 ms", "p99 / one query alone", "ideal p99 ms"]
+    header = ["Poisson arrivals", "queries/s", "p50 ms", "p95 ms", "p99 ms", "ideal p99 ms", "p99 / ideal p99"]
     rows = [
         [
-            f"{row['load']:.0%} of capacity",
+            f"{row['load']:.0%} of capacity{_as_it_was(row)}",
             f"{row['queries_per_second']:.2f}",
             *(f"{row['latency_ms'][name]:,.0f}" for name in ("p50", "p95", "p99")),
-            f"{row['times_service_time']['p99']:.1f}",
             f"{row['ideal_ms']['p99']:,.0f}",
+            _times_ideal(row),
         ]
         for row in result["open_loop"]
     ]
+    queries = [row["queries"] for row in result["open_loop"]]
     return (
         f"{_table(header, rows)}\n\n"
-        f"Kafka → worker → Kafka, {result['candidates']} candidates, no answers generated, from when a query was due; "
-        f"ideal is a server that works off the same arrivals one by one at that capacity, and nothing else: queueing. "
+        f"Kafka → worker → Kafka, {result['candidates']} candidates, no answers generated, {min(queries):,} to "
+        f"{max(queries):,} queries a load, from when a query was due; ideal is {_ideal(result)}. "
         f"{capacity(result)} One query alone took {idle['alone_ms']['median']:.0f} ms bare and "
         f"{idle['worker_ms']['median']:.0f} ms through Kafka; batching held an idle worker's query for "
         f"{held['recall'] + held.get('embed', 0.0):.1f} ms before recall and "
@@ -157,16 +158,50 @@ def end_to_end(result: dict[str, Any]) -> str:
     )
 
 
+def _as_it_was(row: dict[str, Any]) -> str:
+    """Return what the load was of the capacity measured around it, which is known once it is over."""
+    share = row.get("share_of_capacity")
+    return f" ({share['min']:.0%} to {share['max']:.0%})" if share else ""
+
+
+def _times_ideal(row: dict[str, Any]) -> str:
+    ratio = f"{row['latency_ms']['p99'] / row['ideal_ms']['p99']:.2f}"
+    # Figures that were not held against an ideal had one round.
+    rounds = row.get("p99_times_ideal")
+    return f"{ratio} ({rounds['min']:.2f} to {rounds['max']:.2f})" if rounds else ratio
+
+
+def _ideal(result: dict[str, Any]) -> str:
+    if "ideal" not in result:
+        return "one server that takes the same arrivals in turn, 1 / capacity for each, and nothing else"
+    model, load, target = (result["ideal"][name] for name in ("model", "load", "target"))
+    return f"{model} (target at {load:.0%}: {target} times; in brackets, what each round had)"
+
+
 def capacity(result: dict[str, Any]) -> str:
-    """Return what the worker does at a backlog."""
+    """Return what the worker does at a backlog, over the bare scorer beside an idle broker and beside a busy one."""
     backlog = result["backlog"]
-    cores = ", ".join(f"{role} {used['median']:.2f}" for role, used in backlog["cores_used"].items())
+    shared, per_core = (
+        _spread(backlog[name]) if name in backlog else "not measured yet" for name in ("ratio_shared", "ratio_per_core")
+    )
     return (
         f"With {result['scorer_threads']} of {result['machine']['cores']} cores for the scorer the worker's capacity, "
-        f"at a backlog, is {_spread(backlog['ratio'])} times the bare scorer's on the same pairs (target "
-        f"{backlog['target']}; from the first answer on {backlog['ratio_from_first_answer']['median']:.2f}; cores "
-        f"used: {cores})."
+        f"at a backlog, is {_spread(backlog['ratio'])} times the bare scorer's on the same pairs beside an idle "
+        f"broker (from the first answer on {backlog['ratio_from_first_answer']['median']:.2f}); beside a broker kept "
+        f"as busy: {shared} (target {backlog['target']}); by processor time: {per_core}. Cores used: "
+        f"{_cores(backlog['cores_used'])}{_cores_beside(backlog)}."
     )
+
+
+def _cores_beside(backlog: dict[str, Any]) -> str:
+    if "bare_shared_cores_used" not in backlog:
+        return ""
+    others = {role: used for role, used in backlog["bare_shared_cores_used"].items() if role in {"kafka", "chroma"}}
+    return f"; beside the bare scorer: {_cores(others)}"
+
+
+def _cores(used: dict[str, Any]) -> str:
+    return ", ".join(f"{role} {cores['median']:.2f}" for role, cores in used.items())
 
 
 def scaling(result: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,70 @@ def test_the_host_path_is_one_column_a_checkout(tmp_path: Path) -> None:
     lines = rendered(tmp_path).splitlines()
     assert lines[0] == "| around a simulated device | against | this |"
     assert lines[2].endswith("(target: 350) | 0.50 | 0.50 |")
+
+
+def measured_end_to_end() -> dict[str, Any]:
+    """Figures as ``benchmarks.end_to_end`` wrote them before it knew an ideal that they are held against."""
+
+    def spread(median: float) -> dict[str, float]:
+        return {"median": median, "min": median - 0.1, "max": median + 0.1}
+
+    return {
+        "machine": {"cores": 2},
+        "candidates": 20,
+        "scorer_threads": 2,
+        "backlog": {
+            "ratio": spread(0.9),
+            "ratio_from_first_answer": spread(0.92),
+            "target": 0.95,
+            "cores_used": {"worker": spread(1.9), "kafka": spread(0.3)},
+        },
+        "idle": {
+            "alone_ms": spread(300),
+            "worker_ms": spread(310),
+            "waited_for_batches_ms": {"recall": 0.1, "rerank": 1.2},
+        },
+        "open_loop": [
+            {
+                "load": 0.7,
+                "queries_per_second": 2.4,
+                "queries": 110,
+                "latency_ms": {"p50": 500, "p95": 1_000, "p99": 1_800},
+                "ideal_ms": {"p50": 400, "p95": 900, "p99": 1_500},
+            }
+        ],
+    }
+
+
+def test_a_load_is_one_row_beside_ideal_queueing(tmp_path: Path) -> None:
+    result = measured_end_to_end()
+    result["ideal"] = {"model": "a server of equal capacity", "load": 0.7, "target": 1.3}
+    result["open_loop"][0]["share_of_capacity"] = {"median": 0.7, "min": 0.68, "max": 0.71}
+    result["open_loop"][0]["p99_times_ideal"] = {"median": 1.2, "min": 1.1, "max": 1.4}
+    result["backlog"]["ratio_shared"] = {"median": 0.97, "min": 0.96, "max": 0.98}
+    result["backlog"]["ratio_per_core"] = {"median": 0.93, "min": 0.92, "max": 0.94}
+    result["backlog"]["bare_shared_cores_used"] = {
+        role: {"median": cores} for role, cores in (("worker", 0.01), ("kafka", 0.29), ("benchmark", 1.6))
+    }
+    (tmp_path / "end_to_end.json").write_text(json.dumps(result))
+    lines = rendered(tmp_path).splitlines()
+    assert lines[0].endswith("| p99 ms | ideal p99 ms | p99 / ideal p99 |")
+    assert lines[2] == "| 70% of capacity (68% to 71%) | 2.40 | 500 | 1,000 | 1,800 | 1,500 | 1.20 (1.10 to 1.40) |"
+    assert "ideal is a server of equal capacity (target at 70%: 1.3 times" in lines[-1]
+    assert "as busy: 0.97 (0.96 to 0.98) (target 0.95); by processor time: 0.93 (0.92 to 0.94)." in lines[-1]
+    assert "worker 1.90, kafka 0.30; beside the bare scorer: kafka 0.29." in lines[-1]
+    readme = headlines(tmp_path)
+    assert "beside as busy a broker; target 0.95 | 0.97 times (0.96 to 0.98) |" in readme
+    assert "at 70% of capacity, against ideal queueing (1,500 ms); target 1.3 | 1,800 ms, 1.20 times |" in readme
+
+
+def test_older_figures_of_a_load_say_what_is_not_measured_yet(tmp_path: Path) -> None:
+    (tmp_path / "end_to_end.json").write_text(json.dumps(measured_end_to_end()))
+    lines = rendered(tmp_path).splitlines()
+    assert lines[2].endswith("| 1,500 | 1.20 |")
+    assert "1 / capacity for each, and nothing else" in lines[-1]
+    assert "as busy: not measured yet (target 0.95); by processor time: not measured yet." in lines[-1]
+    assert "against the bare scorer; target 0.95 | 0.90 times (0.80 to 1.00) |" in headlines(tmp_path)
 
 
 def test_only_what_stands_between_the_markers_changes() -> None:
