@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.patience import HANG_S
-from tests.raw_producer import RawHeader, produce_raw
+from tests.raw_producer import RawHeader, produce_raw, raw_producer
 from worker.kafka.consume.records import Record, from_message
 from worker.local.mock_kafka import MockCluster
 
@@ -49,9 +49,11 @@ def test_a_header_whose_name_is_not_utf_8_is_told_and_key_and_value_stay(cluster
 def test_it_is_told_of_every_such_record_and_not_of_the_first_ones_alone(cluster: MockCluster) -> None:
     """An interpreter that has warmed up calls the client without the check that finds its failure."""
     first = last_offset(cluster) + 1
-    for _ in range(30):
-        produce_raw(cluster.bootstrap_servers, TOPIC, b"odd", headers=[(b"caf\xe9", b"x")])
-        produce_raw(cluster.bootstrap_servers, TOPIC, b"fine", headers=[(b"fine", b"x")])
+    with raw_producer(cluster.bootstrap_servers) as producer:
+        for _ in range(30):
+            producer.send(TOPIC, b"odd", headers=[(b"caf\xe9", b"x")])
+            producer.send(TOPIC, b"fine", headers=[(b"fine", b"x")])
+        producer.flush()
     consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": "g", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(TOPIC, 0, first)])
