@@ -84,7 +84,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class RandomEmbedder:
-    """SIMULATED: each question is a direction of its own, drawn in advance."""
+    """SIMULATED: each text is a direction of its own, drawn in advance."""
 
     directions: dict[str, Any]
     model_name: str = EMBEDDING.model_name
@@ -94,7 +94,7 @@ class RandomEmbedder:
         return np.stack([self.directions[text] for text in texts])
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        raise NotImplementedError
+        return self.embed_queries(texts)
 
 
 @contextmanager

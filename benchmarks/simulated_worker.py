@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, settle_heap, simulated_scorer
 from schemas.events import Models
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
+from worker.errors import TransientError
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
@@ -74,7 +75,7 @@ class SimulatedAccelerator:
         return [EncodedPair(row, row, number) for number, row in enumerate(ids)]
 
     def spans(self, documents: Sequence[str], windows: Sequence[range]) -> list[tuple[int, int]]:
-        raise NotImplementedError
+        return [(0, len(document)) for document, _ in zip(documents, windows, strict=True)]
 
     def start(self, pairs: Sequence[EncodedPair]) -> Pending:
         if self._hold_s > 0:
@@ -84,12 +85,12 @@ class SimulatedAccelerator:
 
 
 class NoAnswerer:
-    """Implements ``Answerer``; the benchmarks' events want no answer."""
+    """Implements ``Answerer`` as an LLM does that is away; the benchmarks' events want no answer."""
 
     model_name = MODEL
 
     async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        raise NotImplementedError
+        raise TransientError(f"no LLM for {query.id} and its {len(contexts)} contexts: ask with generate=false")
 
 
 async def run(settings: Settings, recall: Recall, scorer: Scorer) -> None:

@@ -11,7 +11,6 @@ from worker.documents.samples.corpus import documents
 from worker.models.resolve import DEFAULT_EMBEDDING
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
-from worker.recall.embedder import Vectors
 from worker.settings import RecallSettings
 
 DIMENSION = 384
@@ -26,12 +25,6 @@ class _Embedding:
 
     model_name: str = DEFAULT_EMBEDDING
     dimension: int = DIMENSION
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        raise NotImplementedError
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        raise NotImplementedError
 
 
 EMBEDDING = _Embedding()

@@ -12,7 +12,7 @@ from chromadb.api.models.Collection import Collection
 from chromadb.errors import NotFoundError
 
 from worker.errors import TransientError
-from worker.recall.embedder import Embedder
+from worker.recall.embedder import EmbeddingModel
 
 MODEL_KEY = "embedding_model"
 DIMENSION_KEY = "embedding_dimension"
@@ -41,7 +41,7 @@ class DefaultCollectionMissingError(TransientError):
 class IncompatibleCollectionError(Exception):
     """The collection's vectors do not come from the model that embeds the queries."""
 
-    def __init__(self, name: str, contents: str, embedder: Embedder) -> None:
+    def __init__(self, name: str, contents: str, embedder: EmbeddingModel) -> None:
         super().__init__(
             f"Collection {name!r} holds {contents}, but queries are embedded with {embedder.model_name!r} "
             f"({embedder.dimension} dimensions): set RERANK_WORKER_RECALL__EMBEDDING_MODEL to its model, or ingest "
@@ -58,7 +58,7 @@ class OpenCollection:
     """None if cosine similarity cannot be told from its distances."""
 
 
-def open_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: int) -> OpenCollection:
+def open_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> OpenCollection:
     """Open a collection for search; nothing is ever downloaded.
 
     One that says nothing of its model (made elsewhere) is taken with a warning if its dimension fits. Raises
@@ -85,7 +85,7 @@ def open_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: 
     return OpenCollection(handle=handle, space=space)
 
 
-def make_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: int) -> Collection:
+def make_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> Collection:
     """Return the collection, created for cosine similarity and this model if there is none.
 
     Raises IncompatibleCollectionError if there is one built with another model.
@@ -102,13 +102,13 @@ def make_collection(client: ClientAPI, name: str, embedder: Embedder, *, top_k: 
     return open_collection(client, name, embedder, top_k=top_k).handle
 
 
-def _check_recorded(name: str, metadata: Mapping[str, Any], embedder: Embedder) -> None:
+def _check_recorded(name: str, metadata: Mapping[str, Any], embedder: EmbeddingModel) -> None:
     built_with, dimension = metadata[MODEL_KEY], metadata.get(DIMENSION_KEY)
     if built_with != embedder.model_name or dimension not in {None, embedder.dimension}:
         raise IncompatibleCollectionError(name, f"vectors of {built_with!r} ({dimension} dimensions)", embedder)
 
 
-def _check_foreign(handle: Collection, embedder: Embedder) -> bool:
+def _check_foreign(handle: Collection, embedder: EmbeddingModel) -> bool:
     """Look at one vector of a collection that does not name its model; true if it has unit length."""
     embeddings = handle.get(limit=1, include=["embeddings"])["embeddings"]
     sample = np.asarray(embeddings if embeddings is not None else [], dtype=np.float32)

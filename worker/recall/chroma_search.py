@@ -25,7 +25,7 @@ from worker.recall.chroma_collections import (
     open_collection,
 )
 from worker.recall.chroma_connection import DirectConnection, StoreFailedError, StoreLostError
-from worker.recall.embedder import Embedder, Vectors
+from worker.recall.embedder import EmbeddingModel, Vectors
 from worker.settings import RecallSettings
 
 logger = structlog.get_logger()
@@ -42,8 +42,8 @@ Found = Sequence[Candidate] | WorkerError
 class ChromaSearch:
     """Searches over one connection. Blocking; call it from one thread at a time."""
 
-    def __init__(self, settings: RecallSettings, embedder: Embedder) -> None:
-        """``embedder``: whose vectors are searched with; it is asked for its name and dimension alone."""
+    def __init__(self, settings: RecallSettings, embedder: EmbeddingModel) -> None:
+        """``embedder``: whose vectors are searched with."""
         self._settings = settings
         self._embedder = embedder
         self._connection = DirectConnection(settings)

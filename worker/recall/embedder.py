@@ -30,8 +30,8 @@ Vectors = NDArray[np.float32]
 """One embedding a row, of length 1."""
 
 
-class Embedder(Protocol):
-    """An embedding model on one device. Blocking, and not thread-safe: call it from one thread at a time."""
+class EmbeddingModel(Protocol):
+    """What a collection records of the model whose vectors it holds."""
 
     @property
     def model_name(self) -> str:
@@ -42,6 +42,10 @@ class Embedder(Protocol):
     def dimension(self) -> int:
         """Numbers in one embedding."""
         ...
+
+
+class Embedder(EmbeddingModel, Protocol):
+    """An embedding model on one device. Blocking, and not thread-safe: call it from one thread at a time."""
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Embed questions in one forward pass, one row each, in order."""

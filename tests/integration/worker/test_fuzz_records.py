@@ -122,6 +122,7 @@ class Bench:
         while self.outcomes.seen < self.sent.total():
             assert not self.worker.ended, self.worker.describe()
             assert time.monotonic() < deadline_s, self.worker.describe()
+            # More often than ``await_condition`` looks: this is waited for hundreds of times.
             time.sleep(0.005)
 
     def check(self, case: Case, query_id: str, partition: int, offset: int) -> None:

@@ -67,7 +67,8 @@ def test_why_a_worker_that_lives_is_not_ready(signs: dict[str, Any], reason: str
     assert health.why_not_ready() == reason
 
 
-# A process of its own, for the watchdog belongs to the interpreter and writes to its standard error.
+# A process of its own, for the watchdog belongs to the interpreter and writes to its standard error. It must hang for
+# longer than its heartbeat may be old: there is no condition to wait for.
 STUCK = f"""
 import time
 import {module.__name__} as health

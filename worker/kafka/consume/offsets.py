@@ -120,8 +120,9 @@ class CompletedPrefix:
         librdkafka (2.16) was seen to fetch a partition again from where it had begun, on a slow network. Leaders only
         append: what a log holds at this offset now and did not before has a later epoch than all before it (KIP-101).
         """
-        known = self.log is not None and self.log.topic != "" and position.leader_epoch is not None
-        return known and position.offset <= self._last_tracked and (position.leader_epoch or 0) <= self._leader_epoch
+        if self.log is None or not self.log.topic or position.leader_epoch is None:
+            return False
+        return position.offset <= self._last_tracked and position.leader_epoch <= self._leader_epoch
 
     def track(self, position: Position, *, now_s: float) -> None:
         """Begin with an offset. Gaps are fine (compaction, transaction markers); going back is a ValueError."""

@@ -46,6 +46,7 @@ class FakeClient:
 
     def poll(self, timeout: float) -> int:
         if not self._reports:
+            # As the client's own, which waits for a report for some of its timeout.
             time.sleep(0.001)
         while self._reports:
             report, error = self._reports.pop(0)
