@@ -1,4 +1,4 @@
-"""How a worker is told to end: at once while it starts, by a drain once it consumes, never later than promised.
+"""How a process is told to end: a command where it is; a worker at once while it starts, later by a drain, in time.
 
 Imports nothing heavy: the command sets the first handler before torch is loaded, which takes seconds.
 """
@@ -6,8 +6,8 @@ Imports nothing heavy: the command sets the first handler before torch is loaded
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 EXIT_DRAINED = 0
@@ -19,6 +19,37 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 TURN_S = 0.5
 """How late a signal may be seen that came in the instant before the main thread began to wait."""
+
+
+@contextmanager
+def interruptible(
+    *numbers: signal.Signals, ending: Callable[[int], BaseException], say: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Let these signals end the body with what ``ending`` makes of the signal's number. For the main thread.
+
+    A handler's exception comes up wherever the main thread is, and a C extension may put one of its own in its place:
+    confluent_kafka's constructors raise TypeError or SystemError instead. So what leaves the body after a signal is
+    the ending, whatever came up; also where nothing did, because somebody swallowed it.
+    """
+    noted: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+        _say_in_a_handler(say)
+        raise ending(number)
+
+    former = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    except BaseException as error:
+        if not noted:
+            raise
+        raise ending(noted[0]) from error
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if noted:
+        raise ending(noted[0])
 
 
 def exit_on_signals(say: Callable[[], None] = lambda: None) -> None:
@@ -33,13 +64,17 @@ def exit_on_signals(say: Callable[[], None] = lambda: None) -> None:
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        # The signal may have come in the middle of writing a log line, which then can't be begun again.
-        with suppress(RuntimeError):
-            say()
+        _say_in_a_handler(say)
         os._exit(EXIT_DRAINED)
 
     for number in STOP_SIGNALS:
         signal.signal(number, end)
+
+
+def _say_in_a_handler(say: Callable[[], None]) -> None:
+    # The signal may have come in the middle of writing a line, which then can't be begun again.
+    with suppress(RuntimeError):
+        say()
 
 
 async def keep_turning() -> None:

@@ -8,12 +8,15 @@ if sys.argv[1:2] == ["run"]:
 
     exit_on_signals()
 
+import signal
+from contextlib import nullcontext
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from worker.app.stopping import interruptible
 from worker.cli import answers, config, demo, dlq, ingest, local, models, run, topics, tune
 from worker.cli.terminal import EXIT_ERROR, Command, err, out
 from worker.errors import WorkerError
@@ -37,14 +40,16 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # A terminal that can't show an arrow shows a question mark; it must not end the command.
             stream.reconfigure(errors="replace")
+    # A worker has a handler of its own by now, and what a shell starts in the background may have to ignore Ctrl-C.
+    by_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
-        app()
+        with interruptible(signal.SIGINT, ending=lambda _: KeyboardInterrupt()) if by_default else nullcontext():
+            app()
     except WorkerError as error:
         # Not as markup: messages may hold brackets.
         err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
-        # While this module was still loading; from inside a command typer gives the same code.
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -1,7 +1,6 @@
 """`rerank-worker demo`: the whole stack, real questions through Kafka, what reranking did to them."""
 
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -10,12 +9,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import httpx
 from rich.console import Console
 
 from schemas.events import QueryEvent
+from worker.app.stopping import STOP_SIGNALS, interruptible
 from worker.cli.render import print_answer
 from worker.client import QueryClient
 from worker.demo.latencies import latency_table, stage_quantiles
@@ -40,11 +39,10 @@ def run_demo(settings: Settings, console: Console) -> None:
 
     For the main thread: it takes SIGTERM and SIGINT for itself, and ends as cleanly at them.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     started_s = time.monotonic()
     console.rule("[bold]rerank-worker demo")
-    with _scratch() as data_dir:
+    stoppable = interruptible(*STOP_SIGNALS, ending=_ending, say=_say_stopping)
+    with _scratch() as data_dir, stoppable:
         _show(settings, console, data_dir)
     _say(
         console,
@@ -143,10 +141,13 @@ def _scratch() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
+def _ending(number: int) -> BaseException:
+    return SystemExit(128 + number)
+
+
+def _say_stopping() -> None:
     # Servers that are just starting are waited for: seconds in which nothing else would seem to happen.
     Console(stderr=True).print("Stopping everything …")
-    raise SystemExit(128 + number)
 
 
 def _say(console: Console, what: str) -> None:

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
+from worker.app.stopping import STOP_SIGNALS, interruptible
 from worker.errors import FatalError
 from worker.local.kafka import RESOLVE_TIMEOUT_S, START_TIMEOUT_S
 from worker.local.process import TAIL_LINES, await_condition
@@ -112,11 +112,10 @@ def _start_supervisor(choice: StackChoice, log_path: Path) -> "subprocess.Popen[
 
 def supervise(settings: Settings, choice: StackChoice) -> None:
     """Run the stack until SIGTERM or SIGINT, which end it at any point of its start too."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Not a blocked signal and sigwait(): the servers would inherit the mask and never hear of their end.
-        signal.signal(number, _exit)
     path = _state_file(settings)
-    with running_stack(settings, _folder(settings), choice) as state:
+    # Not a blocked signal and sigwait(): the servers would inherit the mask and never hear of their end.
+    stoppable = interruptible(*STOP_SIGNALS, ending=lambda _: SystemExit(0))
+    with stoppable, running_stack(settings, _folder(settings), choice) as state:
         _write(path, json.dumps(asdict(state), indent=1))
         try:
             signal.pause()
@@ -151,10 +150,6 @@ def _alive(pid: int) -> bool:
         return False
     # A zombie's is empty.
     return b"worker.local.background" in command
-
-
-def _exit(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""What the handlers of the start and the deadline of the end do to a process; each in one of its own."""
+"""What becomes of a process that is told to end: its commands, the start of its worker, the deadline of its close."""
 
+import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from tests.patience import HANG_S
-from worker.app.stopping import EXIT_DRAINED, EXIT_NOT_DRAINED
+from worker.app.stopping import EXIT_DRAINED, EXIT_NOT_DRAINED, STOP_SIGNALS, interruptible
 
 STARTING = """
 import asyncio, signal, threading
@@ -75,3 +78,52 @@ def test_a_process_that_ends_in_time_does_not_wait_for_its_deadline() -> None:
     script = CLOSING.format(then="raise SystemExit(7)").replace("end.begin(0.05, 3)", "")
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=HANG_S, check=False)
     assert ended.returncode == 7
+
+
+class Interrupting(str):
+    """A name in the middle of whose reading the signal comes."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "never read"
+
+
+def test_the_client_library_puts_an_error_of_its_own_in_the_place_of_an_interruption() -> None:
+    # Else nothing would have to be kept of the signal, and interruptible() could go.
+    with pytest.raises(TypeError, match="expected configuration property name"):
+        AdminClient({Interrupting("client.id"): "a"})
+
+
+def replaced(number: signal.Signals) -> None:
+    try:
+        signal.raise_signal(number)
+    except BaseException:  # noqa: BLE001 - as a C extension does
+        raise TypeError("expected configuration property name as type unicode string") from None
+
+
+def swallowed(number: signal.Signals) -> None:
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize("body", [signal.raise_signal, replaced, swallowed])
+def test_an_interruption_leaves_as_what_it_is_whatever_a_library_made_of_it(
+    number: signal.Signals, body: Callable[[signal.Signals], None]
+) -> None:
+    told: list[str] = []
+    former = signal.getsignal(number)
+    with (
+        pytest.raises(SystemExit, match=str(128 + number)),
+        interruptible(number, ending=lambda got: SystemExit(128 + got), say=lambda: told.append("stopping")),
+    ):
+        body(number)
+    assert told == ["stopping"]
+    assert signal.getsignal(number) is former
+
+
+def test_what_goes_wrong_without_a_signal_stays_what_it_is() -> None:
+    with pytest.raises(TypeError, match="ours"), interruptible(signal.SIGINT, ending=lambda _: KeyboardInterrupt()):
+        raise TypeError("ours")
