@@ -1,7 +1,9 @@
 """What is not to be fetched now, and what the client has been told of it."""
 
+import threading
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -22,6 +24,53 @@ class PauseSet:
     def covers(self, partition: Partition) -> bool:
         """Whether this partition is among it."""
         return self.everything or partition in self.partitions
+
+
+HOLD_S = 1.0
+"""How long everything is paused by not polling before the client is told. Meanwhile a rebalance waits, and so does the
+answer to a commit."""
+
+
+class PollGate:
+    """What the loop wants paused, and whether to poll meanwhile. One thread polls, the others set and wake.
+
+    A pause throws away what the client has fetched ahead, so that after a resume a fast device waits for the broker.
+    Under back-pressure most last for milliseconds: for ``HOLD_S`` nothing is polled, and nothing thrown away.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = PauseSet()
+        self._held_until_s = 0.0
+        self._woken = threading.Event()
+
+    def set(self, to_pause: PauseSet) -> None:
+        """Take what is to be paused from now on, instead of what was."""
+        if to_pause.everything and not self._wanted.everything:
+            self._held_until_s = time.monotonic() + HOLD_S
+        self._wanted = to_pause
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait of ``await_open``: there is something else to do for the thread that polls."""
+        self._woken.set()
+
+    @property
+    def to_apply(self) -> PauseSet:
+        """What the client is to pause now."""
+        wanted = self._wanted
+        return replace(wanted, everything=False) if self._is_held(wanted) else wanted
+
+    def await_open(self, timeout_s: float) -> bool:
+        """Return whether to poll now; if not, wait for ``wake``, ``timeout_s`` or the end of the hold before."""
+        if not self._is_held(self._wanted):
+            return True
+        self._woken.wait(min(timeout_s, HOLD_S))
+        # Before anything is looked at again: what comes from here on wakes the next wait.
+        self._woken.clear()
+        return False
+
+    def _is_held(self, wanted: PauseSet) -> bool:
+        return wanted.everything and time.monotonic() < self._held_until_s
 
 
 class PausedPartitions:

@@ -22,7 +22,7 @@ from worker.kafka.config import consumer_config
 from worker.kafka.consume.commits import COMMIT_TIMEOUT_S, Committer
 from worker.kafka.consume.log_watch import LogWatch
 from worker.kafka.consume.offsets import CompletedPrefix, Partition
-from worker.kafka.consume.pauses import PausedPartitions, PauseSet
+from worker.kafka.consume.pauses import PausedPartitions, PauseSet, PollGate
 from worker.kafka.consume.polling import LoopCalls, Polled, Poller
 from worker.kafka.consume.rebalance import Rebalance
 from worker.kafka.consume.records import SourceListener
@@ -48,7 +48,7 @@ class Source:
         self._commands: queue.Queue[Callable[[Consumer], None]] = queue.Queue(maxsize=4)
         self._stopping = threading.Event()
         self._group_metadata: object | None = None
-        self._to_pause = PauseSet()
+        self._gate = PollGate()
         self._paused = PausedPartitions()
         self._brokers_down = False
         self._last_poll_s = time.monotonic()
@@ -85,8 +85,8 @@ class Source:
         self._thread.start()
 
     def pause(self, to_pause: PauseSet) -> None:
-        """Fetch nothing of these partitions from the next poll on, and all the others again; polling goes on."""
-        self._to_pause = to_pause
+        """Fetch nothing of these partitions from the next poll on, and all the others again."""
+        self._gate.set(to_pause)
 
     @property
     def group_metadata(self) -> object | None:
@@ -105,7 +105,7 @@ class Source:
         now_s = time.monotonic()
         if self._commit_begun_s is None or now_s - self._commit_begun_s > COMMIT_TIMEOUT_S:
             self._commit_begun_s = now_s
-            self._commands.put_nowait(lambda consumer: self._committer.commit(consumer, prefixes))
+            self._have_done(lambda consumer: self._committer.commit(consumer, prefixes))
 
     async def commit_now(self, prefixes: Mapping[Partition, CompletedPrefix]) -> None:
         """Commit as ``commit`` does, and return when the broker has answered or ``revoke_timeout_s`` has passed.
@@ -122,7 +122,7 @@ class Source:
             else:
                 done.set_result(None)
 
-        self._commands.put_nowait(command)
+        self._have_done(command)
         answered = asyncio.wrap_future(done)
         ended = asyncio.wrap_future(self._thread_ended)  # and answers nobody
         wait_s = self._kafka.revoke_timeout_s
@@ -132,12 +132,17 @@ class Source:
         else:
             logger.warning("the last commit was not answered; its queries will be answered again")
 
+    def _have_done(self, command: Callable[[Consumer], None]) -> None:
+        self._commands.put_nowait(command)
+        self._gate.wake()
+
     def _commit_ended(self) -> None:
         self._commit_begun_s = None
 
     async def close(self) -> None:
         """Leave the group (its partitions are revoked first) and join the thread."""
         self._stopping.set()
+        self._gate.wake()
         await asyncio.to_thread(self._thread.join, self._kafka.revoke_timeout_s + CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
             logger.error("kafka consumer did not close in time")
@@ -183,13 +188,14 @@ class Source:
                 if time.monotonic() >= self._logs.look_at_s:
                     self._logs.serve(consumer)
                     self._apply_pauses(consumer)
-                if self._to_pause != self._paused.applied:
+                if self._gate.to_apply != self._paused.applied:
                     self._apply_pauses(consumer)
                 if self._kafka.delivery_guarantee == "exactly_once":
                     # Here, for it hangs beside a poll() on another thread, and before each poll, for KIP-848 may
                     # raise the member's epoch without a callback. It takes under a millisecond.
                     self._group_metadata = consumer.consumer_group_metadata()
-                self._poll(consumer)
+                if self._gate.await_open(self._kafka.poll_timeout_s):
+                    self._poll(consumer)
             self._serve_commands(consumer)
         finally:
             self._committer.close()
@@ -232,7 +238,7 @@ class Source:
         self._poller.forget(partitions)
 
     def _apply_pauses(self, consumer: Consumer) -> None:
-        self._paused.apply(consumer, self._to_pause.and_also(self._logs.unknown), self._rebalance.owned)
+        self._paused.apply(consumer, self._gate.to_apply.and_also(self._logs.unknown), self._rebalance.owned)
 
     def _on_statistics(self, document: str) -> None:
         statistics: dict[str, object] = json.loads(document)
