@@ -8,7 +8,7 @@ from schemas.events import QueryEvent
 from worker.documents.files.ingest import ingest
 from worker.documents.samples.corpus import documents, questions
 from worker.domain import Candidate, Query
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import SentenceEmbedder, load_embedder

@@ -33,7 +33,7 @@ from benchmarks.stack import Asker, Observer, Servers, ending, servers
 from benchmarks.traffic import Traffic
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.samples.corpus import documents
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.settings import KafkaSettings, RecallSettings
 
 PARTITIONS = 12

@@ -21,7 +21,7 @@ from benchmarks.stack import Asker, Observer, Servers, ending, servers, start_si
 from benchmarks.vectors import DIMENSION, EMBEDDING, fill, passages
 from schemas.events import QueryEvent
 from tests.worker_process import WorkerProcess, start_worker_process
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.recall.chroma_collections import open_collection
 from worker.recall.chroma_connection import ChromaConnection
 from worker.settings import KafkaSettings, RecallSettings

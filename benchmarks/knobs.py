@@ -25,7 +25,7 @@ from benchmarks.summary import spread
 from benchmarks.workload import Asked, Workload, articles
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import compute_executor
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel, resolve
 from worker.rerank.backends.device import CPU_BATCH_PAIRS, CPU_BATCH_TOKENS
 from worker.rerank.scorer import load_scorer

@@ -21,7 +21,7 @@ from benchmarks.machine import facts
 from benchmarks.measure import SETTLE_S
 from benchmarks.scorer_process import Rate, ScorerProcess, Scoring
 from benchmarks.workload import CANDIDATES
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.rerank.neighbour import busy_neighbour
 
 MIX = "medium"

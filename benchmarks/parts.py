@@ -17,7 +17,7 @@ from benchmarks.common import print_table, save, summary
 from benchmarks.machine import facts
 from benchmarks.workload import Workload, articles
 from worker.batching.executor import SingleThreadExecutor
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.backends.device import CPU, CPU_BATCH_TOKENS, inference, prepare
 from worker.rerank.backends.packed import PackedBackend

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from benchmarks.workload import Workload, articles
 from worker.batching.executor import SingleThreadExecutor
 from worker.errors import FatalError
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.pairs.batch import EncodedPair
 from worker.rerank.scorer import CrossEncoderScorer

@@ -21,7 +21,7 @@ from benchmarks.peers.base import Setting
 from benchmarks.summary import summarise, table
 from benchmarks.workload import CANDIDATES, QUERIES, Workload, articles
 from worker.batching.executor import SingleThreadExecutor
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.settings import RerankSettings, Settings
 

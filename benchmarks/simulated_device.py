@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from benchmarks.gpu.subject import Asked, Texts
 from worker.domain import Candidate, Query
-from worker.models.packages import CROSS_ENCODER_NAME
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.backends.device import (
     DEVICE_BATCH_PAIRS,

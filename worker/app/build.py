@@ -62,7 +62,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
 
     answerer = _new_answerer(settings, metrics, reranking, parts)
 
-    used = Models(embedding=embedding.name, cross_encoder=reranking.model, prior_weight=reranking.prior_weight)
+    used = Models(embedding=embedding.name, cross_encoder=reranking.model, prior_weight=settings.rerank.prior_weight)
     metrics.models.info({"embedding": embedding.name, "cross_encoder": reranking.model, "answer": answerer.model_name})
     pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
@@ -89,7 +89,6 @@ class _Reranking:
 
     reranker: Reranker
     model: str
-    prior_weight: float
     sentence_margin: float
     threads: Sequence[SingleThreadExecutor] = ()
     """On which a query may hang."""
@@ -103,20 +102,19 @@ async def _new_reranking(
         remote = RemoteReranker(rerank, rerank.remote_url)
         parts.push_async_callback(remote.close)
         await remote.check()
-        return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0, BOUNDED_MARGIN)
+        margin = LOGIT_MARGIN if remote.gives_logits else BOUNDED_MARGIN
+        return _Reranking(remote, rerank.model, margin)
     cross_encoder = await asyncio.to_thread(models.resolve, "cross-encoder", settings)
     scorer = await executor.run(partial(load_scorer, cross_encoder, rerank, settings.cache_dir))
-    prior_weight = cross_encoder.prior_weight if rerank.prior_weight is None else rerank.prior_weight
     local = MicroBatchedReranker(
         scorer,
         rerank,
-        prior_weight=prior_weight,
+        prior_weight=rerank.prior_weight,
         on_batch=_batch_observer(metrics, "rerank"),
         executor=executor,
     )
     parts.push_async_callback(local.close)
-    margin = BOUNDED_MARGIN if cross_encoder.scoring == "late-interaction" else LOGIT_MARGIN
-    return _Reranking(local, cross_encoder.name, prior_weight, margin, local.threads)
+    return _Reranking(local, cross_encoder.name, LOGIT_MARGIN, local.threads)
 
 
 def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, parts: AsyncExitStack) -> Answerer:

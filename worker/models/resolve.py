@@ -10,19 +10,23 @@ from typing import Literal
 import structlog
 
 from worker.errors import FatalError, TransientError
-from worker.models import hub, packages
+from worker.models import hub, offline_cross_encoder, packages
 from worker.settings import RecallSettings, RerankSettings, Settings
 
 logger = structlog.get_logger()
 
 Role = Literal["embedding", "cross-encoder", "llm"]
 ModelSource = Literal["folder", "cache", "hub", "bundled"]
-Scoring = Literal["cross-encoder", "late-interaction"]
 
 ROLES: tuple[Role, ...] = ("embedding", "cross-encoder", "llm")
 
 DEFAULT_EMBEDDING = str(RecallSettings.model_fields["embedding_model"].default)
 DEFAULT_CROSS_ENCODER = str(RerankSettings.model_fields["model"].default)
+
+STOOD_IN_FOR = frozenset(
+    {DEFAULT_CROSS_ENCODER, offline_cross_encoder.HUB_NAME, offline_cross_encoder.CROSS_ENCODER_NAME}
+)
+"""The cross-encoders in whose place the offline one may be loaded; answers name that, never one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,6 @@ class ResolvedModel:
     path: Path
     """Folder (or GGUF file) to load it from."""
     source: ModelSource
-    scoring: Scoring = "cross-encoder"
-    """How the model in the cross-encoder's place scores a pair."""
-    prior_weight: float = 0.0
-    """Weight of the recall similarity this scorer was measured with; 0 for all models but the offline ones."""
     min_score: float | None = None
     """The score below which a context is off-topic, where that was measured."""
 
@@ -55,7 +55,7 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return ResolvedModel(role, name, folder, "folder")
-    if settings.models == "offline" or name in packages.RERANKERS:
+    if settings.models == "offline" or name == offline_cross_encoder.CROSS_ENCODER_NAME:
         return _offline(role, name, settings)
     try:
         return _from_hub(role, name, settings)
@@ -84,28 +84,16 @@ def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
     if role == "embedding" and name == DEFAULT_EMBEDDING:
         # The very same weights: collections built with one can be searched with the other.
         return ResolvedModel(role, name, packages.embedding_folder(), "bundled")
-    if role == "cross-encoder" and name in {DEFAULT_CROSS_ENCODER, packages.LATE_INTERACTION_NAME}:
-        # The best of what needs no hub, on every graded set measured: offline_cross_encoder/MODEL_CARD.md.
+    if role == "cross-encoder" and name in STOOD_IN_FOR:
         return ResolvedModel(
             role,
-            packages.LATE_INTERACTION_NAME,
-            packages.embedding_folder(),
+            offline_cross_encoder.CROSS_ENCODER_NAME,
+            offline_cross_encoder.cross_encoder_folder(settings.cache_dir),
             "bundled",
-            "late-interaction",
-            packages.LATE_INTERACTION_PRIOR_WEIGHT,
-            packages.LATE_INTERACTION_MIN_SCORE,
-        )
-    if role == "cross-encoder" and name == packages.CROSS_ENCODER_NAME:
-        return ResolvedModel(
-            role,
-            name,
-            packages.cross_encoder_folder(settings.cache_dir),
-            "bundled",
-            "cross-encoder",
-            packages.CROSS_ENCODER_PRIOR_WEIGHT,
-            packages.CROSS_ENCODER_MIN_SCORE,
+            offline_cross_encoder.MIN_SCORE,
         )
     raise FatalError(
         f"the {role} model {name!r} is neither a folder here nor to be had from a hub (RERANK_WORKER_MODELS="
-        f"{settings.models}); only {DEFAULT_EMBEDDING!r} and {DEFAULT_CROSS_ENCODER!r} have an offline stand-in"
+        f"{settings.models}); only {DEFAULT_EMBEDDING!r}, {DEFAULT_CROSS_ENCODER!r} and "
+        f"{offline_cross_encoder.HUB_NAME!r} have an offline stand-in"
     )

@@ -1,16 +1,15 @@
-"""A reranker behind HTTP: the request that Cohere's ``POST /v2/rerank`` takes, and Jina, vLLM and infinity with it."""
+"""A reranker behind HTTP, asked in its dialect."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 
 import httpx
 from aiolimiter import AsyncLimiter
-from pydantic import BaseModel, ValidationError
 
 from worker.domain import Candidate, Context, Query
 from worker.errors import FatalError, RefusedError, TransientError
+from worker.rerank.dialects import DIALECTS
 from worker.rerank.ranking import DocumentScore, ranked
 from worker.resilience.endpoint import Circuit, Endpoint, failure, without_secrets
 from worker.resilience.retry import expiring, on_loop_clock
@@ -22,15 +21,6 @@ MAX_REASON_CHARS = 200
 SERVICE = "reranker"
 
 
-class _Result(BaseModel):
-    index: int
-    relevance_score: float
-
-
-class _Ranking(BaseModel):
-    results: list[_Result]
-
-
 class RemoteReranker:
     """Implements ``Reranker``. Built and used on the loop's thread; ``close`` once.
 
@@ -40,6 +30,7 @@ class RemoteReranker:
     def __init__(self, settings: RerankSettings, url: str, *, unix_time_s: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._unix_time_s = unix_time_s
+        self._dialect = DIALECTS[settings.remote_dialect]
         self._url = url
         key = settings.remote_api_key
         self._secrets = [] if key is None else [key]
@@ -60,6 +51,11 @@ class RemoteReranker:
             limiter=None if rate is None else AsyncLimiter(rate, 60),
         )
 
+    @property
+    def gives_logits(self) -> bool:
+        """Whether its scores are any number; else they lie between 0 and 1."""
+        return self._dialect.gives_logits
+
     async def check(self) -> None:
         """Have two documents ranked: a wrong address, key or model is told at start. FatalError or TransientError."""
         probe = [Candidate(str(rank), text, rank, distance=0.0) for rank, text in enumerate(("warm", "up"), 1)]
@@ -75,7 +71,7 @@ class RemoteReranker:
         """
         deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         texts = [candidate.text for candidate in candidates]
-        size = self._settings.remote_documents
+        size = self._settings.remote_documents or self._dialect.documents
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
         try:
             async with expiring(deadline_s, "rerank"), asyncio.TaskGroup() as asking:
@@ -85,7 +81,7 @@ class RemoteReranker:
             raise failed.exceptions[0] from None
         # What the endpoint read of a document that is too long for it, it does not say.
         scores = [DocumentScore(score) for part in asked for score in part.result()]
-        return ranked(candidates, scores, prior_weight=self._settings.prior_weight or 0.0)
+        return ranked(candidates, scores, prior_weight=self._settings.prior_weight)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -95,7 +91,7 @@ class RemoteReranker:
         return await self._endpoint.call(lambda: self._ask(query, documents), deadline_s=deadline_s)
 
     async def _ask(self, query: str, documents: Sequence[str]) -> list[float]:
-        body = {"model": self._settings.model, "query": query, "documents": documents, "top_n": len(documents)}
+        body = self._dialect.body(self._settings.model, query, documents) | self._settings.remote_extra_body
         try:
             response = await self._client.post(self._url, json=body)
         except httpx.HTTPError as error:
@@ -104,27 +100,4 @@ class RemoteReranker:
             said = without_secrets(response.text, self._secrets)[:MAX_REASON_CHARS]
             text = f"{self._name} answered {response.status_code}: {said!r}"
             raise failure(response.status_code, response.headers, text, service=SERVICE)
-        return _scores(response.content, len(documents))
-
-
-def _scores(body: bytes, documents: int) -> list[float]:
-    """Return the relevance scores in the documents' order; TransientError if they are not one number for each."""
-    try:
-        results = _Ranking.model_validate_json(body).results
-    except ValidationError as error:
-        wrong = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(map(str, wrong["loc"])) or "the body"
-        raise _no_ranking(f"{field}: {wrong['msg']}") from error
-    scores = {result.index: result.relevance_score for result in results}
-    if sorted(scores) != list(range(documents)) or len(results) != documents:
-        raise _no_ranking(f"results: {len(results)} scores for {documents} documents, or one twice")
-    for index, score in scores.items():
-        if not math.isfinite(score):
-            raise _no_ranking(f"results: the relevance_score of index {index} is no number")
-    return [scores[index] for index in range(documents)]
-
-
-def _no_ranking(why: str) -> TransientError:
-    return TransientError(
-        f"the reranker answered something else than a ranking: {why}", code="reranker_invalid_response"
-    )
+        return self._dialect.scores(response.content, len(documents))

@@ -1,4 +1,4 @@
-"""What scores pairs: the contract of a scorer, the cross-encoder that keeps it, and which scorer a model gets."""
+"""What scores pairs: the contract of a scorer, and the cross-encoder that keeps it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,11 +9,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 from worker.errors import FatalError
 from worker.models.hub import hide_loading_bars
-from worker.models.packages import CROSS_ENCODER_NAME
 from worker.models.resolve import ResolvedModel
 from worker.rerank.backends.device import Batches, Pending
 from worker.rerank.backends.load import load_backend
-from worker.rerank.late_interaction import LateInteractionScorer
 from worker.rerank.pairs.batch import EncodedPair, FlatBatch
 from worker.rerank.pairs.tokenizer import Asked, PairTokenizer
 from worker.rerank.ranking import finite
@@ -129,15 +127,8 @@ def _in_order(wait: Pending, order: Sequence[int]) -> list[float]:
 
 
 def load_scorer(model: ResolvedModel, settings: RerankSettings, cache_dir: Path) -> Scorer:
-    """Load and warm the scorer of a model; blocks for seconds. FatalError as the scorers raise it."""
-    if model.scoring != "late-interaction":
-        return CrossEncoderScorer(model.path, model.name, settings, cache_dir)
-    if settings.backend != "torch":
-        raise FatalError(
-            f"RERANK_WORKER_RERANK__BACKEND={settings.backend} runs cross-encoders, and {model.name!r} is none: set "
-            f"`torch`, or RERANK_WORKER_RERANK__MODEL={CROSS_ENCODER_NAME}"
-        )
-    return LateInteractionScorer(model.path, model.name, settings)
+    """Load and warm the scorer of a model; blocks for seconds. FatalError as ``CrossEncoderScorer`` raises it."""
+    return CrossEncoderScorer(model.path, model.name, settings, cache_dir)
 
 
 def _require_reranker(config: object, name: str) -> None:

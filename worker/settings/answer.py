@@ -56,8 +56,8 @@ class AnswerSettings(Section):
     sentences: Count = 2
     """Most sentences of an extractive answer."""
     sentence_margin: Annotated[float, Field(ge=0)] | None = None
-    """How far below the best sentence's score another one may lie and still be quoted; unset: 3 of a cross-encoder's
-    logits, 0.2 of scores that lie between 0 and 1 (late interaction, a remote reranker)."""
+    """How far below the best sentence's score another one may lie and still be quoted; unset: 3 of logits,
+    0.2 of scores that lie between 0 and 1 (a remote reranker's of Cohere's kind)."""
     on_failure: Literal["degrade", "dead_letter"] = "degrade"
     """An LLM that fails: publish the contexts without an answer and say so, or dead-letter the query."""
     patience_s: Annotated[float, Field(ge=0)] = 0.0

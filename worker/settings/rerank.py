@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, JsonValue, SecretStr
 
 from worker.settings.fields import Count, Seconds, Section
 
@@ -46,15 +46,20 @@ class RerankSettings(Section):
     """Contexts of a query that says nothing."""
     min_score: float | None = None
     """Contexts with a lower rerank score are dropped; when none is left the LLM is never asked. What range
-    scores have is the model's: a cross-encoder's are any number, late interaction's lie between -1 and 1, a remote
-    reranker's are what it answers, 0 to 1 from Cohere; each plus or minus `prior_weight` at most."""
-    prior_weight: Annotated[float, Field(ge=0)] | None = None
-    """Weight of the recall similarity added to the logit; unset is the model's own (0 for hub models)."""
+    scores have is the model's: a cross-encoder's logits are any number, a remote reranker's are what it answers, 0 to 1
+    from Cohere; each plus or minus `prior_weight` at most."""
+    prior_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the recall similarity added to the score: a blend for where recall knows what the model does not."""
     on_failure: Literal["degrade", "dead_letter"] = "degrade"
     """A reranker that fails: publish in recall order and say so, or dead-letter the query."""
     remote_url: str | None = None
-    """An endpoint that ranks as Cohere's does, e.g. `https://api.cohere.com/v2/rerank`, asked for `model` instead of
-    loading it; unset: the cross-encoder runs in this process."""
+    """An endpoint that ranks, e.g. `https://api.cohere.com/v2/rerank`, asked for `model` instead of loading it; unset:
+    the cross-encoder runs in this process."""
+    remote_dialect: Literal["cohere", "tei"] = "cohere"
+    """How it is asked: as Cohere's `POST /v2/rerank`, like Jina's, vLLM's and infinity's; or as `POST /rerank` of
+    text-embeddings-inference, which gives logits."""
+    remote_extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    """More fields of every request, e.g. `{"instruction": "..."}` for a model that takes one."""
     remote_api_key: SecretStr | None = None
     """Sent to it as bearer token."""
     remote_timeout_s: Seconds = 30.0
@@ -63,7 +68,8 @@ class RerankSettings(Section):
     """Tries of one request, at connection errors, 429 and 5xx alone."""
     remote_concurrency: Count = 16
     """Most requests under way at once."""
-    remote_documents: Count = 1_000
-    """Most documents of one request: a query with more takes several."""
+    remote_documents: Count | None = None
+    """Most documents of one request: a query with more takes several. Unset: 1,000, and 32 of `tei`, which is what its
+    servers take unless told otherwise (`--max-client-batch-size`)."""
     remote_requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     """Most requests in any minute; unset: as many as there are."""

@@ -7,11 +7,11 @@ from worker.errors import FatalError
 from worker.settings import (
     KafkaSettings,
     RecallSettings,
-    RerankSettings,
     Settings,
     TelemetrySettings,
     answer_rules,
     recall_rules,
+    rerank_rules,
 )
 
 _FIXED = "leave it out: the delivery guarantee rests on it"
@@ -73,8 +73,7 @@ def check_settings(settings: Settings) -> None:
         *_client_options(settings.kafka),
         *_kafka_bounds(settings.kafka, settings.recall),
         *recall_rules.problems(settings.recall),
-        *_rerank(settings.rerank, settings.recall),
-        *_rerank_sizes(settings.rerank),
+        *rerank_rules.problems(settings.rerank, settings.recall),
         *answer_rules.problems(settings.answer),
         *_telemetry(settings.telemetry, settings.recall),
     ]
@@ -177,60 +176,6 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
         yield (
             f"kafka.max_in_flight_pairs is {kafka.max_in_flight_pairs}, less than one query's recall.top_k "
             f"({recall.top_k}): set at least that"
-        )
-
-
-def _rerank(rerank: RerankSettings, recall: RecallSettings) -> Iterator[str]:
-    if rerank.remote_url is None:
-        yield from _backend(rerank)
-        if rerank.remote_api_key is not None:
-            yield "rerank.remote_api_key is set without rerank.remote_url: set the endpoint, or leave both out"
-    elif not rerank.remote_url.startswith(("http://", "https://")):
-        yield "rerank.remote_url must begin with http:// or https://, e.g. https://api.cohere.com/v2/rerank"
-    elif "model" not in rerank.model_fields_set:
-        yield "rerank.remote_url is set without rerank.model: set the model's name as the endpoint knows it"
-    if rerank.top_n > recall.top_k:
-        yield f"rerank.top_n is {rerank.top_n}, more than recall.top_k ({recall.top_k}): only what is recalled is kept"
-
-
-def _rerank_sizes(rerank: RerankSettings) -> Iterator[str]:
-    tokens = rerank.batch_tokens
-    if tokens is not None and tokens < rerank.max_length:
-        yield (
-            f"rerank.batch_tokens is {tokens}, less than one pair of rerank.max_length ({rerank.max_length}): "
-            "set at least that"
-        )
-    if tokens is not None and rerank.batch_pairs is not None and tokens < rerank.batch_pairs:
-        yield (
-            f"rerank.batch_pairs is {rerank.batch_pairs}, more than rerank.batch_tokens ({tokens}) can hold even of "
-            "pairs of one token: set fewer pairs, or more tokens"
-        )
-    if rerank.long_documents == "truncate":
-        if "max_windows" in rerank.model_fields_set:
-            yield "rerank.max_windows would not be used with rerank.long_documents truncate: set max or mean"
-    elif rerank.remote_url is not None:
-        yield (
-            f"rerank.long_documents is {rerank.long_documents}, but the endpoint of rerank.remote_url reads documents "
-            "in its own way: leave it out"
-        )
-
-
-def _backend(rerank: RerankSettings) -> Iterator[str]:
-    if rerank.backend == "torch":
-        if rerank.dtype == "int8":
-            yield "rerank.dtype is int8 with rerank.backend torch, which has none: set rerank.backend openvino or onnx"
-        if rerank.device == "cpu" and rerank.dtype == "float16":
-            yield "rerank.dtype is float16 on rerank.device cpu, several times slower: set auto or float32"
-        return
-    if rerank.device not in {"auto", "cpu"}:
-        yield (
-            f"rerank.device is {rerank.device} with rerank.backend {rerank.backend}, which runs on the CPU: "
-            "set auto or cpu, or rerank.backend torch"
-        )
-    if rerank.dtype in {"float16", "bfloat16"}:
-        yield (
-            f"rerank.dtype is {rerank.dtype} with rerank.backend {rerank.backend}: "
-            "set auto, float32 or int8, or rerank.backend torch"
         )
 
 
