@@ -11,6 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
+    path: str
     body: bytes
     headers: Message
     """Looked up whatever their case."""
@@ -30,7 +31,7 @@ def http_server(respond: Callable[[Request], Reply]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            reply = respond(Request(body, self.headers))
+            reply = respond(Request(self.path, body, self.headers))
             # Whoever asked may have given up, or have been killed.
             with suppress(OSError):
                 self.send_response(reply.status)

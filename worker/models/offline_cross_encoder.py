@@ -24,7 +24,7 @@ HUB_NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"
 MIN_SCORE = -4.0
 
 MODEL_FILE = "model.onnx"
-# sha256 of the package's files, and scores of pairs by plain sentence-transformers that the built model must give again.
+# sha256 of the package's files; pairs, and their scores by plain sentence-transformers, that the build must give again.
 MANIFEST = Path(__file__).with_suffix(".json")
 # The build is exact arithmetic in float32; only the order of additions differs between machines.
 GOLDEN_TOLERANCE = 1e-2

@@ -17,8 +17,9 @@ class RerankSettings(Section):
     device: str = "auto"
     """`auto` (CUDA, else CPU) or a torch device such as `cuda:1`."""
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
-    """`auto`: float16 on CUDA, float32 on CPU. `int8` for `onnx` and `openvino`, which take that or `float32`.
-    `bfloat16` on a CPU that multiplies it fast, and refused on others."""
+    """`auto`: float16 on CUDA, bfloat16 on a CPU with AMX, else float32. `int8` for `onnx` and `openvino`, which take
+    that or `float32`, their `auto`. `bfloat16` on a CPU with instructions for it, and refused on others; without AMX
+    it may be slower than float32: `rerank-worker tune` tells."""
     packed: bool = True
     """No padding in a batch, where the backend can: torch, for models of the BERT and RoBERTa families, on a CPU and,
     in half precision, on GPUs from Ampere on."""

@@ -11,8 +11,8 @@ from huggingface_hub import constants
 from structlog.testing import capture_logs
 
 from worker.errors import FatalError
-from worker.models import packages
-from worker.models.packages import CROSS_ENCODER_NAME, LATE_INTERACTION_NAME
+from worker.models import offline_cross_encoder, packages
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME, HUB_NAME
 from worker.models.resolve import DEFAULT_CROSS_ENCODER, DEFAULT_EMBEDDING, resolve
 from worker.settings import Settings
 
@@ -70,7 +70,7 @@ def named(model: str, **changes: object) -> Settings:
 def test_what_the_cache_holds_needs_no_hub(hub_cache: Path) -> None:
     snapshot = cache(hub_cache, "some/model", "config.json", "model.safetensors")
     model = resolve("cross-encoder", named("some/model"))
-    assert (model.name, model.source, model.path, model.prior_weight) == ("some/model", "cache", snapshot, 0.0)
+    assert (model.name, model.source, model.path) == ("some/model", "cache", snapshot)
 
 
 def test_a_cache_without_the_weights_is_not_taken(hub_cache: Path) -> None:
@@ -119,7 +119,7 @@ def test_another_model_is_never_swapped_silently(role: str, models: str) -> None
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     model = resolve("cross-encoder", named(str(tmp_path), models="hub"))
-    assert (model.source, model.path, model.prior_weight) == ("folder", tmp_path, 0.0)
+    assert (model.source, model.path) == ("folder", tmp_path)
 
 
 def test_a_missing_package_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,28 +131,22 @@ def test_a_missing_package_names_the_extra_to_install(monkeypatch: pytest.Monkey
         resolve("embedding", Settings())
 
 
-def test_a_damaged_adapter_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = tmp_path / "adapter.safetensors"
-    adapter.write_bytes(b"cut off")
-    monkeypatch.setattr(packages, "ADAPTER", adapter)
-    with pytest.raises(FatalError, match="damaged"):
-        resolve("cross-encoder", named(CROSS_ENCODER_NAME, cache_dir=tmp_path / "cache"))
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The offline cross-encoder's folder, as if it had been built: see tests/integration/models."""
+    monkeypatch.setattr(offline_cross_encoder, "cross_encoder_folder", lambda _cache_dir: tmp_path)
+    return tmp_path
 
 
-def test_a_cache_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
-    blocked = tmp_path / "a-file"
-    blocked.write_text("")
-    with pytest.raises(FatalError, match="RERANK_WORKER_CACHE_DIR"):
-        resolve("cross-encoder", named(CROSS_ENCODER_NAME, cache_dir=blocked))
-
-
-@pytest.mark.parametrize("name", [DEFAULT_CROSS_ENCODER, LATE_INTERACTION_NAME])
-def test_in_the_hubs_absence_late_interaction_stands_in_under_its_own_name(name: str) -> None:
+@pytest.mark.parametrize("name", [DEFAULT_CROSS_ENCODER, HUB_NAME, CROSS_ENCODER_NAME])
+def test_in_the_hubs_absence_the_offline_cross_encoder_stands_in_under_its_own_name(built: Path, name: str) -> None:
     model = resolve("cross-encoder", named(name, models="offline"))
-    assert (model.name, model.scoring, model.source) == (LATE_INTERACTION_NAME, "late-interaction", "bundled")
+    assert (model.name, model.source, model.path) == (CROSS_ENCODER_NAME, "bundled", built)
+    assert "int8" in model.name
+    assert model.min_score == offline_cross_encoder.MIN_SCORE
 
 
-def test_a_bundled_reranker_asked_for_by_name_needs_no_word_with_the_hub() -> None:
+def test_the_offline_cross_encoder_asked_for_by_name_needs_no_word_with_the_hub(built: Path) -> None:
     with capture_logs() as logs:
-        resolve("cross-encoder", named(LATE_INTERACTION_NAME))
+        assert resolve("cross-encoder", named(CROSS_ENCODER_NAME)).source == "bundled"
     assert logs == []

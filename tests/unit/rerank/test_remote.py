@@ -66,6 +66,14 @@ async def test_equal_scores_keep_the_order_of_recall_and_a_prior_counts(endpoint
     assert [c.rerank_score for c in contexts] == pytest.approx([1.5, 1.0, 0.6 + 1 / 3])
 
 
+async def test_more_fields_go_with_every_request(endpoint: FakeEndpoint) -> None:
+    endpoint.reply(200, ranking(0.1, 0.9, 0.5))
+    await rerank(endpoint, remote_extra_body={"instruction": "Prefer what is recent."})
+    [request] = endpoint.requests
+    assert request["body"]["instruction"] == "Prefer what is recent."
+    assert request["body"]["query"] == "Why?"
+
+
 async def test_a_query_with_many_documents_takes_several_requests(endpoint: FakeEndpoint) -> None:
     endpoint.reply(200, ranking(0.3, 0.2))
     many = [Candidate(f"d{rank}", f"passage {rank}", rank, 0.1) for rank in range(1, 7)]
@@ -102,14 +110,14 @@ async def test_what_will_not_change_is_not_asked_again_and_is_told_at_start(
 BROKEN = {
     "no JSON": ("<html>", "the body: Invalid JSON"),
     "an error with status 200": ({"error": "overloaded"}, "results: Field required"),
-    "a score too few": (ranking(0.1, 0.2), "results: 2 scores for 3 documents"),
-    "a score too many": (ranking(0.1, 0.2, 0.3, 0.4), "results: 4 scores for 3 documents"),
-    "one twice": ({"results": [{"index": 0, "relevance_score": 0.1}] * 3}, "results: 3 scores for 3 documents, or one"),
+    "a score too few": (ranking(0.1, 0.2), "2 scores for 3 documents"),
+    "a score too many": (ranking(0.1, 0.2, 0.3, 0.4), "4 scores for 3 documents"),
+    "one twice": ({"results": [{"index": 0, "relevance_score": 0.1}] * 3}, "3 scores for 3 documents, or one twice"),
     "an index of nothing": (
         {"results": [{"index": i, "relevance_score": 0.1} for i in (0, 1, -1)]},
-        "results: 3 scores",
+        "3 scores for 3 documents",
     ),
-    "NaN": (json.dumps(ranking(0.1, 0.2, float("nan"))), "relevance_score of index 2 is no number"),
+    "NaN": (json.dumps(ranking(0.1, 0.2, float("nan"))), "the score of index 2 is no number"),
     "null": ({"results": [{"index": i, "relevance_score": None} for i in range(3)]}, "results.0.relevance_score: "),
     "another name": ({"results": [{"index": i, "score": 0.1} for i in range(3)]}, "results.0.relevance_score: Field"),
 }

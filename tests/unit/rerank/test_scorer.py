@@ -13,7 +13,7 @@ from worker.settings import RerankSettings
 
 QUERY = "capital france"
 DOCUMENTS = ["paris capital", "kafka consumer groups share work " * 4, "debezium mysql permissions", "a"]
-SETTINGS = RerankSettings(device="cpu", threads=1, max_length=64)
+SETTINGS = RerankSettings(device="cpu", dtype="float32", threads=1, max_length=64)
 
 
 PADDED = SETTINGS.model_copy(update={"packed": False})

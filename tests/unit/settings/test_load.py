@@ -9,6 +9,7 @@ import pytest
 
 from worker.errors import FatalError
 from worker.kafka.config import consumer_config, producer_config
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, KafkaSettings, Settings
 from worker.settings.load import load_settings, redacted
 from worker.settings.rules import CLIENT_OPTIONS_REFUSED, check_settings
@@ -287,6 +288,15 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"rerank": {"backend": "openvino", "device": "cpu", "dtype": "float16"}}, "backend openvino", "or int8"),
         ({"rerank": {"top_n": 21}}, "rerank.top_n", "recall.top_k (20)"),
         ({"rerank": {"remote_api_key": "k"}}, "rerank.remote_api_key", "set the endpoint"),
+        ({"rerank": {"remote_dialect": "tei"}}, "rerank.remote_dialect", "set the endpoint"),
+        ({"rerank": {"remote_extra_body": {"a": 1}}}, "rerank.remote_extra_body", "set the endpoint"),
+        (
+            {"rerank": {"remote_url": "http://tei/rerank", "model": "m", "remote_extra_body": {"texts": []}}},
+            "rerank.remote_extra_body has texts",
+            "leave it out",
+        ),
+        ({"rerank": {"model": "rerank-worker/offline-late-interaction"}}, "no longer there", CROSS_ENCODER_NAME),
+        ({"rerank": {"model": "rerank-worker/offline-cross-encoder-v2"}}, "no longer there", CROSS_ENCODER_NAME),
         ({"rerank": {"remote_url": "api.cohere.com", "model": "m"}}, "rerank.remote_url", "https://"),
         ({"rerank": {"remote_url": "https://api.cohere.com/v2/rerank"}}, "rerank.model", "as the endpoint knows it"),
         ({"rerank": {"batch_tokens": 100}}, "rerank.batch_tokens", "(512)"),

@@ -31,8 +31,14 @@ def test_a_processor_with_instructions_for_it_takes_bfloat16_alone(processor: No
         choose_dtype("float16", CPU)
 
 
-def test_left_to_itself_a_cpu_computes_in_full_and_a_gpu_in_half_precision() -> None:
+@pytest.mark.parametrize("processor", [{"avx2": True}, {"avx512_bf16": True, "amx_bf16": False}], indirect=True)
+def test_left_to_itself_a_cpu_that_may_be_slow_in_it_takes_no_half_precision(processor: None) -> None:
     assert choose_dtype("auto", CPU) is torch.float32
+
+
+@pytest.mark.parametrize("processor", [{"avx512_bf16": True, "amx_bf16": True}], indirect=True)
+def test_left_to_itself_a_cpu_with_tiles_and_a_gpu_take_the_half_precision_they_are_fast_in(processor: None) -> None:
+    assert choose_dtype("auto", CPU) is torch.bfloat16
     assert choose_dtype("auto", torch.device("cuda")) is torch.float16
 
 

@@ -17,10 +17,9 @@ from transformers import (
 )
 
 from worker.errors import FatalError
-from worker.models.resolve import ResolvedModel
 from worker.rerank.backends.export import exported
 from worker.rerank.backends.int8 import require_fast_int8
-from worker.rerank.scorer import CrossEncoderScorer, load_scorer
+from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings
 
 BACKENDS = ("onnx", "openvino")
@@ -173,11 +172,3 @@ def test_int8_is_refused_where_the_processor_would_saturate(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx2": True})
     with pytest.raises(FatalError, match=r"int8 needs a processor with VNNI .*; set `auto` or `float32`$"):
         a_scorer(model_folder, cache_dir, backend, dtype="int8")
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_late_interaction_runs_on_torch_alone(embedding_model_folder: Path, cache_dir: Path, backend: str) -> None:
-    model = ResolvedModel("cross-encoder", "late", embedding_model_folder, "bundled", "late-interaction")
-    settings = RerankSettings.model_validate({"backend": backend})
-    with pytest.raises(FatalError, match=f"BACKEND={backend} runs cross-encoders, and 'late' is none: set `torch`"):
-        load_scorer(model, settings, cache_dir)
