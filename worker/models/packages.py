@@ -1,4 +1,7 @@
-"""Real models for machines that can't reach a hub, from installed packages, none of which is imported for it."""
+"""Files of models that installed packages carry, for machines that can't reach a hub; none is imported for them.
+
+Short: what is made of the files is told where it is made.
+"""
 
 from importlib import metadata
 from pathlib import Path

@@ -1,13 +1,12 @@
-"""Quotations by the real offline models: the sentence that answers, and none that only shares its words."""
+"""Quotations by the real offline model: the sentence that answers, and none that only shares its words."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
+from worker.answer.extractive import LOGIT_MARGIN, ExtractiveAnswerer
 from worker.domain import Candidate, Context, Query
-from worker.models.packages import CROSS_ENCODER_NAME, LATE_INTERACTION_NAME
 from worker.models.resolve import resolve
 from worker.rerank.scorer import load_scorer
 from worker.rerank.stage import MicroBatchedReranker
@@ -21,14 +20,12 @@ ANSWERS_TOO = "To feed a sourdough starter, stir flour and water into it every d
 PADDING = "Nested notes: the cat is fed at six."
 
 
-@pytest.fixture(params=[(CROSS_ENCODER_NAME, LOGIT_MARGIN), (LATE_INTERACTION_NAME, BOUNDED_MARGIN)])
-async def answerer(request: pytest.FixtureRequest, cache_dir: Path) -> AsyncIterator[ExtractiveAnswerer]:
-    model, margin = request.param
-    settings = Settings.model_validate({"models": "offline", "rerank": {"model": model}})
-    resolved = resolve("cross-encoder", settings)
+@pytest.fixture
+async def answerer(cache_dir: Path) -> AsyncIterator[ExtractiveAnswerer]:
+    resolved = resolve("cross-encoder", Settings(models="offline"))
     scorer = load_scorer(resolved, RerankSettings(), cache_dir)
     reranker = MicroBatchedReranker(scorer, RerankSettings(), prior_weight=0.0, on_batch=lambda _report: None)
-    yield ExtractiveAnswerer(reranker, cross_encoder=model, sentences=2, margin=margin)
+    yield ExtractiveAnswerer(reranker, cross_encoder=resolved.name, sentences=2, margin=LOGIT_MARGIN)
     await reranker.close()
 
 

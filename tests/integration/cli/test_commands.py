@@ -12,6 +12,7 @@ from tests.fakes.model import save_model
 from tests.patience import HANG_S
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.slow
@@ -67,7 +68,7 @@ def test_a_broken_line_is_named_by_file_and_number(chroma_server: LocalChroma, t
 def test_the_models_and_their_sources_are_shown() -> None:
     shown = run("models", MODELS="offline")
     assert shown.returncode == 0
-    assert "rerank-worker/offline-late-interaction" in shown.stdout
+    assert f"{CROSS_ENCODER_NAME}  (bundled)" in shown.stdout
     path = run("models", "--path", "cross-encoder", MODELS="offline").stdout.splitlines()[-1]
     assert (Path(path) / "model.safetensors").is_file()
 

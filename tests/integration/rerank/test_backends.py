@@ -11,7 +11,7 @@ from sentence_transformers import CrossEncoder
 
 from worker.documents.samples.corpus import Question, documents, questions
 from worker.errors import FatalError
-from worker.models.packages import CROSS_ENCODER_NAME, cross_encoder_folder
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME, cross_encoder_folder
 from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
 from worker.rerank.backends.int8 import require_fast_int8

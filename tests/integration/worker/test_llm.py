@@ -13,7 +13,6 @@ from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.local.chroma import LocalChroma
 from worker.local.process import await_condition
-from worker.models.packages import LATE_INTERACTION_NAME
 from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
 from worker.settings import KafkaSettings, RecallSettings, Settings
@@ -116,9 +115,7 @@ def test_the_llm_is_shown_what_the_reranker_judged_by(
     made = client.get_or_create_collection(recall.collection, embedding_function=None)
     made.upsert(["notes"], embeddings=embedder.embed_documents([text]), documents=[text])
     kafka = kafka_settings()
-    # Not the offline cross-encoder, for which a sentence among so many others is no reason.
-    changes = {"RERANK__LONG_DOCUMENTS": "max", "RERANK__MODEL": LATE_INTERACTION_NAME}
-    worker = start_worker(kafka, recall, **answering_by(llm), **changes).await_ready()
+    worker = start_worker(kafka, recall, **answering_by(llm), RERANK__LONG_DOCUMENTS="max").await_ready()
     with QueryClient(kafka) as client:
         answer = client.ask(QueryEvent(id="q", text="When does the sluice at Harrow open?"), timeout_s=HANG_S)
     [context] = answer.contexts

@@ -48,10 +48,8 @@ def test_a_query_passes_through_the_files_that_the_architecture_lists_and_no_oth
         kafka,
         collection,
         command=("-m", "tests.traced_worker", str(told)),
-        # The cross-encoder, not what stands in for it; quoted answers, as by default.
         # What the client tells of itself from time to time is not on the path of a query.
         KAFKA__CLIENT_OPTIONS=json.dumps({"statistics.interval.ms": 3_600_000}),
-        RERANK__MODEL="rerank-worker/offline-cross-encoder-v2",
     )
     worker.await_ready()
     with QueryClient(kafka) as client:

@@ -17,6 +17,7 @@ from tests.topics import committed, held
 from worker.client import QueryClient
 from worker.kafka.config import common_config
 from worker.local.process import await_condition
+from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.settings import KafkaSettings, RecallSettings
 
 pytestmark = pytest.mark.slow
@@ -69,8 +70,8 @@ def test_a_question_comes_back_with_reranked_contexts_and_an_answer(
     assert answer.answer.model.startswith("extractive:")
     assert answer.answer.citations[0] == "permissions"
     assert answer.metadata == {"tenant": 7}
-    assert answer.models.cross_encoder == "rerank-worker/offline-late-interaction"
-    assert answer.models.prior_weight == 0.25
+    assert answer.models.cross_encoder == CROSS_ENCODER_NAME
+    assert answer.models.prior_weight == 0.0
     stages = answer.timings_ms
     assert stages.total >= stages.recall + stages.rerank + stages.answer
     assert worker.stop() == 0
