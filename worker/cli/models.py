@@ -32,6 +32,7 @@ def models(
         except WorkerError as error:
             told, place = Text("missing", "red"), str(error)
         else:
-            told, place = Text.assemble((model.name, "bold"), f"  ({model.source})"), str(model.path)
+            told = Text.assemble((model.name, "bold"), f"  ({model.source})")
+            place = str(model.path) if model.package is None else f"package {model.package}: {model.path}"
         out.print(Text.assemble(f"{role:<15}", told))
         out.print(Text(f"{'':<15}{place}", "dim"), soft_wrap=True)

@@ -41,6 +41,8 @@ class ResolvedModel:
     source: ModelSource
     min_score: float | None = None
     """The score below which a context is off-topic, where that was measured."""
+    package: str | None = None
+    """The installed package that carries its weights."""
 
 
 def resolve(role: Role, settings: Settings) -> ResolvedModel:
@@ -50,7 +52,7 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     default names have an offline stand-in.
     """
     if role == "llm":
-        return ResolvedModel(role, packages.LLM_NAME, packages.llm_file(), "bundled")
+        return ResolvedModel(role, packages.LLM_NAME, packages.llm_file(), "bundled", package=packages.LLM_PACKAGE)
     name = settings.recall.embedding_model if role == "embedding" else settings.rerank.model
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -83,7 +85,8 @@ def _from_hub(role: Role, name: str, settings: Settings) -> ResolvedModel:
 def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
     if role == "embedding" and name == DEFAULT_EMBEDDING:
         # The very same weights: collections built with one can be searched with the other.
-        return ResolvedModel(role, name, packages.embedding_folder(), "bundled")
+        folder = packages.embedding_folder()
+        return ResolvedModel(role, name, folder, "bundled", package=packages.EMBEDDING_PACKAGE)
     if role == "cross-encoder" and name in STOOD_IN_FOR:
         return ResolvedModel(
             role,
@@ -91,6 +94,7 @@ def _offline(role: Role, name: str, settings: Settings) -> ResolvedModel:
             offline_cross_encoder.cross_encoder_folder(settings.cache_dir),
             "bundled",
             offline_cross_encoder.MIN_SCORE,
+            packages.CROSS_ENCODER_PACKAGE,
         )
     raise FatalError(
         f"the {role} model {name!r} is neither a folder here nor to be had from a hub (RERANK_WORKER_MODELS="

