@@ -50,7 +50,8 @@ def recalled() -> Recalled:
         nearest = np.argsort(-vectors @ embedder.embed_queries([question.text])[0], kind="stable")[:TOP_K]
         return question, [corpus[index].id for index in nearest], [corpus[index].text for index in nearest]
 
-    return [recall(question) for question in questions() if question.relevant]
+    # Every other one: each is scored in six ways.
+    return [recall(question) for question in questions() if question.relevant][::2]
 
 
 def a_scorer(folder: Path, cache_dir: Path, backend: str, dtype: str = "float32") -> CrossEncoderScorer:
