@@ -60,14 +60,6 @@ def measured(
     return values
 
 
-def is_measure(name: str) -> bool:
-    """Whether a name is one that ``measured`` knows, with its cut-off."""
-    try:
-        return "cutoff" in _measure(name, 1).params
-    except (ValueError, NameError):
-        return False
-
-
 def _measure(name: str, relevant_from: int) -> Any:
     import ir_measures  # noqa: PLC0415 - an extra
 

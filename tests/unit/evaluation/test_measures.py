@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.errors import FatalError
-from worker.evaluation.measures import is_measure, measured, require
+from worker.evaluation.measures import measured, require
 from worker.evaluation.questions import Question
 
 QUESTIONS = [
@@ -58,9 +58,9 @@ def test_ranks_beyond_what_float32_tells_apart_are_kept() -> None:
     assert measured(["RR@1000"], asked, [[f"d{rank}" for rank in range(1000)]])["RR@1000"] == [1 / 1000]
 
 
-@pytest.mark.parametrize(("name", "known"), [("nDCG@10", True), ("R@20", True), ("P", False), ("best", False)])
-def test_names_of_measures_are_known(name: str, known: bool) -> None:
-    assert is_measure(name) is known
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises((ValueError, NameError)):
+        measured(["best"], QUESTIONS, RANKINGS)
 
 
 def test_a_missing_library_names_the_extra_that_has_it() -> None:

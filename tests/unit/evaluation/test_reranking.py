@@ -1,12 +1,14 @@
 """Scoring and timing, with a model of random weights and an embedder that is honest about not being one."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.http import Reply, Request, http_server
 from tests.fakes.model import WORDS, save_model
 from tests.unit.conftest import FakeHashEmbedder
 from worker.batching.executor import SingleThreadExecutor
@@ -75,3 +77,17 @@ def test_cosine_orders_by_the_embeddings_alone() -> None:
     first, *others = asyncio.run(ranked(["kafka", "paris", "mysql"]))
     assert first == ("paris", pytest.approx(1.0))
     assert all(score is not None and score < 0.99 for _, score in others)
+
+
+def test_an_endpoint_scores_what_it_is_sent() -> None:
+    def by_length(request: Request) -> Reply:
+        documents = json.loads(request.body)["documents"]
+        results = [{"index": place, "relevance_score": len(text)} for place, text in enumerate(documents)]
+        return Reply(200, json.dumps({"results": results}).encode())
+
+    with http_server(by_length) as address:
+        rerank = RerankSettings(model="theirs", remote_url=f"{address}/v2/rerank")
+        remote = Subject(Settings(rerank=rerank), f"{address}/v2/rerank", "")
+        scored = score(remote, QUESTIONS, FOUND, top_ks=[2], watch=lambda *_: None)
+    assert scored.name == "theirs"
+    assert scored.scores == {each: [float(len(text)) for text in TEXTS[:2]] for each in ("q1", "q2")}
