@@ -42,7 +42,7 @@ def measured(
     """Return each measure's value for each question; an empty ranking has nought.
 
     ``names`` as ir-measures spells them: `nDCG@10`, `RR@10`, `P@3`, `R@20`, `Success@3`, `Judged@10`. A document of
-    grade ``relevant_from`` or better is relevant. ValueError for a name it does not know.
+    grade ``relevant_from`` or better is relevant. NameError for a name it does not know.
     """
     import ir_measures  # noqa: PLC0415 - an extra
 
