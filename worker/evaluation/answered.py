@@ -9,6 +9,7 @@ from worker.evaluation.questions import Question
 from worker.evaluation.rankings import Found, Scored
 from worker.evaluation.readers.candidates import Recorded, recorded
 from worker.evaluation.readers.lines import Line
+from worker.kafka.admin.reach import require_reachable
 from worker.kafka.admin.whole_topic import read_whole
 from worker.settings import KafkaSettings
 
@@ -19,6 +20,7 @@ def read_answers(kafka: KafkaSettings) -> list[Recorded]:
     Somebody else's records are passed over. FatalError if there is no such answer, or as ``read_whole``.
     """
     topic = kafka.answer_topic
+    require_reachable(kafka)
 
     def answers() -> Iterator[Line]:
         for message in read_whole(kafka, topic):
@@ -58,17 +60,21 @@ def candidates_of(records: Sequence[Recorded]) -> Found:
     return {each.question_id: each.candidates for each in records}
 
 
-def as_answered(records: Sequence[Recorded], top_k: int) -> Scored | None:
+def as_answered(records: Sequence[Recorded]) -> Scored | None:
     """Return the worker's own scores as a reranker to evaluate; None where any record has none.
 
-    Its times are the answers' own, waiting for a micro-batch included.
+    Its times are the answers' own, waiting for a micro-batch included, by the number of their candidates.
     """
     if any(each.scores is None for each in records):
         return None
+    seconds: dict[int, list[float]] = {}
+    for each in records:
+        if each.rerank_s is not None:
+            seconds.setdefault(len(each.candidates), []).append(each.rerank_s)
     models = ", ".join(dict.fromkeys(each.model for each in records if each.model))
     return Scored(
         f"{models or 'the reranker'} (as answered)",
         {each.question_id: each.scores or () for each in records},
         {each.question_id: each.windows for each in records},
-        {top_k: [each.rerank_s for each in records if each.rerank_s is not None]},
+        seconds,
     )

@@ -71,7 +71,7 @@ def evaluate(settings: Settings, request: Request, watch: Watch) -> Report:
     chosen = _limited(chosen, request.limit)
     plan = _plan(settings, request, None if records is None else max(len(each.candidates) for each in records))
     require_known(request.bars, plan.measures)
-    answered = None if records is None else as_answered(records, plan.top_k)
+    answered = None if records is None else as_answered(records)
     # What was answered is what is asked about; another model is compared with it if it is named.
     compared = subjects(settings, request.models, request.backends, cosine=request.cosine, configured=answered is None)
     with ExitStack() as parts:

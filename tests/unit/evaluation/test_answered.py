@@ -35,14 +35,14 @@ def test_answers_to_other_questions_are_told() -> None:
 
 def test_the_workers_own_scores_are_a_reranker_with_its_times() -> None:
     records = [record("q1", "why?", "a", "b"), record("q2", "how?", "c", model="newer")]
-    scored = as_answered(records, 20)
+    scored = as_answered(records)
     assert scored is not None
     assert scored.name == "model, newer (as answered)"
     assert scored.scores == {"q1": [1.0, 1.0], "q2": [1.0]}
     assert scored.pairs == {"q1": 2, "q2": 1}
-    assert scored.seconds == {20: [0.25, 0.25]}
+    assert scored.seconds == {2: [0.25], 1: [0.25]}
     assert candidates_of(records)["q2"] == records[1].candidates
 
 
 def test_passages_that_nobody_scored_are_no_reranker() -> None:
-    assert as_answered([Recorded("q", "why?", candidates("a"))], 20) is None
+    assert as_answered([Recorded("q", "why?", candidates("a"))]) is None
