@@ -17,7 +17,7 @@ import typer
 from rich.text import Text
 
 from worker.app.stopping import interruptible
-from worker.cli import answers, config, demo, dlq, ingest, local, models, run, topics, tune
+from worker.cli import answers, config, demo, dlq, evaluate, ingest, local, models, run, topics, tune
 from worker.cli.terminal import EXIT_ERROR, Command, err, out
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
@@ -88,6 +88,7 @@ for command in (
     models.models,
     config.config,
     tune.tune,
+    evaluate.evaluate,
     version,
 ):
     app.command(cls=Command)(command)

@@ -15,7 +15,7 @@ class RecordFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     text: StrictStr = Field(validation_alias=AliasChoices("text", "content"))
-    id: StrictStr | StrictInt | None = None
+    id: StrictStr | StrictInt | None = Field(default=None, validation_alias=AliasChoices("id", "_id"))
     title: StrictStr | None = None
     metadata: dict[str, Any] | None = None
 

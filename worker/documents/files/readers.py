@@ -96,7 +96,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _read_jsonl(file: InputFile) -> Iterator[ParsedRecord]:
-    """Read one JSON object a line: `text` or `content`, and `id`, `title`, `metadata` where there are any.
+    """Read one JSON object a line: `text` or `content`, and `id` (or BEIR's `_id`), `title`, `metadata` if any.
 
     Without an `id` the line's number stands in, so that lines put in above it make it another document.
     """

@@ -14,7 +14,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from schemas import wire
 from worker.errors import FatalError
-from worker.kafka.admin.dead_letters import DeadLetter, Wanted, partitions_of, read
+from worker.kafka.admin.dead_letters import DeadLetter, Wanted, read
+from worker.kafka.admin.whole_topic import partitions_of
 from worker.kafka.config import common_config, producer_config
 from worker.settings import KafkaSettings
 
@@ -168,7 +169,7 @@ def _remembered(kafka: KafkaSettings) -> dict[int, ReplayedOffsets]:
     topic = kafka.dead_letter_topic
     observer = _observer(kafka)
     try:
-        asked = [TopicPartition(topic, number) for number in range(partitions_of(kafka))]
+        asked = [TopicPartition(topic, number) for number in range(partitions_of(kafka, topic))]
         committed = observer.committed(asked, timeout=kafka.startup_timeout_s)
     except KafkaException as error:
         raise FatalError(f"what was replayed can't be looked up: {error.args[0].str()}") from error

@@ -20,10 +20,11 @@ def test_jsonl_gives_a_document_per_line() -> None:
         '{"id": "a", "text": "One.", "title": "First", "metadata": {"year": 1999, "tags": ["x"], "none": null}}\n'
         "\n"
         '{"id": 7, "content": "Two."}\n'
-        '{"text": "Three."}\n',
+        '{"text": "Three."}\n'
+        '{"_id": "beir-4", "title": "", "text": "Four."}\n',
         encoding="utf-8-sig",
     )
-    first, second, third = read(path)
+    first, second, third, fourth = read(path)
     assert first == Document(
         id="a",
         text="One.",
@@ -33,6 +34,7 @@ def test_jsonl_gives_a_document_per_line() -> None:
     )
     assert (second.id, second.text) == ("7", "Two.")
     assert (third.id, third.origin) == ("corpus.jsonl:4", "corpus.jsonl:4")
+    assert (fourth.id, fourth.text) == ("beir-4", "Four.")
 
 
 @pytest.mark.parametrize(
