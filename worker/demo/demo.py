@@ -6,32 +6,35 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 from rich.console import Console
 
-from schemas.events import QueryEvent
+from schemas.events import AnswerEvent, QueryEvent
 from worker.app.stopping import STOP_SIGNALS, interruptible
 from worker.cli.render import print_answer
 from worker.client import QueryClient
+from worker.demo.gain import gain
 from worker.demo.latencies import latency_table, stage_quantiles
-from worker.demo.setup import own_variables, settings_with
+from worker.demo.setup import NAME, own_variables, settings_with
 from worker.documents.samples.corpus import Question, questions
 from worker.errors import FatalError, WorkerError
 from worker.local.broker import LocalBroker
 from worker.local.process import ServerProcess
 from worker.local.stack import StackChoice, StackState, running_stack
 from worker.models.resolve import ResolvedModel, resolve
-from worker.settings import Settings
+from worker.settings import ENV_PREFIX, Settings
 
-ANSWERABLE = 5
-UNANSWERABLE = 1
+# The first three show what reranking does, the fourth that it does not always; the table of the sample corpus, and the
+# line at the end, how often. The last has no answer in the corpus.
+SHOWN = ("q02", "q04", "q05", "q01", "q41")
 # Loading torch and two models from a cold disk.
 READY_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 120.0
+LLM_PREFIX = f"{ENV_PREFIX}ANSWER__"
 
 
 def run_demo(settings: Settings, console: Console) -> None:
@@ -46,7 +49,7 @@ def run_demo(settings: Settings, console: Console) -> None:
         _show(settings, console, data_dir)
     _say(
         console,
-        f"The worker drained and everything is stopped, after {time.monotonic() - started_s:.0f} s in all.",
+        f"The workers drained and everything is stopped, after {time.monotonic() - started_s:.0f} s in all.",
     )
     console.print(
         "\nWhere to go next\n"
@@ -54,6 +57,7 @@ def run_demo(settings: Settings, console: Console) -> None:
         "  rerank-worker ingest PATH          your own documents\n"
         "  rerank-worker run                  the worker: start as many as you like\n"
         '  rerank-worker ask "your question"  one question through Kafka\n'
+        "  rerank-worker evaluate --help      whether reranking is worth it on yours\n"
         "  README.md                          how to run and scale it in production",
         highlight=False,
     )
@@ -64,23 +68,33 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
     # Importing torch takes as long as the servers take to start.
     threading.Thread(target=_import_models, daemon=True).start()
     models = (resolve("embedding", settings), resolve("cross-encoder", settings))
-    variables = own_variables(cross_encoder=models[1])
-    with running_stack(settings_with(variables), data_dir, StackChoice()) as stack:
+    quoting = own_variables(models[1])
+    writing = own_variables(models[1], name=f"{NAME}-llm")
+    with running_stack(settings_with(quoting), data_dir, StackChoice(), others=[settings_with(writing).kafka]) as stack:
         _introduce(console, stack, models)
-        variables |= stack.environment()
-        settings = settings_with(variables)
-        command = [sys.executable, "-m", "worker.cli.main", "run"]
-        # However the demo ends, its worker ends with it.
-        with ServerProcess("The worker", command, log_path=data_dir / "worker.log", environment=variables) as worker:
+        quoting |= {name: value for name, value in stack.environment().items() if not name.startswith(LLM_PREFIX)}
+        writing |= stack.environment()
+        with ExitStack() as workers:
+            worker = _start_worker(workers, quoting, data_dir / "worker.log")
             _say(console, "Indexing the sample corpus while the worker starts (`rerank-worker run`) …")
-            _index(settings, console)
-            telemetry = f"http://{settings.telemetry.host}:{settings.telemetry.port}"
-            worker.await_ready(lambda: _ready(telemetry), timeout_s=READY_TIMEOUT_S)
-            _ask(settings, console)
-            console.print(latency_table(stage_quantiles(f"{telemetry}/metrics")))
-            exit_code = worker.stop()
-        if exit_code != 0:
-            raise FatalError(f"the worker did not drain: it ended with exit code {exit_code}")
+            _index(settings_with(quoting), console)
+            worker.await_ready(lambda: _ready(quoting), timeout_s=READY_TIMEOUT_S)
+            # Started now, it is ready when its turn comes.
+            writer = _start_worker(workers, writing, data_dir / "worker-llm.log")
+            _ask(quoting, console)
+            _say(console, "The first question once more, to a worker that has the LLM write the answer …")
+            writer.await_ready(lambda: _ready(writing), timeout_s=READY_TIMEOUT_S)
+            with QueryClient(settings_with(writing).kafka) as client:
+                _ask_one(client, console, _shown()[0], candidates=False)
+            exit_codes = [worker.stop(), writer.stop()]
+        if any(exit_codes):
+            raise FatalError(f"a worker did not drain: they ended with exit codes {exit_codes}")
+
+
+def _start_worker(workers: ExitStack, variables: Mapping[str, str], log_path: Path) -> ServerProcess:
+    command = [sys.executable, "-m", "worker.cli.main", "run"]
+    # However the demo ends, its workers end with it.
+    return workers.enter_context(ServerProcess("The worker", command, log_path=log_path, environment=variables))
 
 
 def _import_models() -> None:
@@ -103,26 +117,49 @@ def _introduce(console: Console, stack: StackState, models: Sequence[ResolvedMod
         console.print(f"  {what:<14} {which}", highlight=False)
 
 
-def _ask(settings: Settings, console: Console) -> None:
-    asked = _chosen()
-    _say(console, f"Asking {len(asked)} questions through Kafka, one after the other …")
-    with QueryClient(settings.kafka) as client:
-        for question in asked:
-            event = QueryEvent(id=f"{question.id}-{uuid.uuid4()}", text=question.text, include_candidates=True)
-            with console.status(question.text):
-                answer = client.ask(event, timeout_s=ANSWER_TIMEOUT_S)
-            print_answer(console, answer)
-
-
-def _chosen() -> list[Question]:
-    answerable = [question for question in questions() if question.relevant]
-    unanswerable = [question for question in questions() if not question.relevant]
-    return answerable[:ANSWERABLE] + unanswerable[:UNANSWERABLE]
-
-
-def _ready(telemetry: str) -> bool:
+def _ask(variables: Mapping[str, str], console: Console) -> None:
+    shown = _shown()
+    _say(console, f"Asking {len(shown)} questions through Kafka, one after the other …")
+    with QueryClient(settings_with(variables).kafka) as client:
+        answers = [_ask_one(client, console, question) for question in shown]
+        console.print(latency_table(stage_quantiles(f"{_telemetry(variables)}/metrics")))
+        others = [question for question in questions() if question.relevant and question not in shown]
+        _say(console, f"Asking {len(others)} more at once: their pairs share micro-batches …")
+        begun_s = time.monotonic()
+        events = [_event(question).model_copy(update={"generate": False}) for question in others]
+        answers += client.ask_all(events, timeout_s=ANSWER_TIMEOUT_S)
+        seconds = time.monotonic() - begun_s
+    console.print(f"  contexts for {len(others)} questions in {seconds:.1f} s", highlight=False)
     try:
-        return httpx.get(f"{telemetry}/ready", timeout=1.0).is_success
+        _say(console, f"Was it worth it? {gain(questions(), answers)}.")
+    except FatalError as missing:
+        _say(console, f"Whether it was worth it is not told: {missing}")
+
+
+def _ask_one(client: QueryClient, console: Console, question: Question, *, candidates: bool = True) -> AnswerEvent:
+    with console.status(question.text):
+        answer = client.ask(_event(question, candidates=candidates), timeout_s=ANSWER_TIMEOUT_S)
+    print_answer(console, answer)
+    return answer
+
+
+def _event(question: Question, *, candidates: bool = True) -> QueryEvent:
+    return QueryEvent(id=f"{question.id}-{uuid.uuid4()}", text=question.text, include_candidates=candidates)
+
+
+def _shown() -> list[Question]:
+    by_id = {question.id: question for question in questions()}
+    return [by_id[name] for name in SHOWN]
+
+
+def _telemetry(variables: Mapping[str, str]) -> str:
+    telemetry = settings_with(variables).telemetry
+    return f"http://{telemetry.host}:{telemetry.port}"
+
+
+def _ready(variables: Mapping[str, str]) -> bool:
+    try:
+        return httpx.get(f"{_telemetry(variables)}/ready", timeout=1.0).is_success
     except httpx.TransportError:
         return False
 

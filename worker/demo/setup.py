@@ -13,13 +13,16 @@ NAME = "rerank-worker-demo"
 MAX_ANSWER_TOKENS = 64
 
 
-def own_variables(cross_encoder: ResolvedModel) -> dict[str, str]:
-    """Return the worker's settings as environment variables; a running stack or another demo is left alone."""
+def own_variables(cross_encoder: ResolvedModel, *, name: str = NAME) -> dict[str, str]:
+    """Return a worker's settings as environment variables; a running stack or another demo is left alone.
+
+    ``name`` begins its topics, and is its group's.
+    """
     variables = {
-        "KAFKA__QUERY_TOPIC": f"{NAME}.queries",
-        "KAFKA__ANSWER_TOPIC": f"{NAME}.answers",
-        "KAFKA__DEAD_LETTER_TOPIC": f"{NAME}.queries.dlq",
-        "KAFKA__GROUP_ID": NAME,
+        "KAFKA__QUERY_TOPIC": f"{name}.queries",
+        "KAFKA__ANSWER_TOPIC": f"{name}.answers",
+        "KAFKA__DEAD_LETTER_TOPIC": f"{name}.queries.dlq",
+        "KAFKA__GROUP_ID": name,
         "RECALL__COLLECTION": NAME,
         "ANSWER__MAX_TOKENS": str(MAX_ANSWER_TOKENS),
         "TELEMETRY__HOST": "127.0.0.1",

@@ -1,7 +1,7 @@
 """The whole embedded stack: broker, vector store and LLM, as a context."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from worker.local.broker import Kind, LocalBroker, local_broker
 from worker.local.chroma import local_chroma
 from worker.local.llm import LocalLlm, local_llm
 from worker.models import packages as offline_models
-from worker.settings import Settings
+from worker.settings import KafkaSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,17 @@ class StackChoice:
 
 
 @contextmanager
-def running_stack(settings: Settings, data_dir: Path, choice: StackChoice) -> Iterator[StackState]:
-    """Run every server on ``data_dir``, create the worker's topics, yield where things are. Blocks; FatalError."""
+def running_stack(
+    settings: Settings, data_dir: Path, choice: StackChoice, *, others: Sequence[KafkaSettings] = ()
+) -> Iterator[StackState]:
+    """Run every server on ``data_dir``, create the worker's topics, yield where things are. Blocks; FatalError.
+
+    ``others``: settings of more workers, whose topics are created too.
+    """
     # Each takes seconds, most of them spent waiting: they start side by side and end one after the other.
     with ExitStack() as servers:
         with ThreadPoolExecutor(thread_name_prefix="starting") as starting:
-            broker_started = starting.submit(_start_broker, servers, settings, data_dir, choice.kafka_port)
+            broker_started = starting.submit(_start_broker, servers, settings, data_dir, choice.kafka_port, others)
             chroma_started = starting.submit(
                 servers.enter_context, local_chroma(data_dir / "chroma", port=choice.chroma_port)
             )
@@ -81,11 +86,15 @@ def running_stack(settings: Settings, data_dir: Path, choice: StackChoice) -> It
         )
 
 
-def _start_broker(servers: ExitStack, settings: Settings, data_dir: Path, port: int | None) -> LocalBroker:
-    topics = worker_topics(settings.kafka)
+def _start_broker(
+    servers: ExitStack, settings: Settings, data_dir: Path, port: int | None, others: Sequence[KafkaSettings]
+) -> LocalBroker:
+    kafkas = [settings.kafka, *others]
+    topics = [topic for kafka in kafkas for topic in worker_topics(kafka)]
     broker = servers.enter_context(local_broker(settings.cache_dir, data_dir / "kafka", mock_topics=topics, port=port))
     if broker.kind != "mock":
-        ensure(settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers}), create=True)
+        for kafka in kafkas:
+            ensure(kafka.model_copy(update={"bootstrap_servers": broker.bootstrap_servers}), create=True)
     return broker
 
 

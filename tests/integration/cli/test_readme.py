@@ -86,10 +86,14 @@ def test_the_demo_shows_what_it_promises_and_leaves_nothing(
     demo = start(MAKE_DEMO, ROOT)
     printed, _ = demo.communicate(timeout=HANG_S)
     assert demo.returncode == 0, printed
-    assert printed.index("What permissions does Debezium need on MySQL?  ok") < printed.index("  no_context ")
+    first = "Which privileges does a user need to capture changes from PostgreSQL?  ok"
+    assert printed.index(first) < printed.index("  no_context ") < printed.rindex(first), (
+        "by quotation, then by the LLM"
+    )
     assert re.search(r"\d+ → \d+ ▲\d+", printed)
     assert "dropped" in printed
     assert "Not in the documents" in printed
+    assert re.search(r"here: nDCG@10\son\s49\ssample\squestions\sis\s0\.\d+\sas\srecalled", printed)
     assert re.search(r"rerank +[\d.]+ m?s +[\d.]+ m?s", printed)
     assert "Where to go next" in printed
     assert max(map(len, printed.splitlines())) <= 80
