@@ -1,4 +1,4 @@
-"""What reranking gained on the sample questions, in one line: measured on the answers that the demo's worker gave."""
+"""What reranking gained on the sample questions, in one line: measured on what the demo's worker answered. Short."""
 
 from collections.abc import Sequence
 

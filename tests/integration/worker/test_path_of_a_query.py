@@ -21,7 +21,7 @@ from worker.settings import KafkaSettings, RecallSettings
 pytestmark = pytest.mark.slow
 
 ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
-MOST_FILES = 33
+MOST_FILES = 34
 ENOUGH = 8
 
 # What watches the path (metrics, health, the builder's hooks into them, whether the topic is still the same), and the

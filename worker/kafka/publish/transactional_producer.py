@@ -39,6 +39,7 @@ class TransactionalProducer:
         self._id = transactional_id
         config = transactional_config(kafka, transactional_id, client_id)
         self._producer = Producer(config | {"error_cb": self._on_error})
+        self._fatal: KafkaError | None = None
         self._must_abort = False
         self._unknown_topics: set[str] = set()
         self._closing = False
@@ -179,6 +180,8 @@ class TransactionalProducer:
             raise TransientError("the worker ends before its transaction")
 
     def _raise_if_fatal(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._FATAL:  # noqa: SLF001
+            error = self._which_fatal(error)
         if error.code() in FENCED:
             raise FatalError(
                 f"fenced: another process uses transactional.id {self._id}, or this one did not end a transaction "
@@ -186,6 +189,13 @@ class TransactionalProducer:
             )
         if error.fatal() or error.code() in PRODUCER_FATAL:
             raise FatalError(f"Kafka transactions with transactional.id {self._id}: {error.name()}: {error.str()}")
+
+    def _which_fatal(self, error: KafkaError) -> KafkaError:
+        """Return which error it was: a call that comes after it says only that there was one."""
+        # The callback may not have been served yet; serving it may raise the error besides.
+        with contextlib.suppress(KafkaException, SystemError):
+            self._producer.poll(0)
+        return error if self._fatal is None else self._fatal
 
     def _look_up_again(self) -> None:
         # librdkafka asks for a topic that was missing only every few minutes.
@@ -195,4 +205,6 @@ class TransactionalProducer:
         self._unknown_topics.clear()
 
     def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
         logger.warning("kafka producer error", code=error.name(), reason=error.str())
