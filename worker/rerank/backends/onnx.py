@@ -30,6 +30,8 @@ class OnnxBackend:
         # Both keep the memory of the largest batch there ever was.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
+        # Its threads would spin for each other at every product: nothing gained alone, a third lost beside a neighbour.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = ERRORS_ALONE
         self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
