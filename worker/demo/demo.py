@@ -34,7 +34,8 @@ SHOWN = ("q02", "q04", "q05", "q01", "q41")
 # Loading torch and two models from a cold disk.
 READY_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 120.0
-LLM_PREFIX = f"{ENV_PREFIX}ANSWER__"
+# Empty is as good as not set, and takes the place of an endpoint of the user's own.
+WITHOUT_LLM = {f"{ENV_PREFIX}ANSWER__{name}": "" for name in ("BASE_URL", "MODEL")}
 
 
 def run_demo(settings: Settings, console: Console) -> None:
@@ -72,7 +73,7 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
     writing = own_variables(models[1], name=f"{NAME}-llm")
     with running_stack(settings_with(quoting), data_dir, StackChoice(), others=[settings_with(writing).kafka]) as stack:
         _introduce(console, stack, models)
-        quoting |= {name: value for name, value in stack.environment().items() if not name.startswith(LLM_PREFIX)}
+        quoting |= stack.environment() | WITHOUT_LLM
         writing |= stack.environment()
         with ExitStack() as workers:
             worker = _start_worker(workers, quoting, data_dir / "worker.log")

@@ -43,6 +43,8 @@ def start(scratch: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
             "RERANK_WORKER_MODELS": "offline",
             "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS": "elsewhere.invalid:9092",
             "RERANK_WORKER_RECALL__MODE": "embedded",
+            "RERANK_WORKER_ANSWER__BASE_URL": "http://elsewhere.invalid/v1",
+            "RERANK_WORKER_ANSWER__MODEL": "anothers",
         }
         process = subprocess.Popen(
             command,

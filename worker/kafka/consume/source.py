@@ -1,4 +1,4 @@
-"""The consumer: one thread that owns the native client and never stops polling.
+"""The consumer: one thread that owns the native client and goes on polling, whatever is in work.
 
 The loop speaks to the thread through a queue of commands that is served between two polls; the thread speaks to the
 loop through the ``SourceListener``. A slow query therefore can't cost the assignment, and a commit can never run
