@@ -30,7 +30,7 @@ OURS = "the worker's"
 POLICIES: dict[str, dict[str, str]] = {
     "libgomp's own": {"GOMP_SPINCOUNT": "300000"},
     OURS: {},
-    "10,000 turns": {"GOMP_SPINCOUNT": "10000"},
+    "1,000 turns": {"GOMP_SPINCOUNT": "1000"},
     "100 turns": {"GOMP_SPINCOUNT": "100"},
     "passive": {"OMP_WAIT_POLICY": "passive"},
 }

@@ -32,7 +32,7 @@ def after_importing(package: str, **policy: str) -> str:
 
 @pytest.mark.parametrize("package", ["worker", "benchmarks"])
 def test_the_spinning_is_bounded_before_torch_is_imported(package: str) -> None:
-    assert after_importing(package) == "False 1000 None"
+    assert after_importing(package) == "False 10000 None"
 
 
 @pytest.mark.parametrize(
