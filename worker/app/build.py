@@ -55,6 +55,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
         settings.recall,
         on_embedded=_batch_observer(metrics, "embed"),
         on_batch=_batch_observer(metrics, "recall"),
+        on_failure=partial(metrics.observe_dependency_error, "store"),
         executor=embedding_executor,
     )
     parts.push_async_callback(recall.close)
@@ -100,7 +101,8 @@ async def _new_reranking(
 ) -> _Reranking:
     rerank = settings.rerank
     if rerank.remote_url is not None:
-        remote = RemoteReranker(rerank, rerank.remote_url)
+        on_failure = partial(metrics.observe_dependency_error, "reranker")
+        remote = RemoteReranker(rerank, rerank.remote_url, on_failure=on_failure)
         parts.push_async_callback(remote.close)
         await remote.check()
         return _Reranking(remote, rerank.model, rerank.prior_weight or 0.0, BOUNDED_MARGIN)
@@ -128,7 +130,13 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
         )
     if answer.model is None:
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
-    llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)
+    llm = LlmAnswerer(
+        answer,
+        model=answer.model,
+        base_url=answer.base_url,
+        on_circuit=metrics.llm_circuit_open.set,
+        on_failure=partial(metrics.observe_dependency_error, "llm"),
+    )
     parts.push_async_callback(llm.close)
     if answer.store_path is None:
         return llm
