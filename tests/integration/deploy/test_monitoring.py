@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the worker's metrics and answers every question the dashboard asks."""
+"""A real Prometheus scrapes the worker's metrics, answers every question the dashboard asks, and takes every rule."""
 
 import json
 import re
@@ -24,6 +24,8 @@ from worker.telemetry.metrics import PREFIX, Metrics
 DEPLOY = Path(__file__).parents[3] / "deploy"
 EXAMPLES = Path(schemas.__file__).parent / "examples"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/dashboards/rerank-worker.json").read_text(encoding="utf-8"))
+RULES = sorted((DEPLOY / "prometheus/rules").glob("*.yml"))
+RUNBOOKS = DEPLOY.parent / "docs/runbooks"
 EXPRESSIONS = sorted(target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"])
 
 ANSWERED_WITHIN_S = 60.0
@@ -58,6 +60,8 @@ def prometheus(metrics: Metrics, tmp_path: Path) -> Iterator[httpx.Client]:
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     with serve(TelemetrySettings(host="127.0.0.1", port=0), metrics.registry, Health(starting=None)) as port:
         config["global"]["scrape_interval"] = "1s"
+        config["global"]["evaluation_interval"] = "1s"
+        config["rule_files"] = [str(DEPLOY / "prometheus" / pattern) for pattern in config["rule_files"]]
         config["scrape_configs"][0].pop("dns_sd_configs")
         config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -128,6 +132,43 @@ def test_prometheus_accepts_the_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def rules() -> list[dict[str, Any]]:
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_the_rules_ask_for_existing_metrics_only(metrics: Metrics) -> None:
+    exposed = set(re.findall(rf"^({PREFIX}_\w+)", generate_latest(metrics.registry).decode(), re.MULTILINE))
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    asked = {name for rule in rules() for name in re.findall(rf"[\w:]*{PREFIX}_[\w:]+", rule["expr"])}
+    assert asked <= exposed | recorded
+
+
+def test_each_alert_has_a_case_that_fires_it_and_a_runbook() -> None:
+    alerts = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+    cases = yaml.safe_load((DEPLOY / "prometheus/tests/alerts.yml").read_text(encoding="utf-8"))["tests"]
+    fired = {case["alertname"] for test in cases for case in test.get("alert_rule_test", []) if case.get("exp_alerts")}
+    assert fired == set(alerts)
+    pages = {Path(rule["annotations"]["runbook"]).name for rule in alerts.values()}
+    assert pages == {path.name for path in RUNBOOKS.glob("*.md")} - {"README.md"}
+    index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    for name, rule in alerts.items():
+        [line] = [line for line in index.splitlines() if line.startswith(f"| {name} |")]
+        assert rule["labels"]["severity"] in line
+        assert Path(rule["annotations"]["runbook"]).name in line
+
+
+def test_the_alerts_fire_when_they_should_and_not_else() -> None:
+    done = subprocess.run(
+        [need("promtool"), "test", "rules", str(DEPLOY / "prometheus/tests/alerts.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_metrics_follow_prometheus_conventions(metrics: Metrics) -> None:
     done = subprocess.run(
         [need("promtool"), "check", "metrics"],
@@ -149,3 +190,20 @@ def test_a_real_prometheus_answers_every_expression_of_the_dashboard(prometheus:
 
     await_condition(answered, timeout_s=ANSWERED_WITHIN_S)
     assert not unanswered
+
+
+@pytest.mark.slow
+def test_a_real_prometheus_evaluates_every_rule(prometheus: httpx.Client) -> None:
+    def loaded() -> list[dict[str, Any]]:
+        try:
+            groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+        except (httpx.TransportError, ValueError):
+            return []  # not up yet
+        return [rule for group in groups for rule in group["rules"]]
+
+    def evaluated() -> bool:
+        found = loaded()
+        return len(found) == len(rules()) and all(rule["health"] != "unknown" for rule in found)
+
+    assert await_condition(evaluated, timeout_s=ANSWERED_WITHIN_S)
+    assert [rule["name"] for rule in loaded() if rule["health"] != "ok"] == []
