@@ -111,18 +111,14 @@ class Metrics:
             ["dependency", "code"],
         )
         self.in_flight_queries = self._gauge("in_flight_queries", "Query events in work.")
-        self.in_flight_queries_limit = self._gauge(
-            "in_flight_queries_limit", "Query events in work at which partitions are paused."
-        )
+        self.in_flight_queries_limit = self._gauge("in_flight_queries_limit", "Events in work at which all pauses.")
         self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
-        self.in_flight_pairs_limit = self._gauge(
-            "in_flight_pairs_limit", "Pairs in work at which partitions are paused."
-        )
+        self.in_flight_pairs_limit = self._gauge("in_flight_pairs_limit", "Pairs in work at which all pauses.")
         self.unpublished_bytes = self._gauge(
             "unpublished_bytes", "Bytes of answers and dead letters that are made and that the broker has not yet."
         )
         self.unpublished_bytes_limit = self._gauge(
-            "unpublished_bytes_limit", "Bytes of unpublished outcomes at which partitions are paused."
+            "unpublished_bytes_limit", "Bytes of unpublished outcomes at which all pauses."
         )
         self.completed_uncommitted_queries = self._gauge(
             "completed_uncommitted_queries",
@@ -150,13 +146,9 @@ class Metrics:
             "Records between the committed offset and the partition's end, as librdkafka last reported.",
             ["group", "topic", "partition"],
         )
-        self.rebalances = self._counter(
-            "rebalances", "Changes of the assignment, by kind: assigned, revoked, lost.", ["kind"]
-        )
+        self.rebalances = self._counter("rebalances", "Assignments, by kind: assigned, revoked, lost.", ["kind"])
         self.epochs = self._counter(
-            "epochs",
-            "Partitions that began again, by reason: offsets_went_back, topic_made_again.",
-            ["reason"],
+            "epochs", "Partitions that began again, by reason: offsets_went_back, topic_made_again.", ["reason"]
         )
         self.commits = self._counter(
             "commits",
@@ -171,8 +163,16 @@ class Metrics:
         self._of_status = cache(self.end_to_end_seconds.labels)
         self._of_outcome = cache(self.events.labels)
 
-    def observe_answer(self, answer: AnswerEvent, *, publish_s: float, end_to_end_s: float) -> None:
-        """Record an answer the broker has acknowledged."""
+    def observe_answer(
+        self,
+        answer: AnswerEvent,
+        *,
+        publish_s: float,
+        end_to_end_s: float,
+        exemplar: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record an answer the broker has acknowledged. ``exemplar``: what names its trace, if it has one."""
+        named = None if exemplar is None else dict(exemplar)
         spent = answer.timings_ms
         for stage, seconds in (
             ("queue", spent.queue / 1000),
@@ -183,8 +183,8 @@ class Metrics:
         ):
             # A stage that was skipped took no time; counting it as fast would hide the slow ones.
             if seconds > 0:
-                self._of_stage(stage).observe(seconds)
-        self._of_status(answer.status).observe(max(0.0, end_to_end_s))
+                self._of_stage(stage).observe(seconds, named)
+        self._of_status(answer.status).observe(max(0.0, end_to_end_s), named)
         self._of_outcome(answer.status).inc()
         for degradation in answer.degradations:
             self.degradations.labels(stage=degradation.stage).inc()
