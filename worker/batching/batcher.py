@@ -11,7 +11,7 @@ state belongs to the loop.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,7 @@ class BatchReport:
     """How long its first item had waited."""
     budget: int
     """Most that the next batch may cost: lowered where memory was too short, until it recovers."""
-    marks: Sequence[Hashable] = ()
+    marks: Sequence[object] = ()
     """Whose jobs it held, of those that have a mark."""
 
 

@@ -41,7 +41,7 @@ class Job(Generic[Item, Result]):
     done: "asyncio.Future[list[Result]]"
     key: Hashable = None
     """Jobs of unlike keys share no batch."""
-    mark: Hashable = field(default_factory=MARK.get)
+    mark: object = field(default_factory=MARK.get)
     """What its caller is named by in the reports of its batches; see ``MARK``."""
     waiting: list[int] = field(default_factory=list)
     """Indices of items not yet in a batch."""
@@ -214,9 +214,10 @@ class JobQueue(Generic[Item, Result]):
         self._dated.pop(job, None)
 
 
-def marks_of(jobs: Iterable[Job[Item, Result]]) -> Sequence[Hashable]:
+def marks_of(jobs: Iterable[Job[Item, Result]]) -> Sequence[object]:
     """Return the marks of these jobs, each once."""
-    return [mark for mark in dict.fromkeys(job.mark for job in jobs) if mark is not None]
+    # By identity: a span's context can't be hashed.
+    return list({id(job.mark): job.mark for job in jobs if job.mark is not None}.values())
 
 
 def _items(jobs: Sequence[Job[Item, Result]], at_most: int) -> Iterator[ItemRef[Item, Result]]:

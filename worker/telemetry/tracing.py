@@ -6,7 +6,7 @@ for the reranker, of which the others know nothing. Texts are put down only if a
 """
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -189,7 +189,7 @@ OFF = Tracing()
 
 
 def record_batch(
-    tracer: Tracer, batcher: str, *, seconds: float, items: int, cost: int, marks: Sequence[Hashable]
+    tracer: Tracer, batcher: str, *, seconds: float, items: int, cost: int, marks: Sequence[object]
 ) -> None:
     """Record a micro-batch that has just run, as a trace of its own, linked to those of the queries that shared it.
 
