@@ -13,7 +13,7 @@ from benchmarks.stack import Asker, Observer, Seen, cores_used, cpu_seconds, lab
 from benchmarks.traffic import Traffic
 from tests.worker_process import WorkerProcess
 from worker.rerank.pairs.batch import EncodedPair
-from worker.telemetry.metrics import BATCHERS
+from worker.telemetry.labels import BATCHERS
 
 RATIO_TARGET = 0.95
 RATE = "queries_per_second"

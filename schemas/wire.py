@@ -113,6 +113,11 @@ def encode_answer(event: AnswerEvent) -> bytes:
     return event.model_dump_json().encode()
 
 
+def without_trace(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """Return the headers without the trace's context: another is put in its place."""
+    return [each for each in headers if each[0].lower() not in {TRACEPARENT, TRACESTATE}]
+
+
 def header(headers: Headers, name: str) -> str | None:
     """Return the last header of this name as text; None if it is absent, null or not UTF-8."""
     value = next((value for key, value in reversed(headers) if key == name), None)

@@ -27,9 +27,13 @@ class LlmAnswerer:
         model: str,
         base_url: str,
         on_circuit: Callable[[bool], None] = lambda _open: None,
+        on_failure: Callable[[str], None] = lambda _code: None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
-        """``on_circuit`` is told whenever the circuit to the endpoint opens (true) or closes."""
+        """``on_circuit`` is told whenever the circuit to the endpoint opens (true) or closes.
+
+        ``on_failure``: see ``Endpoint``.
+        """
         self._settings = settings
         self._model = model
         self._unix_time_s = unix_time_s
@@ -58,6 +62,7 @@ class LlmAnswerer:
             timeout_s=settings.timeout_s,
             attempts=settings.attempts,
             concurrency=settings.concurrency,
+            on_failure=on_failure,
         )
 
     @property

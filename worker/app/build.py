@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from opentelemetry.trace import Tracer
+
 from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
@@ -31,6 +33,7 @@ from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import Names, Tracing, record_batch
 
 
 async def build_delivery(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
@@ -39,11 +42,14 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
     await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
+    tracer = _new_tracer(settings, parts)
+    observe = partial(_observe_batch, metrics, tracer)
+
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
     executor = await parts.enter_async_context(compute_executor())
     # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
-    reranking = await _new_reranking(settings, metrics, executor, parts)
+    reranking = await _new_reranking(settings, metrics, executor, parts, partial(observe, "rerank"))
     embedder = await executor.run(partial(load_embedder, embedding, settings))
     # Two passes of a processor only take turns; on a GPU questions need not wait for the pairs before them.
     embedding_executor = executor if embedder.on_cpu else await parts.enter_async_context(compute_executor("embed"))
@@ -53,8 +59,9 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
         embedder,
         partial(ChromaSearch, settings.recall, embedder),
         settings.recall,
-        on_embedded=_batch_observer(metrics, "embed"),
-        on_batch=_batch_observer(metrics, "recall"),
+        on_embedded=partial(observe, "embed"),
+        on_batch=partial(observe, "recall"),
+        on_failure=partial(metrics.observe_dependency_error, "store"),
         executor=embedding_executor,
     )
     parts.push_async_callback(recall.close)
@@ -64,10 +71,18 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
 
     used = Models(embedding=embedding.name, cross_encoder=reranking.model, prior_weight=settings.rerank.prior_weight)
     metrics.models.info({"embedding": embedding.name, "cross_encoder": reranking.model, "answer": answerer.model_name})
-    pipeline = Pipeline(recall, reranking.reranker, answerer, settings)
+    names = Names(
+        group=settings.kafka.group_id,
+        client_id=settings.worker_id,
+        cross_encoder=reranking.model,
+        answerer=answerer.model_name,
+        asks_llm=settings.answer.base_url is not None,
+    )
+    tracing = Tracing(tracer, names, texts=settings.telemetry.trace_texts)
+    pipeline = Pipeline(recall, reranking.reranker, answerer, settings, tracing=tracing)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     reply_topics = ReplyTopics(settings.kafka, settings.worker_id)
-    service = Service(settings, pipeline, metrics, used, guard, reply_topics)
+    service = Service(settings, pipeline, metrics, used, guard, reply_topics, tracing=tracing)
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id, on_commit=metrics.observe_commit)
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
@@ -95,11 +110,16 @@ class _Reranking:
 
 
 async def _new_reranking(
-    settings: Settings, metrics: Metrics, executor: SingleThreadExecutor, parts: AsyncExitStack
+    settings: Settings,
+    metrics: Metrics,
+    executor: SingleThreadExecutor,
+    parts: AsyncExitStack,
+    on_batch: Callable[[BatchReport], None],
 ) -> _Reranking:
     rerank = settings.rerank
     if rerank.remote_url is not None:
-        remote = RemoteReranker(rerank, rerank.remote_url)
+        on_failure = partial(metrics.observe_dependency_error, "reranker")
+        remote = RemoteReranker(rerank, rerank.remote_url, on_failure=on_failure)
         parts.push_async_callback(remote.close)
         await remote.check()
         margin = LOGIT_MARGIN if remote.gives_logits else BOUNDED_MARGIN
@@ -110,7 +130,7 @@ async def _new_reranking(
         scorer,
         rerank,
         prior_weight=rerank.prior_weight,
-        on_batch=_batch_observer(metrics, "rerank"),
+        on_batch=on_batch,
         executor=executor,
     )
     parts.push_async_callback(local.close)
@@ -126,7 +146,13 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
         )
     if answer.model is None:
         raise FatalError("RERANK_WORKER_ANSWER__BASE_URL is set without RERANK_WORKER_ANSWER__MODEL")
-    llm = LlmAnswerer(answer, model=answer.model, base_url=answer.base_url, on_circuit=metrics.llm_circuit_open.set)
+    llm = LlmAnswerer(
+        answer,
+        model=answer.model,
+        base_url=answer.base_url,
+        on_circuit=metrics.llm_circuit_open.set,
+        on_failure=partial(metrics.observe_dependency_error, "llm"),
+    )
     parts.push_async_callback(llm.close)
     if answer.store_path is None:
         return llm
@@ -137,16 +163,27 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     )
 
 
-def _batch_observer(metrics: Metrics, batcher: str) -> Callable[[BatchReport], None]:
-    def observe(report: BatchReport) -> None:
-        metrics.observe_batch(
-            batcher,
-            items=report.items,
-            cost=report.cost,
-            padded_cost=report.padded_cost,
-            seconds=report.seconds,
-            wait_s=report.wait_s,
-            budget=report.budget,
-        )
+def _new_tracer(settings: Settings, parts: AsyncExitStack) -> Tracer | None:
+    telemetry = settings.telemetry
+    if telemetry.otlp_endpoint is None:
+        return None
+    from worker.telemetry import otlp  # noqa: PLC0415 - loads grpc, which few need
 
-    return observe
+    processor = otlp.otlp_processor(telemetry.otlp_endpoint)
+    provider = otlp.new_provider(processor, worker_id=settings.worker_id, ratio=telemetry.trace_ratio)
+    parts.push_async_callback(asyncio.to_thread, otlp.close, provider)
+    return provider.get_tracer("rerank-worker")
+
+
+def _observe_batch(metrics: Metrics, tracer: Tracer | None, batcher: str, report: BatchReport) -> None:
+    metrics.observe_batch(
+        batcher,
+        items=report.items,
+        cost=report.cost,
+        padded_cost=report.padded_cost,
+        seconds=report.seconds,
+        wait_s=report.wait_s,
+        budget=report.budget,
+    )
+    if tracer is not None:
+        record_batch(tracer, batcher, seconds=report.seconds, items=report.items, cost=report.cost, marks=report.marks)

@@ -40,7 +40,7 @@ async def run_worker(settings: Settings) -> int:
     """
     logs.configure(settings.telemetry)
     exit_on_signals(lambda: logger.info("told to stop while starting: the worker ends"))
-    metrics = _new_metrics()
+    metrics = _new_metrics(settings.kafka.group_id)
     health = Health(hang_timeout_s=settings.telemetry.hang_timeout_s)
     end = EndDeadline(lambda seconds: logger.error("closing took too long: the process ends", seconds=seconds))
     try:
@@ -90,11 +90,11 @@ async def _beat(delivery: Delivery, health: Health) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-def _new_metrics() -> Metrics:
+def _new_metrics(group: str) -> Metrics:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, group=group)
     metrics.build.info({"version": version("rerank-worker")})
     return metrics
 

@@ -21,7 +21,7 @@ import structlog
 
 from worker.batching.bisect import BatchOutcome, bisect_failing
 from worker.batching.executor import SingleThreadExecutor, panics_as_errors
-from worker.batching.queue import ItemRef, Job, JobQueue, Limits
+from worker.batching.queue import ItemRef, Job, JobQueue, Limits, marks_of
 from worker.domain import Item, Result
 from worker.errors import ExpiredError
 
@@ -52,6 +52,8 @@ class BatchReport:
     """How long its first item had waited."""
     budget: int
     """Most that the next batch may cost: lowered where memory was too short, until it recovers."""
+    marks: Sequence[object] = ()
+    """Whose jobs it held, of those that have a mark."""
 
 
 class MicroBatcher(Generic[Item, Result]):
@@ -173,7 +175,8 @@ class MicroBatcher(Generic[Item, Result]):
         self._served += sum(costs)
         self._heed(ran, costs)
         padded = self._queue.cost_of(costs)
-        self._on_batch(BatchReport(len(batch), sum(costs), padded, seconds, waited_s, self._queue.max_cost))
+        marks = marks_of(job for job, _ in batch)
+        self._on_batch(BatchReport(len(batch), sum(costs), padded, seconds, waited_s, self._queue.max_cost, marks))
 
     async def _next_batch(self) -> list[ItemRef[Item, Result]]:
         while True:

@@ -4,12 +4,13 @@ import asyncio
 import math
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic
 
 from worker.domain import Item, Result
+from worker.telemetry.marks import MARK
 
 # How far beyond one batch's items to look for some of like cost: more pads less, and lets the oldest company wait.
 LOOK_AHEAD = 8
@@ -40,6 +41,8 @@ class Job(Generic[Item, Result]):
     done: "asyncio.Future[list[Result]]"
     key: Hashable = None
     """Jobs of unlike keys share no batch."""
+    mark: object = field(default_factory=MARK.get)
+    """What its caller is named by in the reports of its batches; see ``MARK``."""
     waiting: list[int] = field(default_factory=list)
     """Indices of items not yet in a batch."""
     results: list[Result | None] = field(init=False)
@@ -209,6 +212,12 @@ class JobQueue(Generic[Item, Result]):
     def _leave(self, job: Job[Item, Result]) -> None:
         self._jobs.remove(job)
         self._dated.pop(job, None)
+
+
+def marks_of(jobs: Iterable[Job[Item, Result]]) -> Sequence[object]:
+    """Return the marks of these jobs, each once."""
+    # By identity: a span's context can't be hashed.
+    return list({id(job.mark): job.mark for job in jobs if job.mark is not None}.values())
 
 
 def _items(jobs: Sequence[Job[Item, Result]], at_most: int) -> Iterator[ItemRef[Item, Result]]:

@@ -24,6 +24,7 @@ from worker.query.outcomes import Asked
 from worker.query.pipeline import Pipeline
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import OFF, Tracing
 
 logger = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Service:
     poison_guard: PoisonGuard
     reply_topics: ReplyTopics
     unix_time_s: Callable[[], float] = time.time
+    tracing: Tracing = OFF
 
     def job(self, record: Record) -> "QueryJob":
         """Decode a record into a job; a record that can't be decoded becomes a job that dead-letters it."""
@@ -99,12 +101,23 @@ class QueryJob:
 
     async def run(self) -> Publication:
         """Return the answer or the dead letter; see ``Job``."""
-        with structlog.contextvars.bound_contextvars(**self._asked.log_fields):
+        position, record = self._record.position, self._record
+        with (
+            structlog.contextvars.bound_contextvars(**self._asked.log_fields),
+            self.service.tracing.process(
+                position.topic,
+                position.partition,
+                position.offset,
+                record.key,
+                record.headers,
+                query_id=self._asked.query_id,
+            ) as trace,
+        ):
             # What is no query event tells of a broken producer. A query that fails later (its collection is gone, its
             # filter is wrong, a bug of ours) is one asker's, and may not end the worker for all.
             self.service.poison_guard.count(poison=isinstance(self._decoded, UndecodableError))
             reply = await self._find_reply_topic()
-            asked = self._asked if reply is None else replace(self._asked, reply=reply)
+            asked = self._asked if reply is None and trace is None else replace(self._asked, reply=reply, trace=trace)
             try:
                 return asked.answered(await self._answer(self._decoded))
             except PoisonError as error:

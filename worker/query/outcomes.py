@@ -23,6 +23,7 @@ from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.mapping import failed_event
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import QueryTrace, Sending
 
 logger = structlog.get_logger()
 
@@ -49,6 +50,8 @@ class Asked:
     unix_time_s: Callable[[], float]
     reply: ReplyTo | ReplyRefusal | None = None
     """Where the reply goes; or why it does not go where it was wanted; None: to the answer topic, as by default."""
+    trace: QueryTrace | None = None
+    """None where the query is not traced: its own context goes on as it came then."""
 
     @property
     def asked_at_s(self) -> float:
@@ -69,11 +72,17 @@ class Asked:
     def answered(self, event: AnswerEvent, *, made_s: float | None = None) -> Publication:
         """Return the answer. ``made_s``: when it was made, on the monotonic clock; None: now."""
         to = self.reply if isinstance(self.reply, ReplyTo) else None
+        topic = self.settings.kafka.answer_topic if to is None else to.topic
         headers = wire.passthrough_headers(self.record.headers)
         if isinstance(self.reply, ReplyRefusal):
             headers.append((REPLY_REFUSED, self.reply.encode()))
+        sending = None
+        if self.trace is not None:
+            self.trace.note(event.status)
+            sending = self.trace.send(topic, self.record.key)
+            headers = [*wire.without_trace(headers), *sending.headers]
         return _Answer(
-            self.settings.kafka.answer_topic if to is None else to.topic,
+            topic,
             key=self.record.key,
             value=wire.encode_answer(event),
             headers=headers,
@@ -82,10 +91,13 @@ class Asked:
             made_s=time.monotonic() if made_s is None else made_s,
             partition=-1 if to is None or to.partition is None else to.partition,
             asked_for=to is not None,
+            sending=sending,
         )
 
     def dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
         """Return the record to be set aside, with why; and the reply that tells so, if one is wanted."""
+        if self.trace is not None:
+            self.trace.failed(reason)
         position = self.record.position
         info = DeadLetterInfo(
             error_kind=kind,
@@ -154,13 +166,17 @@ class _Answer(Publication):
     event: AnswerEvent
     made_s: float
     """On the monotonic clock."""
+    sending: Sending | None
 
     def acknowledged(self) -> None:
         asked, event = self.asked, self.event
+        if self.sending is not None:
+            self.sending.end()
         asked.metrics.observe_answer(
             event,
             publish_s=time.monotonic() - self.made_s,
             end_to_end_s=asked.unix_time_s() - asked.asked_at_s,
+            exemplar=None if asked.trace is None else asked.trace.exemplar,
         )
         asked.count_reply("sent" if self.asked_for else None)
         logger.debug("answered", status=event.status, total_ms=event.timings_ms.total, **asked.log_fields)

@@ -11,6 +11,7 @@ from worker.domain import Answerer, Candidate, Context, GeneratedAnswer, Query, 
 from worker.errors import ExpiredError, TransientError
 from worker.query.failures import code_of
 from worker.settings import Settings
+from worker.telemetry.tracing import OFF, StageSpan, Tracing
 
 logger = structlog.get_logger()
 
@@ -49,8 +50,10 @@ class Pipeline:
         answerer: Answerer,
         settings: Settings,
         *,
+        tracing: Tracing = OFF,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
+        self._tracing = tracing
         self._recall = recall
         self._reranker = reranker
         self._answerer = answerer
@@ -77,7 +80,9 @@ class Pipeline:
     async def _through(self, query: Query, outcome: Outcome) -> Outcome:
         if self._expired(query):
             return outcome.ended("expired")
-        candidates = await _timed(outcome, "recall", self._recall.recall(query))
+        with self._tracing.recall(query.collection, query.text) as span:
+            candidates = await _timed(outcome, "recall", self._recall.recall(query))
+            span.note(rerank_worker__candidates=len(candidates))
         if not candidates:
             return outcome.ended("no_context")
 
@@ -99,7 +104,8 @@ class Pipeline:
 
     async def _rerank(self, query: Query, candidates: Sequence[Candidate], outcome: Outcome) -> None:
         try:
-            outcome.ranking = await _timed(outcome, "rerank", self._reranker.rerank(query, candidates))
+            with self._tracing.rerank(query.top_n, query.text):
+                outcome.ranking = await _timed(outcome, "rerank", self._reranker.rerank(query, candidates))
         except TransientError as error:
             # What expires here tells as well what was recalled.
             outcome.ranking = in_recall_order(candidates)
@@ -113,7 +119,10 @@ class Pipeline:
         if not query.generate or unchecked:
             return None
         try:
-            return await _timed(outcome, "answer", self._answerer.answer(query, outcome.contexts))
+            with self._tracing.answer(query.text) as span:
+                answer = await _timed(outcome, "answer", self._answerer.answer(query, outcome.contexts))
+                _note_tokens(span, answer)
+                return answer
         except ExpiredError:
             raise
         except TransientError as error:
@@ -133,6 +142,14 @@ def keep(ranking: Sequence[Context], query: Query) -> Sequence[Context]:
 def in_recall_order(candidates: Sequence[Candidate]) -> Sequence[Context]:
     """Return the candidates as they were recalled, unscored: a score nobody computed is never invented."""
     return [Context(candidate, rank, rerank_score=None, logit=None) for rank, candidate in enumerate(candidates, 1)]
+
+
+def _note_tokens(span: StageSpan, answer: GeneratedAnswer) -> None:
+    if answer.usage is not None:
+        span.note(
+            gen_ai__usage__input_tokens=answer.usage.prompt_tokens,
+            gen_ai__usage__output_tokens=answer.usage.completion_tokens,
+        )
 
 
 def _note_failure(outcome: Outcome, stage: Stage, error: TransientError) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from worker.batching.batcher import BatchReport, ClosedError
 from worker.batching.executor import SingleThreadExecutor
-from worker.batching.queue import Job, JobQueue, Limits
+from worker.batching.queue import Job, JobQueue, Limits, marks_of
 from worker.domain import Candidate, Query
 from worker.errors import ExpiredError, TransientError
 from worker.recall.chroma_connection import LEAVE_SLACK_S, StoreLostError, no_answer
@@ -249,7 +249,8 @@ class Searches:
             waiting.settle(one if isinstance(one, Exception) else [one])
         waited_s = begun_s - min(waiting.arrived_s for waiting in batch)
         seconds = self._loop.time() - begun_s
-        self._on_batch(BatchReport(size, size, size, seconds, waited_s, self._settings.max_batch))
+        marks = marks_of(batch)
+        self._on_batch(BatchReport(size, size, size, seconds, waited_s, self._settings.max_batch, marks))
 
     def _time_for(self, batch: Sequence[Waiting], now_s: float) -> float:
         """Return the call's time in seconds: nobody waits for it after the last of its queries' deadlines."""

@@ -13,9 +13,9 @@ from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher, at_o
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
 from worker.domain import Candidate, Query
-from worker.errors import FatalError, PoisonError, TransientError, WorkerError
+from worker.errors import ExpiredError, FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
-from worker.recall.chroma_connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, StoreLostError
+from worker.recall.chroma_connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, StoreFailedError, StoreLostError
 from worker.recall.embedder import Embedder, Vector
 from worker.recall.searches import NewSearch, Searches, Slot
 from worker.resilience.retry import OutageRetry, RetryPolicy, on_loop_clock
@@ -45,10 +45,15 @@ class BatchedRecall:
         *,
         on_embedded: Callable[[BatchReport], None] = lambda _: None,
         on_batch: Callable[[BatchReport], None] = lambda _: None,
+        on_failure: Callable[[str], None] = lambda _code: None,
         executor: SingleThreadExecutor | None = None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
-        """``on_embedded`` and ``on_batch`` are told of each batch of questions, and of each call to the store."""
+        """``on_embedded`` and ``on_batch`` are told of each batch of questions, and of each call to the store.
+
+        ``on_failure`` is told the code of each try of a query that failed, for what is not the query's fault.
+        """
+        self._on_failure = on_failure
         self._timeout_s = settings.timeout_s
         self._unix_time_s = unix_time_s
         # Here and not on the threads that search, where a pause of one query would be everybody's.
@@ -102,7 +107,12 @@ class BatchedRecall:
             nonlocal lost
             try:
                 return await self._recall_once(query, alone=lost > 0)
-            except StoreLostError as error:
+            except ExpiredError:
+                raise
+            except TransientError as error:
+                self._on_failure(_code_of(error))
+                if not isinstance(error, StoreLostError):
+                    raise
                 lost += 1
                 if lost < DEATHS:
                     raise
@@ -157,3 +167,15 @@ class BatchedRecall:
             # What else may be wrong with it, the next query tells by its own error.
             with suppress(WorkerError):
                 await self._recall_once(self._probe)
+
+
+def _code_of(error: TransientError) -> str:
+    match error:
+        case StoreLostError():
+            return "store_lost"
+        case StoreFailedError():
+            return "store_failed"
+        case DefaultCollectionMissingError():
+            return "collection_missing"
+        case _:
+            return "store_unavailable"

@@ -27,7 +27,15 @@ class RemoteReranker:
     The protocol has one query per request: what crosses queries is the number of requests under way, not a batch.
     """
 
-    def __init__(self, settings: RerankSettings, url: str, *, unix_time_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: RerankSettings,
+        url: str,
+        *,
+        on_failure: Callable[[str], None] = lambda _code: None,
+        unix_time_s: Callable[[], float] = time.time,
+    ) -> None:
+        """``on_failure``: see ``Endpoint``."""
         self._settings = settings
         self._unix_time_s = unix_time_s
         self._dialect = DIALECTS[settings.remote_dialect]
@@ -49,6 +57,7 @@ class RemoteReranker:
             attempts=settings.remote_attempts,
             concurrency=settings.remote_concurrency,
             limiter=None if rate is None else AsyncLimiter(rate, 60),
+            on_failure=on_failure,
         )
 
     @property

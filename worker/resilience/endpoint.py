@@ -123,8 +123,12 @@ class Endpoint:
         attempts: int,
         concurrency: int,
         limiter: AsyncLimiter | None = None,
+        on_failure: Callable[[str], None] = lambda _code: None,
     ) -> None:
-        """``limiter`` bounds the requests of a time, where the endpoint does. ``service`` begins the errors' codes."""
+        """``limiter`` bounds the requests of a time, where the endpoint does. ``service`` begins the errors' codes.
+
+        ``on_failure`` is told the code of each try that failed, or that an open circuit kept from being made.
+        """
         self._name = name
         self._service = service
         self._circuit = circuit
@@ -132,6 +136,7 @@ class Endpoint:
         self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, attempts=attempts, retries=_worth_another_try)
         self._slots = asyncio.Semaphore(concurrency)
         self._limiter = limiter
+        self._on_failure = on_failure
 
     async def call(self, request: Callable[[], Awaitable[Result]], *, deadline_s: float | None = None) -> Result:
         """Return what ``request`` returns; all its tries and the pauses between them take ``timeout_s`` at most.
@@ -174,12 +179,18 @@ class Endpoint:
 
     async def _ask(self, request: Callable[[], Awaitable[Result]], time_s: float, deadline_s: float | None) -> Result:
         # Inside the circuit, so that silence counts as failure and a query that is cancelled does not.
-        async with self._circuit.request(), expiring(deadline_s, f"a request to {self._name}"):
-            try:
-                async with asyncio.timeout(time_s):
-                    return await request()
-            except TimeoutError as error:
-                raise self._silent(whole=time_s >= self._timeout_s) from error
+        try:
+            async with self._circuit.request(), expiring(deadline_s, f"a request to {self._name}"):
+                try:
+                    async with asyncio.timeout(time_s):
+                        return await request()
+                except TimeoutError as error:
+                    raise self._silent(whole=time_s >= self._timeout_s) from error
+        except ExpiredError:
+            raise
+        except TransientError as error:
+            self._on_failure(error.code or f"{self._service}_unavailable")
+            raise
 
     async def _wait_for_the_rate(self, deadline_s: float | None) -> None:
         if self._limiter is None:

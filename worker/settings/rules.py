@@ -180,6 +180,12 @@ def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]
 
 
 def _telemetry(telemetry: TelemetrySettings, recall: RecallSettings) -> Iterator[str]:
+    endpoint = telemetry.otlp_endpoint
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        yield "telemetry.otlp_endpoint must begin with http:// or https://, e.g. http://collector:4317"
+    for name in ("trace_ratio", "trace_texts"):
+        if endpoint is None and name in telemetry.model_fields_set:
+            yield f"telemetry.{name} is set without telemetry.otlp_endpoint: set the endpoint, or leave it out"
     if telemetry.hang_timeout_s <= recall.timeout_s:
         yield (
             f"telemetry.hang_timeout_s is {telemetry.hang_timeout_s:g}, not more than recall.timeout_s "

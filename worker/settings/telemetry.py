@@ -21,3 +21,10 @@ class TelemetrySettings(Section):
     """`auto`: readable on a terminal, JSON elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe event that is written. `debug` has a line an answer too; what went wrong is told at `warning`."""
+    otlp_endpoint: str | None = None
+    """Where traces go, by OTLP over gRPC, e.g. `http://collector:4317`; none are made without. `OTEL_SERVICE_NAME`,
+    `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_EXPORTER_OTLP_HEADERS` are heard."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the queries that are traced, 0 to 1, among those whose `traceparent` does not say whether they are."""
+    trace_texts: bool = False
+    """Put questions into spans. Else a trace holds names, numbers and the query's id, and no text."""

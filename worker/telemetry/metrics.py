@@ -6,45 +6,44 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from schemas.events import AnswerEvent, AnswerStatus
-from schemas.replies import ReplyRefusal
+from schemas.events import AnswerEvent
+from worker.telemetry.labels import DEAD_LETTER, KNOWN
 
 # From a warm accelerator's milliseconds to an LLM on a busy CPU.
-STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
-END_TO_END_BUCKETS_S = (*STAGE_BUCKETS_S, 120.0, 300.0, 900.0)
+STAGE_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    15.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+)
+END_TO_END_BUCKETS_S = (*STAGE_BUCKETS_S, 900.0)
 BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PREFIX = "rerank_worker"
-DEAD_LETTER = "dead_letter"
-BATCHERS = ("embed", "recall", "rerank")
-ANSWERED = tuple(status for status in AnswerStatus if status is not AnswerStatus.FAILED)
-"""How an event may end that ends with no dead letter: what fails is told beside one."""
-DEGRADABLE_STAGES = ("rerank", "answer")
-
-DEAD_LETTER_REASONS = (
-    "answer_refused",
-    "answer_too_large",
-    "event_too_large",
-    "incompatible_collection",
-    "internal_error",
-    "invalid_filter",
-    "invalid_headers",
-    "invalid_json",
-    "invalid_schema",
-    "invalid_utf8",
-    "retries_exhausted",
-    "store_crashed",
-    "tombstone",
-    "unknown_collection",
-)
-"""Every reason of a dead letter that the worker knows of; others are counted too, from their first event on."""
 
 
 class Metrics:
     """The worker's metrics on one registry of their own. Thread-safe, as prometheus_client is."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, group: str = "") -> None:
+        """``group``: the consumer group. It is on what is added up over a deployment: two may share a Prometheus."""
         self.registry = registry
+        self._group = group
         self.stage_seconds = self._histogram(
             "stage_duration_seconds",
             "Time of one query in one stage (queue, recall, rerank, answer, publish), waiting for batches included.",
@@ -64,7 +63,10 @@ class Metrics:
             BATCH_ITEM_BUCKETS,
         )
         self.batch_seconds = self._histogram(
-            "batch_duration_seconds", "Time of one micro-batch on its thread.", ["batcher"], STAGE_BUCKETS_S
+            "batch_duration_seconds",
+            "Time of one micro-batch that was its own: their sum a second is the share of time the device was busy.",
+            ["batcher"],
+            STAGE_BUCKETS_S,
         )
         self.batch_wait_seconds = self._histogram(
             "batch_wait_seconds",
@@ -103,15 +105,38 @@ class Metrics:
         self.llm_circuit_open = self._gauge(
             "llm_circuit_open", "1 while the LLM fails and is left alone, 0 while it is asked."
         )
+        self.dependency_errors = self._counter(
+            "dependency_errors",
+            "Tries of a query at a dependency that failed, by dependency (store, reranker, llm) and code.",
+            ["dependency", "code"],
+        )
         self.in_flight_queries = self._gauge("in_flight_queries", "Query events in work.")
+        self.in_flight_queries_limit = self._gauge("in_flight_queries_limit", "Events in work at which all pauses.")
         self.in_flight_pairs = self._gauge("in_flight_pairs", "(query, document) pairs the events in work may need.")
+        self.in_flight_pairs_limit = self._gauge("in_flight_pairs_limit", "Pairs in work at which all pauses.")
         self.unpublished_bytes = self._gauge(
             "unpublished_bytes", "Bytes of answers and dead letters that are made and that the broker has not yet."
         )
-        self.assigned_partitions = self._gauge("assigned_partitions", "Partitions this process owns.")
+        self.unpublished_bytes_limit = self._gauge(
+            "unpublished_bytes_limit", "Bytes of unpublished outcomes at which all pauses."
+        )
+        self.completed_uncommitted_queries = self._gauge(
+            "completed_uncommitted_queries",
+            "Query events done with whose offsets an older one of their partition holds back: a crash repeats them.",
+        )
+        self.topic_partitions = self._gauge(
+            "topic_partitions", "Partitions of the query topic, as librdkafka last reported.", ["group", "topic"]
+        )
+        self.assigned_partitions = self._gauge(
+            "assigned_partitions", "Partitions this process owns.", ["group"]
+        ).labels(group=group)
         self.paused_partitions = self._gauge("paused_partitions", "Owned partitions that backpressure has paused.")
         self.oldest_in_flight_age_seconds = self._gauge(
             "watermark_age_seconds", "How long the oldest unfinished query event has been in work; 0 if there is none."
+        )
+        self.oldest_event_age_seconds = self._gauge(
+            "oldest_event_age_seconds",
+            "Time since the oldest unfinished query event was produced: the lag in seconds; 0 if there is none.",
         )
         self.stopped_partitions = self._gauge(
             "stopped_partitions", "Owned partitions stopped because the topic takes no answer or dead letter of theirs."
@@ -119,15 +144,11 @@ class Metrics:
         self.consumer_lag = self._gauge(
             "consumer_lag_records",
             "Records between the committed offset and the partition's end, as librdkafka last reported.",
-            ["topic", "partition"],
+            ["group", "topic", "partition"],
         )
-        self.rebalances = self._counter(
-            "rebalances", "Changes of the assignment, by kind: assigned, revoked, lost.", ["kind"]
-        )
+        self.rebalances = self._counter("rebalances", "Assignments, by kind: assigned, revoked, lost.", ["kind"])
         self.epochs = self._counter(
-            "epochs",
-            "Partitions that began again, by reason: offsets_went_back, topic_made_again.",
-            ["reason"],
+            "epochs", "Partitions that began again, by reason: offsets_went_back, topic_made_again.", ["reason"]
         )
         self.commits = self._counter(
             "commits",
@@ -141,28 +162,17 @@ class Metrics:
         self._of_stage = cache(self.stage_seconds.labels)
         self._of_status = cache(self.end_to_end_seconds.labels)
         self._of_outcome = cache(self.events.labels)
-        self._begin_at_zero()
 
-    def _begin_at_zero(self) -> None:
-        """Let counters exist before their first event: ``rate()`` does not see a series that is born at 1."""
-        for counter, label, values in (
-            (self.events, "outcome", (*ANSWERED, DEAD_LETTER)),
-            (self.dead_letters, "reason", DEAD_LETTER_REASONS),
-            (self.replies, "outcome", ("sent", *ReplyRefusal)),
-            (self.degradations, "stage", DEGRADABLE_STAGES),
-            (self.llm_tokens, "kind", ("prompt", "completion")),
-            (self.answer_store_lookups, "outcome", ("hit", "miss", "failed")),
-            (self.rebalances, "kind", ("assigned", "revoked", "lost")),
-            (self.epochs, "reason", ("offsets_went_back", "topic_made_again")),
-            (self.commits, "outcome", ("ok", "put_off")),
-            (self.batch_cost, "batcher", BATCHERS),
-            (self.batch_padded_cost, "batcher", BATCHERS),
-        ):
-            for value in values:
-                counter.labels(**{label: str(value)})
-
-    def observe_answer(self, answer: AnswerEvent, *, publish_s: float, end_to_end_s: float) -> None:
-        """Record an answer the broker has acknowledged."""
+    def observe_answer(
+        self,
+        answer: AnswerEvent,
+        *,
+        publish_s: float,
+        end_to_end_s: float,
+        exemplar: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record an answer the broker has acknowledged. ``exemplar``: what names its trace, if it has one."""
+        named = None if exemplar is None else dict(exemplar)
         spent = answer.timings_ms
         for stage, seconds in (
             ("queue", spent.queue / 1000),
@@ -173,8 +183,8 @@ class Metrics:
         ):
             # A stage that was skipped took no time; counting it as fast would hide the slow ones.
             if seconds > 0:
-                self._of_stage(stage).observe(seconds)
-        self._of_status(answer.status).observe(max(0.0, end_to_end_s))
+                self._of_stage(stage).observe(seconds, named)
+        self._of_status(answer.status).observe(max(0.0, end_to_end_s), named)
         self._of_outcome(answer.status).inc()
         for degradation in answer.degradations:
             self.degradations.labels(stage=degradation.stage).inc()
@@ -196,6 +206,10 @@ class Metrics:
         self.batch_padded_cost.labels(batcher=batcher).inc(padded_cost)
         self.batch_budget.labels(batcher=batcher).set(budget)
 
+    def observe_dependency_error(self, dependency: str, code: str) -> None:
+        """Count a try at a dependency that failed."""
+        self.dependency_errors.labels(dependency=dependency, code=code).inc()
+
     def observe_commit(self, outcome: str) -> None:
         """Count an offset commit that the broker has answered: `ok`, or `put_off` to the next one."""
         self.commits.labels(outcome=outcome).inc()
@@ -206,21 +220,31 @@ class Metrics:
         self.dead_letters.labels(reason=reason).inc()
 
     def observe_statistics(self, statistics: Mapping[str, Any]) -> None:
-        """Take the lag of owned partitions from librdkafka's statistics (its STATISTICS.md); forget the others'."""
+        """Take from librdkafka's statistics (its STATISTICS.md) how many partitions there are, and owned ones' lag.
+
+        That of the others is forgotten.
+        """
         self.consumer_lag.clear()
         for topic, described in statistics.get("topics", {}).items():
+            known = [partition for partition in described.get("partitions", {}) if int(partition) >= 0]
+            if known:
+                self.topic_partitions.labels(group=self._group, topic=topic).set(len(known))
             for partition, state in described.get("partitions", {}).items():
                 # -1 is librdkafka's "unknown", and its own row for partitions it does not know yet. Of partitions that
                 # have left it keeps what it knew last.
                 owned = state.get("fetch_state") not in {"none", "stopping", "stopped", None}
                 if owned and state.get("consumer_lag", -1) >= 0:
-                    self.consumer_lag.labels(topic=topic, partition=partition).set(state["consumer_lag"])
+                    lag = self.consumer_lag.labels(group=self._group, topic=topic, partition=partition)
+                    lag.set(state["consumer_lag"])
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, labels, namespace=PREFIX, buckets=buckets, registry=self.registry)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
-        return Counter(name, text, labels, namespace=PREFIX, registry=self.registry)
+        counter = Counter(name, text, labels, namespace=PREFIX, registry=self.registry)
+        for known in KNOWN.get(name, ()):
+            counter.labels(**known)
+        return counter
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, text, labels, namespace=PREFIX, registry=self.registry)

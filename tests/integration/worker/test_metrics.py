@@ -1,8 +1,9 @@
-"""Every documented metric of a running worker moves when what it counts happens."""
+"""Every metric of a running worker moves when what it counts happens, and every panel of the dashboards shows it."""
 
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.events import QueryEvent
 from tests.fakes.llm import fake_llm
 from tests.patience import HANG_S
+from tests.prometheus import ask, dashboard_expressions, prometheus_of
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
 from worker.kafka.config import common_config
@@ -27,10 +29,11 @@ ELSEWHERE = {
     "rerank_worker_stopped_partitions",
     "rerank_worker_unpublished_bytes",
     "rerank_worker_epochs_total",
+    "rerank_worker_completed_uncommitted_queries",
 }
 """Need a topic that takes nothing, or that is made again: tests/integration/kafka/test_stopped_partition.py and
-test_offsets_go_back.py. What waits to be published waits for milliseconds otherwise:
-tests/unit/kafka/deliver/test_delivery.py."""
+test_offsets_go_back.py. What waits to be published waits for milliseconds otherwise, and nothing is held back where one
+query is in work at a time: tests/unit/kafka/deliver."""
 
 
 def moved(worker: WorkerProcess) -> set[str]:
@@ -45,14 +48,17 @@ def moved(worker: WorkerProcess) -> set[str]:
     return names & DOCUMENTED
 
 
-def test_every_metric_of_a_running_worker_moves(
+def test_every_metric_of_a_running_worker_moves_and_every_panel_shows_something(
     kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable, tmp_path: Path
 ) -> None:
     assert len(DOCUMENTED) > 20
     kafka = kafka_settings()
     missing = DOCUMENTED - ELSEWHERE
 
-    with fake_llm() as llm, ThreadPoolExecutor(1) as asking, QueryClient(kafka) as client:
+    with ExitStack() as parts:
+        llm = parts.enter_context(fake_llm())
+        asking = parts.enter_context(ThreadPoolExecutor(1))
+        client = parts.enter_context(QueryClient(kafka))
         worker: WorkerProcess = start_worker(
             kafka,
             collection,
@@ -63,6 +69,8 @@ def test_every_metric_of_a_running_worker_moves(
             ANSWER__TIMEOUT_S="600",
             ANSWER__STORE_PATH=str(tmp_path / "answers"),
         ).await_ready()
+
+        prometheus = parts.enter_context(prometheus_of(httpx.URL(worker.telemetry).port or 80, tmp_path))
 
         def seen_all(of: set[str]) -> bool:
             missing.difference_update(moved(worker))
@@ -85,4 +93,12 @@ def test_every_metric_of_a_running_worker_moves(
         producer.produce(kafka.query_topic, b"{", headers=[("reply-topic", b"not-on-the-list")])
         assert producer.flush(HANG_S) == 0
         assert await_condition(lambda: seen_all(DOCUMENTED), timeout_s=HANG_S), missing
+
+        unanswered = set(dashboard_expressions())
+
+        def answered() -> bool:
+            unanswered.difference_update([expression for expression in unanswered if ask(prometheus, expression)])
+            return not unanswered
+
+        assert await_condition(answered, timeout_s=HANG_S), unanswered
     assert worker.stop() == 0

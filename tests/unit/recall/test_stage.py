@@ -262,7 +262,8 @@ async def test_a_query_that_was_searched_for_at_two_deaths_of_the_store_is_set_a
 ) -> None:
     search = FakeDyingSearch()
     settings = recall_settings.model_copy(update={"patience_s": 600.0})
-    recall = BatchedRecall(embedder, lambda: search, settings)
+    failures: list[str] = []
+    recall = BatchedRecall(embedder, lambda: search, settings, on_failure=failures.append)
     killer, neighbour, filtered = await asyncio.gather(
         recall.recall(make_query("killer")),
         recall.recall(make_query("neighbour")),
@@ -275,6 +276,8 @@ async def test_a_query_that_was_searched_for_at_two_deaths_of_the_store_is_set_a
     assert neighbour == []
     assert filtered == []
     assert search.asked.count("killer") == search.asked.count("neighbour") == 2
+    # Of the killer's two tries and its neighbour's first.
+    assert failures == ["store_lost"] * 3
     await recall.close()
 
 

@@ -30,7 +30,9 @@ RETRY_S = 15.0
 
 
 @asynccontextmanager
-async def answering(endpoint: FakeEndpoint, told: list[bool], **changes: object) -> AsyncIterator[LlmAnswerer]:
+async def answering(
+    endpoint: FakeEndpoint, told: list[bool], failures: list[str] | None = None, **changes: object
+) -> AsyncIterator[LlmAnswerer]:
     settings = AnswerSettings.model_validate(
         {
             "timeout_s": 20,
@@ -41,7 +43,8 @@ async def answering(endpoint: FakeEndpoint, told: list[bool], **changes: object)
             **changes,
         }
     )
-    llm = LlmAnswerer(settings, model="tiny", base_url=endpoint.base_url, on_circuit=told.append)
+    note = [].append if failures is None else failures.append
+    llm = LlmAnswerer(settings, model="tiny", base_url=endpoint.base_url, on_circuit=told.append, on_failure=note)
     try:
         yield llm
     finally:
@@ -119,10 +122,20 @@ async def test_a_query_that_is_cancelled_says_nothing_of_the_llm(endpoint: FakeE
 async def test_a_refusal_is_no_failure_of_the_llm(endpoint: FakeEndpoint) -> None:
     endpoint.reply(404, {"error": {"message": "no such model"}})
     told: list[bool] = []
-    async with answering(endpoint, told, circuit_failures=1) as llm:
+    failures: list[str] = []
+    async with answering(endpoint, told, failures, circuit_failures=1) as llm:
         outcomes = await ask_many(llm, 5)
     assert [type(outcome) for outcome in outcomes] == [RefusedError] * 5
     assert told == []
+    assert failures == ["llm_refused"] * 5
+
+
+async def test_each_try_that_fails_is_told_with_its_code(endpoint: FakeEndpoint) -> None:
+    endpoint.reply(503, "down", Retry_After="0").reply(200, "no completion")
+    failures: list[str] = []
+    async with answering(endpoint, [], failures, attempts=2) as llm:
+        await ask_many(llm, 1)
+    assert failures == ["llm_unavailable", "llm_invalid_response"]
 
 
 async def test_queries_with_patience_wait_until_it_is_back(

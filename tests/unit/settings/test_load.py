@@ -280,6 +280,8 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"recall": {"host": "http://chroma.example:8000"}}, "recall.host", "recall.ssl"),
         ({"recall": {"host": ""}}, "recall.host", "alone"),
         ({"telemetry": {"hang_timeout_s": 10}}, "telemetry.hang_timeout_s", "recall.timeout_s (10)"),
+        ({"telemetry": {"otlp_endpoint": "collector:4317"}}, "telemetry.otlp_endpoint", "http://collector:4317"),
+        ({"telemetry": {"trace_ratio": 0.1}}, "telemetry.trace_ratio", "set the endpoint"),
         ({"recall": {"mode": "embedded", "path": __file__}}, "recall.path", "folder"),
         ({"rerank": {"device": "cpu", "dtype": "float16"}}, "rerank.dtype", "float32"),
         ({"rerank": {"dtype": "int8"}}, "rerank.dtype", "rerank.backend openvino or onnx"),

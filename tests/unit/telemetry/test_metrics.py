@@ -9,7 +9,10 @@ from prometheus_client import CollectorRegistry
 import schemas
 import worker
 from worker.kafka.codes import REFUSED
-from worker.telemetry.metrics import DEAD_LETTER_REASONS, Metrics
+from worker.query import failures
+from worker.recall import stage
+from worker.telemetry.labels import DEAD_LETTER_REASONS, LLM_ERRORS, RERANKER_ERRORS, STORE_ERRORS
+from worker.telemetry.metrics import Metrics
 
 LAG = "rerank_worker_consumer_lag_records"
 
@@ -17,8 +20,8 @@ LAG = "rerank_worker_consumer_lag_records"
 @pytest.mark.parametrize("left", ["stopping", "stopped", "none"])
 def test_a_partition_that_has_left_shows_no_lag(left: str) -> None:
     registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    labels = {"topic": "queries", "partition": "0"}
+    metrics = Metrics(registry, group="askers")
+    labels = {"group": "askers", "topic": "queries", "partition": "0"}
 
     def report(state: str) -> None:
         partition = {"fetch_state": state, "consumer_lag": 4_864}
@@ -54,3 +57,25 @@ def test_every_reason_of_a_dead_letter_in_the_code_begins_at_zero() -> None:
     found = {name.strip('"') if name.startswith('"') else constants[name] for name in named}
     assert {"invalid_json", "invalid_filter"} <= found
     assert found | set(REFUSED.values()) == set(DEAD_LETTER_REASONS)
+
+
+def test_partitions_without_an_owner_can_be_told_by_the_metrics_of_those_who_own_some() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, group="askers")
+    # -1 is librdkafka's own; the others are there whoever owns them.
+    partitions = {str(number): {"fetch_state": "none"} for number in range(-1, 12)}
+    metrics.observe_statistics({"topics": {"queries": {"partitions": partitions}}})
+    metrics.assigned_partitions.set(5)
+    labels = {"group": "askers", "topic": "queries"}
+    assert registry.get_sample_value("rerank_worker_topic_partitions", labels) == 12
+    assert registry.get_sample_value("rerank_worker_assigned_partitions", {"group": "askers"}) == 5
+
+
+def test_every_code_of_an_endpoint_begins_at_zero() -> None:
+    known = {*LLM_ERRORS, *RERANKER_ERRORS}
+    assert known == {code for code in failures.SENTENCES if code.startswith(("llm_", "reranker_"))}
+
+
+def test_every_code_of_the_store_begins_at_zero() -> None:
+    source = Path(stage.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r'return "(\w+)"', source)) == set(STORE_ERRORS)

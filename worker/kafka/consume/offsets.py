@@ -89,7 +89,7 @@ class CompletedPrefix:
 
     def __init__(self, lease: Lease | None = None) -> None:
         self._lease = Lease() if lease is None else lease
-        self._unfinished: deque[tuple[Position, float]] = deque()
+        self._unfinished: deque[tuple[Position, float, float | None]] = deque()
         self._finished: set[int] = set()
         self._last_tracked = -1
         self._leader_epoch = -1
@@ -124,15 +124,18 @@ class CompletedPrefix:
             return False
         return position.offset <= self._last_tracked and position.leader_epoch <= self._leader_epoch
 
-    def track(self, position: Position, *, now_s: float) -> None:
-        """Begin with an offset. Gaps are fine (compaction, transaction markers); going back is a ValueError."""
+    def track(self, position: Position, *, now_s: float, produced_s: float | None = None) -> None:
+        """Begin with an offset. Gaps are fine (compaction, transaction markers); going back is a ValueError.
+
+        ``produced_s``: the record's Kafka timestamp, Unix seconds, if it has one.
+        """
         if position.offset <= self._last_tracked:
             raise ValueError(f"offset {position.offset} tracked after {self._last_tracked}")
         self._last_tracked = position.offset
         if position.leader_epoch is not None:
             self._leader_epoch = max(self._leader_epoch, position.leader_epoch)
         self._end = None
-        self._unfinished.append((position, now_s))
+        self._unfinished.append((position, now_s, produced_s))
 
     def complete(self, position: Position) -> None:
         """Mark an offset's outcome as acknowledged by the broker; without effect once the assignment has ended."""
@@ -140,7 +143,7 @@ class CompletedPrefix:
             return
         self._finished.add(position.offset)
         while self._unfinished and self._unfinished[0][0].offset in self._finished:
-            self._completed, _ = self._unfinished.popleft()
+            self._completed, _, _ = self._unfinished.popleft()
             self._finished.discard(self._completed.offset)
         if not self._unfinished and self._end is not None:
             self._completed, self._end = self._end, None
@@ -180,6 +183,16 @@ class CompletedPrefix:
     def oldest_since_s(self) -> float | None:
         """When the oldest unfinished offset was tracked; None if there is none."""
         return self._unfinished[0][1] if self._unfinished else None
+
+    @property
+    def oldest_produced_s(self) -> float | None:
+        """When the oldest unfinished record was produced, Unix seconds; None if there is none, or it does not say."""
+        return self._unfinished[0][2] if self._unfinished else None
+
+    @property
+    def held_back(self) -> int:
+        """Offsets done with that are not part of the prefix, for one before them is not."""
+        return len(self._finished)
 
 
 def to_commit(last: Position, log: LogId | None = None) -> TopicPartition:

@@ -6,6 +6,7 @@ marks pause the source before memory fills, whatever the backlog.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -226,7 +227,7 @@ class Delivery:
 
     def _tick(self) -> None:
         self._in_flight.apply_backpressure()
-        self._progress = self._in_flight.progress(now_s=self._loop.time())
+        self._progress = self._in_flight.progress(now_s=self._loop.time(), unix_now_s=time.time())
 
     async def _drain(self) -> bool:
         self._in_flight.draining = True

@@ -37,6 +37,9 @@ class InFlight:
         metrics.in_flight_queries.set_function(lambda: self._queries)
         metrics.in_flight_pairs.set_function(lambda: self._pairs)
         metrics.unpublished_bytes.set_function(lambda: self._unpublished_bytes)
+        metrics.in_flight_queries_limit.set(kafka.max_in_flight)
+        metrics.in_flight_pairs_limit.set(kafka.max_in_flight_pairs)
+        metrics.unpublished_bytes_limit.set(kafka.max_unpublished_bytes)
 
     def assign(self, partition: Partition, lease: Lease | None = None) -> None:
         """Begin a partition with a new prefix, which ends with its lease."""
@@ -123,11 +126,15 @@ class InFlight:
         self._metrics.paused_partitions.set(len(self.assigned) if everything else len(paused))
         self._metrics.stopped_partitions.set(sum(each.why_stopped is not None for each in self.assigned.values()))
 
-    def progress(self, *, now_s: float) -> Sequence[PartitionProgress]:
-        """Return how far each partition has come, and set the age of the oldest query in work."""
+    def progress(self, *, now_s: float, unix_now_s: float) -> Sequence[PartitionProgress]:
+        """Return how far each partition has come, and set what the metrics say of the oldest queries in work."""
         progress = tuple(assigned.progress(self._why_all_paused) for assigned in self.assigned.values())
         since_s = [each.oldest_since_s for each in progress if each.oldest_since_s is not None]
         self._metrics.oldest_in_flight_age_seconds.set(now_s - min(since_s) if since_s else 0.0)
+        prefixes = [assigned.prefix for assigned in self.assigned.values()]
+        produced_s = [each.oldest_produced_s for each in prefixes if each.oldest_produced_s is not None]
+        self._metrics.oldest_event_age_seconds.set(max(0.0, unix_now_s - min(produced_s)) if produced_s else 0.0)
+        self._metrics.completed_uncommitted_queries.set(sum(each.held_back for each in prefixes))
         return progress
 
 

@@ -64,7 +64,7 @@ class AssignedPartition:
 
     def track(self, record: Record, *, now_s: float) -> None:
         """Begin with a record."""
-        self.prefix.track(record.position, now_s=now_s)
+        self.prefix.track(record.position, now_s=now_s, produced_s=record.timestamp_s)
         if self._order is not None:
             self._order.admit(record.position.offset, record.key)
         self._update_pending()

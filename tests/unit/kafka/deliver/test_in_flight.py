@@ -195,3 +195,28 @@ def test_a_partition_whose_oldest_query_lasts_pauses_by_itself_when_its_mark_is_
     for record in reversed(records):
         assigned.complete(record.position)
     assert told[1:] == [PauseSet()]
+
+
+def test_the_metrics_tell_what_waits_and_where_the_marks_are() -> None:
+    metrics = Metrics(CollectorRegistry())
+    kafka = KafkaSettings(max_in_flight=4, max_in_flight_pairs=100, max_unpublished_bytes=1_000)
+    in_flight = InFlight(kafka, metrics, lambda _: None)
+    in_flight.assign(PARTITIONS[0])
+    assigned = in_flight.assigned[PARTITIONS[0]]
+    # Kafka's timestamps, in milliseconds; the second is of a producer whose clock is behind.
+    for offset, produced_ms in enumerate((50_000, 20_000, 70_000)):
+        assigned.track(Record(Position("queries", 0, offset), None, b"", (), produced_ms), now_s=0.0)
+    assigned.complete(Position("queries", 0, 2))
+
+    def shown(name: str) -> float | None:
+        return metrics.registry.get_sample_value(f"rerank_worker_{name}")
+
+    in_flight.progress(now_s=1.0, unix_now_s=90.0)
+    assert shown("completed_uncommitted_queries") == 1
+    assert shown("oldest_event_age_seconds") == 40, "of the oldest in the partition: none is before it in line"
+    assigned.complete(Position("queries", 0, 0))
+    assigned.complete(Position("queries", 0, 1))
+    in_flight.progress(now_s=1.0, unix_now_s=90.0)
+    assert shown("completed_uncommitted_queries") == shown("oldest_event_age_seconds") == 0
+    limits = [shown(f"{what}_limit") for what in ("in_flight_queries", "in_flight_pairs", "unpublished_bytes")]
+    assert limits == [4, 100, 1_000]
