@@ -6,12 +6,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from opentelemetry.trace import Tracer
-
 from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
+from worker.app.traces import new_tracer, observe_batch
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Answerer, Reranker
@@ -33,7 +32,7 @@ from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
-from worker.telemetry.tracing import Names, Tracing, record_batch
+from worker.telemetry.tracing import Names, Tracing
 
 
 async def build_delivery(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
@@ -42,8 +41,8 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
     await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
-    tracer = _new_tracer(settings, parts)
-    observe = partial(_observe_batch, metrics, tracer)
+    tracer = new_tracer(settings, parts)
+    observe = partial(observe_batch, metrics, tracer)
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
@@ -161,29 +160,3 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     return CachedAnswerer(
         llm, cache, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
     )
-
-
-def _new_tracer(settings: Settings, parts: AsyncExitStack) -> Tracer | None:
-    telemetry = settings.telemetry
-    if telemetry.otlp_endpoint is None:
-        return None
-    from worker.telemetry import otlp  # noqa: PLC0415 - loads grpc, which few need
-
-    processor = otlp.otlp_processor(telemetry.otlp_endpoint)
-    provider = otlp.new_provider(processor, worker_id=settings.worker_id, ratio=telemetry.trace_ratio)
-    parts.push_async_callback(asyncio.to_thread, otlp.close, provider)
-    return provider.get_tracer("rerank-worker")
-
-
-def _observe_batch(metrics: Metrics, tracer: Tracer | None, batcher: str, report: BatchReport) -> None:
-    metrics.observe_batch(
-        batcher,
-        items=report.items,
-        cost=report.cost,
-        padded_cost=report.padded_cost,
-        seconds=report.seconds,
-        wait_s=report.wait_s,
-        budget=report.budget,
-    )
-    if tracer is not None:
-        record_batch(tracer, batcher, seconds=report.seconds, items=report.items, cost=report.cost, marks=report.marks)
