@@ -19,8 +19,6 @@ REPLICATED = {
     "offsets.topic.replication.factor": "3",
     "transaction.state.log.replication.factor": "3",
     "transaction.state.log.min.isr": "2",
-    # A dead worker's transaction holds readers up this long at most; tests wait for it.
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "controlled.shutdown.max.retries": "1",
     "broker.session.timeout.ms": "6000",
 }

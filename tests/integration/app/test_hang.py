@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 
 from schemas import wire
 from schemas.events import QueryEvent
+from tests.hanging_worker import hang
 from tests.patience import HANG_S
 from tests.topics import committed, held
 from tests.worker_process import start_worker_process
@@ -34,7 +35,7 @@ def test_a_hung_compute_thread_ends_the_worker_and_the_next_one_answers(
         kafka,
         recall,
         tmp_path / "hanging.log",
-        command=("-m", "tests.hanging_worker"),
+        before=hang,
         RECALL__TIMEOUT_S="1",
         TELEMETRY__HANG_TIMEOUT_S="5",
         KAFKA__CLOSE_TIMEOUT_S="5",
