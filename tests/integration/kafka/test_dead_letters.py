@@ -111,7 +111,7 @@ def test_a_replayed_event_is_what_it_was_and_counts_its_attempts(kafka: KafkaSet
 
 
 def test_a_replay_into_a_topic_that_is_gone_is_told(kafka: KafkaSettings) -> None:
-    gone = kafka.model_copy(update={"query_topic": "nobody-made-this", "delivery_timeout_s": 5.0})
+    gone = kafka.model_copy(update={"query_topic": "nobody-made-this", "delivery_timeout_s": 1.0})
     put(gone, "retries_exhausted")
     with pytest.raises(FatalError, match="1 of 1 events were not taken; the first by nobody-made-this"):
         replay(gone, Plan(list(read(kafka, Wanted()))))
