@@ -1,8 +1,10 @@
 """What holds for every test: the developer's settings stay outside, and no property test is a race."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -24,6 +26,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Hypothesis' deadline of 200 ms per example is a timed assert: a busy machine fails it.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+NOTHING_BUT_SLOW = re.compile(r"^pytestmark = (?:\[\s+)?pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of slow tests alone is not even imported where those are left out: that takes seconds, in each lane."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if NOTHING_BUT_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 @pytest.fixture(autouse=True)
