@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -96,7 +97,10 @@ def test_the_broker_is_real_enough_for_transactions(broker: LocalBroker) -> None
 
 
 def test_damaged_jars_are_noticed_and_fetched_again(cache_dir: Path, tmp_path: Path) -> None:
-    jars = resolve_jars(tmp_path)
+    whole = resolve_jars(cache_dir)
+    jars = tmp_path / "kafka" / whole.name
+    shutil.copytree(whole, jars)
+    assert resolve_jars(tmp_path) == jars
     before = sorted(jar.name for jar in jars.iterdir())
     jar = next(jars.glob("kafka-clients-*.jar"))
     jar.write_bytes(b"damaged")
