@@ -31,6 +31,10 @@ FORKS.set_forkserver_preload(
     ]
 )
 
+# The end of a process is told once: whoever looks first must not take it from who looks at the same time. To start one
+# is to look at all of them.
+_looking = threading.Lock()
+
 
 def nothing() -> None:
     """What is called before a command of which nothing is to be different."""
@@ -54,9 +58,8 @@ class ForkedCommand:
         told = (arguments, dict(environment), out, err, folder or Path.cwd(), before)
         # Daemonic: it ends with the tests.
         self._process = FORKS.Process(target=_run, args=told, daemon=True)
-        self._process.start()
-        # Its end is told once: whoever looks first must not take it from who looks at the same time.
-        self._looking = threading.Lock()
+        with _looking:
+            self._process.start()
 
     @property
     def pid(self) -> int:
@@ -68,7 +71,7 @@ class ForkedCommand:
         return self.poll()
 
     def poll(self) -> int | None:
-        with self._looking:
+        with _looking:
             return self._process.exitcode
 
     def wait(self, timeout: float) -> int:
