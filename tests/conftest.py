@@ -40,6 +40,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(autouse=True)
 def default_logging() -> Iterator[None]:
-    """A command run in this process quiets the logs; the next test may want to read them."""
+    """A command run in this process quiets the logs; the next test may want to read them.
+
+    As structlog has them by default, but for an error's stack: with every local variable it takes most of a second.
+    """
+    *others, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*others, plain])
     yield
     structlog.reset_defaults()
