@@ -139,7 +139,7 @@ def test_two_workers_share_the_partitions_and_one_finishes_what_the_other_leaves
     partitions = "rerank_worker_assigned_partitions"
     assert await_condition(lambda: [w.metric(partitions) for w in both] == [2, 2], timeout_s=HANG_S)
 
-    produce(kafka, [wire.encode_query(event) for event in queries(300, top_k=3, generate=False)])
+    produce(kafka, [wire.encode_query(event) for event in queries(300, top_k=1, generate=False)])
     ended = "rerank_worker_events_total"
     assert await_condition(lambda: min(w.metric(ended) for w in both) > 5, timeout_s=HANG_S)
     both[0].process.send_signal(signal.SIGKILL)
