@@ -71,9 +71,11 @@ def ends_well(worker: WorkerProcess, number: signal.Signals) -> None:
     assert "consuming" not in worker.log_path.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("imported", ["worker.app.stopping", "pydantic_settings", "numpy.linalg"])
-def test_while_it_imports(start: Start, number: signal.Signals, imported: str) -> None:
+@pytest.mark.parametrize(
+    ("imported", "number"),
+    [("worker.app.stopping", signal.SIGTERM), ("pydantic_settings", signal.SIGINT), ("numpy.linalg", signal.SIGTERM)],
+)
+def test_while_it_imports(start: Start, imported: str, number: signal.Signals) -> None:
     worker = start(command=("-X", "importtime", "-m", "worker.cli.main", "run"))
     await_logged(worker, f" {imported}\n")
     ends_well(worker, number)
