@@ -121,7 +121,11 @@ def new_cluster_id() -> str:
 def answers(bootstrap_servers: str, *, timeout_s: float = 1.0) -> bool:
     """Whether a broker answers a metadata request at this address."""
     # It is known at once when the broker has come, and not when the client looks again after a longer and longer pause.
-    config: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "reconnect.backoff.max.ms": 100, "logger": _silent}
+    config: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        "reconnect.backoff.max.ms": 100,
+        "logger": _silent,
+    }
     admin = AdminClient(config)
     try:
         return bool(admin.list_topics(timeout=timeout_s).brokers)

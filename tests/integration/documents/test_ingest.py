@@ -40,7 +40,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "embedded":
         recall = RecallSettings(mode="embedded", path=tmp_path / "chroma", collection="passages")
     else:
-        recall = RecallSettings(port=request.getfixturevalue("chroma_server").port, collection=f"passages-{uuid4().hex}")
+        recall = RecallSettings(
+            port=request.getfixturevalue("chroma_server").port, collection=f"passages-{uuid4().hex}"
+        )
     return Settings(models="offline", recall=recall)
 
 

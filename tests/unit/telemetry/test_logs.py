@@ -36,9 +36,7 @@ def logged() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_clients_that_announce_every_request_are_quiet_and_others_are_heard(
-    logged: dict[str, str], name: str
-) -> None:
+def test_clients_that_announce_every_request_are_quiet_and_others_are_heard(logged: dict[str, str], name: str) -> None:
     assert f"a request of {name}." not in logged["info"]
     assert "news" in logged["info"]
 
