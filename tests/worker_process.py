@@ -114,6 +114,8 @@ def start_worker_process(
         "KAFKA__GROUP_ID": kafka.group_id,
         "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
         "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
+        # A busy machine is no reason to leave work behind; nor is it one to be killed for.
+        "KAFKA__DRAIN_TIMEOUT_S": str(HANG_S),
         "RECALL__HOST": recall.host,
         "RECALL__PORT": str(recall.port),
         "RECALL__COLLECTION": recall.collection,
