@@ -85,8 +85,8 @@ def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
         degraded = client.ask(event.model_copy(update={"id": f"degraded-{guarantee}"}), timeout_s=HANG_S)
         assert degraded.status is AnswerStatus.DEGRADED
         told = [HTTP.get(f"{worker.telemetry}/{page}").text for page in ("metrics", "ready", "progress")]
-        told_to = {f"RERANK_WORKER_{name}": value for name, value in secrets.items()}
-        shown = run_command("config", "--show", environment={**os.environ, **told_to})
+        variables = {f"RERANK_WORKER_{name}": value for name, value in secrets.items()}
+        shown = run_command("config", "--show", environment={**os.environ, **variables})
         assert worker.stop() == 0
     told += [shown.stdout, shown.stderr, degraded.model_dump_json(), worker.log_path.read_text()]
     assert "SASL_SSL" in told[-1].upper()
