@@ -1,7 +1,7 @@
 """`rerank-worker` in a process of its own, forked from one that has imported what its commands import.
 
-Importing it takes some 11 s of a core, and the suite types more than a hundred commands, most of them `run`. What a start by
-itself does (its imports, a signal meanwhile) is tested with `python -m worker.cli.main`.
+Importing it takes some 11 s of a core, and the suite types more than a hundred commands, most of them `run`. What a
+start by itself does (its imports, a signal meanwhile) is tested with `python -m worker.cli.main`.
 """
 
 import multiprocessing
@@ -18,9 +18,8 @@ from pathlib import Path
 from tests.patience import HANG_S
 
 FORKS = multiprocessing.get_context("forkserver")
-# Beside what a worker imports at its top, what it and the commands import when they need it: most of the time is in the
-# two after it. Not `worker.cli`, which
-# asks its arguments and the terminal's width of the process that it is imported by.
+# Beside what a worker imports at its top, what it and the commands import when they need it, which takes longer. Not
+# `worker.cli`, which asks its arguments and the terminal's width of the process that it is imported by.
 FORKS.set_forkserver_preload(
     [
         "worker.app.run",
