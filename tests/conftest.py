@@ -1,8 +1,10 @@
 """What holds for every test: the developer's settings stay outside, and no property test is a race."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -26,8 +28,24 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+NOTHING_BUT_SLOW = re.compile(r"^pytestmark = (?:\[\s+)?pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of slow tests alone is not even imported where those are left out: that takes seconds, in each lane."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if NOTHING_BUT_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
+
+
 @pytest.fixture(autouse=True)
 def default_logging() -> Iterator[None]:
-    """A command run in this process quiets the logs; the next test may want to read them."""
+    """A command run in this process quiets the logs; the next test may want to read them.
+
+    As structlog has them by default, but for an error's stack: with every local variable it takes most of a second.
+    """
+    *others, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*others, plain])
     yield
     structlog.reset_defaults()

@@ -66,7 +66,7 @@ def prometheus_of(port: int, folder: Path) -> Iterator[httpx.Client]:
         ServerProcess(
             "Prometheus", [*command, f"--web.listen-address={address}"], log_path=folder / "prometheus.log"
         ) as server,
-        httpx.Client(base_url=f"http://{address}", timeout=5) as client,
+        httpx.Client(base_url=f"http://{address}", timeout=HANG_S) as client,
     ):
         server.await_ready(lambda: _is_ready(client), timeout_s=HANG_S)
         yield client

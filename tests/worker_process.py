@@ -1,12 +1,10 @@
 """The worker as production runs it: the `run` command in a process of its own, configured by its environment."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,17 +12,16 @@ from typing import Protocol
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.forked_command import ForkedCommand, nothing
 from tests.patience import HANG_S
-from worker.cli.main import main
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings
 
 LAST_LINES = 15
 
-# Importing torch and all else takes some 11 s of a core, and the suite starts a hundred workers: they are forked from a
-# process that has imported it, where the start itself is not what a test is about.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["worker.app.run"])
+# One for all looks, of which tests take thousands: to make one is to read the certificates of this machine. It keeps no
+# connection, so that none keeps a worker from its end.
+HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=HANG_S)
 
 
 class Process(Protocol):
@@ -39,61 +36,6 @@ class Process(Protocol):
     def send_signal(self, number: signal.Signals) -> None: ...
     def terminate(self) -> None: ...
     def kill(self) -> None: ...
-
-
-class ForkedProcess:
-    """A worker forked from a process that has imported everything, as if it had been started by its command."""
-
-    def __init__(self, environment: Mapping[str, str], log_path: Path, before: Callable[[], None]) -> None:
-        # Daemonic: it ends with the tests.
-        self._process = FORKS.Process(target=_run_command, args=(dict(environment), log_path, before), daemon=True)
-        self._process.start()
-        # Its end is told once: whoever looks first must not take it from who looks at the same time.
-        self._looking = threading.Lock()
-
-    @property
-    def pid(self) -> int:
-        assert self._process.pid is not None, "it was started"
-        return self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self.poll()
-
-    def poll(self) -> int | None:
-        with self._looking:
-            return self._process.exitcode
-
-    def wait(self, timeout: float) -> int:
-        ended = await_condition(lambda: self.poll() is not None, timeout_s=timeout)
-        code = self.poll()
-        if not ended or code is None:
-            raise subprocess.TimeoutExpired("the worker", timeout)
-        return code
-
-    def send_signal(self, number: signal.Signals) -> None:
-        if self.poll() is None and self._process.pid is not None:
-            os.kill(self._process.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-
-def _nothing() -> None: ...
-
-
-def _run_command(environment: dict[str, str], log_path: Path, before: Callable[[], None]) -> None:
-    with log_path.open("ab") as log:
-        os.dup2(log.fileno(), sys.stdout.fileno())
-        os.dup2(log.fileno(), sys.stderr.fileno())
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["rerank-worker", "run"]
-    before()
-    main()
 
 
 @dataclass
@@ -115,20 +57,27 @@ class WorkerProcess:
     @property
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.telemetry}/ready", timeout=2).is_success
+            return HTTP.get(f"{self.telemetry}/ready", timeout=2).is_success
         except httpx.TransportError:
             return False
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        page = httpx.get(f"{self.telemetry}/metrics", timeout=5).text
-        families = text_string_to_metric_families(page)
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+        return self.metrics(name)[0]
+
+    def metrics(self, *names: str) -> list[float]:
+        """The sum of each metric's samples, all of one moment."""
+        sums = dict.fromkeys(names, 0.0)
+        for family in text_string_to_metric_families(HTTP.get(f"{self.telemetry}/metrics").text):
+            for sample in family.samples:
+                if sample.name in sums:
+                    sums[sample.name] += sample.value
+        return list(sums.values())
 
     def describe(self) -> str:
         """Its own progress and the end of its log."""
         try:
-            progress = httpx.get(f"{self.telemetry}/progress", timeout=5).text
+            progress = HTTP.get(f"{self.telemetry}/progress", timeout=30).text
         except httpx.TransportError as error:
             progress = f"no progress: {error!r}"
         return "\n".join([progress, *self.log_path.read_text().splitlines()[-LAST_LINES:]])
@@ -148,7 +97,7 @@ def start_worker_process(
     log_path: Path,
     *,
     command: Sequence[str] | None = None,
-    before: Callable[[], None] = _nothing,
+    before: Callable[[], None] = nothing,
     **environment: str,
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
@@ -165,6 +114,8 @@ def start_worker_process(
         "KAFKA__GROUP_ID": kafka.group_id,
         "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
         "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
+        # A busy machine is no reason to leave work behind; nor is it one to be killed for.
+        "KAFKA__DRAIN_TIMEOUT_S": str(HANG_S),
         "RECALL__HOST": recall.host,
         "RECALL__PORT": str(recall.port),
         "RECALL__COLLECTION": recall.collection,
@@ -176,7 +127,7 @@ def start_worker_process(
     whole = {**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}}
     process: Process
     if command is None:
-        process = ForkedProcess(whole, log_path, before)
+        process = ForkedCommand("run", environment=whole, out=log_path, err=log_path, before=before)
     else:
         with log_path.open("ab") as log:
             process = subprocess.Popen([sys.executable, *command], env=whole, stdout=log, stderr=subprocess.STDOUT)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.http import Reply, Request, http_server
-
-HOLD_TIMEOUT_S = 10.0
+from tests.patience import HANG_S
 
 
 @dataclass
@@ -36,7 +35,7 @@ class FakeEndpoint:
             }
         )
         if self.hold is not None:
-            self.hold.wait(HOLD_TIMEOUT_S)
+            self.hold.wait(HANG_S)
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.fakes.http import Reply, Request, http_server
+from tests.patience import HANG_S
 
 Mood = Literal["well", "busy", "broken", "silent", "babbling", "sick"]
 
-SILENCE_S = 60.0
 COMPLETION = {
     "id": "fake",
     "object": "chat.completion",
@@ -83,8 +83,8 @@ class FakeLlm:
             case "sick":
                 return Reply(200, SICK_COMPLETIONS[self.requests % len(SICK_COMPLETIONS)])
             case "silent":
-                # Until it is well again, or whoever asked has long gone.
-                self._healed.wait(SILENCE_S)
+                # Until it is well again: a busy machine is not to make it so.
+                self._healed.wait(HANG_S)
         return Reply(200, json.dumps(self.completion).encode())
 
 

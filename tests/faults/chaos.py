@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tests.faults.cluster import Cluster
 from tests.faults.faults import LANES, NOT_DONE, Fault, happen
 from tests.faults.oracle import Verdict
 from tests.faults.world import TOPIC_MADE_AGAIN, Guarantee, Ordering, Promise, Protocol, World, running_world
@@ -91,7 +92,10 @@ def main(
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         data_dir = logs or Path(scratch)
         cache_dir = Settings().cache_dir.expanduser()
-        with running_world(cache_dir, data_dir, promise, seed=seed, per_second=per_second) as world:
+        with (
+            Cluster(cache_dir, data_dir) as cluster,
+            running_world(cluster, data_dir, promise, seed=seed, per_second=per_second) as world,
+        ):
             chaos = Chaos(world, seed, minutes)
             began_s = time.monotonic()
             verdict = chaos.run(events)

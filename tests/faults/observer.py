@@ -73,6 +73,8 @@ class Observer:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
+                # How late an end is told: by a fetch that finds nothing.
+                "fetch.wait.max.ms": 100,
             }
         )
 

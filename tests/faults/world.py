@@ -127,11 +127,10 @@ class World:
 
 @contextmanager
 def running_world(
-    cache_dir: Path, data_dir: Path, promise: Promise, *, seed: int = 0, per_second: float = 100.0
+    cluster: Cluster, data_dir: Path, promise: Promise, *, seed: int = 0, per_second: float = 100.0
 ) -> Iterator[World]:
-    """Start everything, wait until the workers are ready, take everything down at the end."""
+    """Start all but the brokers, wait until the workers are ready, take it down at the end."""
     with ExitStack() as parts:
-        cluster = parts.enter_context(Cluster(cache_dir, data_dir))
         chroma = Chroma(data_dir / "chroma")
         parts.callback(chroma.stop)
         chroma.start()

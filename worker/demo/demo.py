@@ -31,8 +31,8 @@ from worker.settings import ENV_PREFIX, Settings
 # The first three show what reranking does, the fourth that it does not always; the table of the sample corpus, and the
 # line at the end, how often. The last has no answer in the corpus.
 SHOWN = ("q02", "q04", "q05", "q01", "q41")
-# Loading torch and two models from a cold disk.
-READY_TIMEOUT_S = 180.0
+# Loading torch and two models from a cold disk, on a machine that has other work to do.
+READY_TIMEOUT_S = 600.0
 ANSWER_TIMEOUT_S = 120.0
 # Empty is as good as not set, and takes the place of an endpoint of the user's own.
 WITHOUT_LLM = {f"{ENV_PREFIX}ANSWER__{name}": "" for name in ("BASE_URL", "MODEL")}
@@ -76,15 +76,17 @@ def _show(settings: Settings, console: Console, data_dir: Path) -> None:
         quoting |= stack.environment() | WITHOUT_LLM
         writing |= stack.environment()
         with ExitStack() as workers:
+            # One for all looks: to make one is to read the certificates of this machine.
+            probe = workers.enter_context(httpx.Client(timeout=1.0))
             worker = _start_worker(workers, quoting, data_dir / "worker.log")
             _say(console, "Indexing the sample corpus while the worker starts (`rerank-worker run`) …")
             _index(settings_with(quoting), console)
-            worker.await_ready(lambda: _ready(quoting), timeout_s=READY_TIMEOUT_S)
+            worker.await_ready(lambda: _ready(probe, quoting), timeout_s=READY_TIMEOUT_S)
             # Started now, it is ready when its turn comes.
             writer = _start_worker(workers, writing, data_dir / "worker-llm.log")
             _ask(quoting, console)
             _say(console, "The first question once more, to a worker that has the LLM write the answer …")
-            writer.await_ready(lambda: _ready(writing), timeout_s=READY_TIMEOUT_S)
+            writer.await_ready(lambda: _ready(probe, writing), timeout_s=READY_TIMEOUT_S)
             with QueryClient(settings_with(writing).kafka) as client:
                 _ask_one(client, console, _shown()[0], candidates=False)
             exit_codes = [worker.stop(), writer.stop()]
@@ -158,9 +160,9 @@ def _telemetry(variables: Mapping[str, str]) -> str:
     return f"http://{telemetry.host}:{telemetry.port}"
 
 
-def _ready(variables: Mapping[str, str]) -> bool:
+def _ready(probe: httpx.Client, variables: Mapping[str, str]) -> bool:
     try:
-        return httpx.get(f"{_telemetry(variables)}/ready", timeout=1.0).is_success
+        return probe.get(f"{_telemetry(variables)}/ready").is_success
     except httpx.TransportError:
         return False
 

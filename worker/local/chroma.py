@@ -10,7 +10,8 @@ import httpx
 
 from worker.local.process import ServerProcess, free_port
 
-START_TIMEOUT_S = 60.0
+# A start takes seconds, and minutes where everything else on the machine starts too.
+START_TIMEOUT_S = 180.0
 HOST = "127.0.0.1"
 
 
@@ -34,12 +35,14 @@ def local_chroma(data_dir: Path, *, port: int | None = None) -> Iterator[LocalCh
         log_path=data_dir / "chroma.log",
         environment={"ANONYMIZED_TELEMETRY": "False"},
     ) as server:
-        server.await_ready(lambda: _answers(port), timeout_s=START_TIMEOUT_S)
+        # One client for all looks: to make one is to read the certificates of this machine.
+        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=1.0) as client:
+            server.await_ready(lambda: _answers(client), timeout_s=START_TIMEOUT_S)
         yield LocalChroma(HOST, port)
 
 
-def _answers(port: int) -> bool:
+def _answers(client: httpx.Client) -> bool:
     try:
-        return httpx.get(f"http://{HOST}:{port}/api/v2/heartbeat", timeout=1.0).is_success
+        return client.get("/api/v2/heartbeat").is_success
     except httpx.TransportError:
         return False

@@ -15,7 +15,8 @@ from worker.errors import FatalError
 from worker.local.process import ServerProcess, free_port
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
+# A start takes seconds, and minutes where everything else on the machine starts too.
+START_TIMEOUT_S = 180.0
 # Three passages, the question and the answer; the KV cache of more would only cost memory.
 CONTEXT_TOKENS = 4_096
 # The cross-encoder has the machine's other cores.
@@ -40,13 +41,15 @@ def local_llm(model_file: Path, model: str, log_dir: Path, *, port: int | None =
     with ServerProcess(
         "The local LLM", [sys.executable, "-m", "worker.local.llm", *arguments], log_path=log_dir / "llm.log"
     ) as server:
-        server.await_ready(lambda: _answers(port), timeout_s=START_TIMEOUT_S)
+        # One client for all looks: to make one is to read the certificates of this machine.
+        with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=1.0) as client:
+            server.await_ready(lambda: _answers(client), timeout_s=START_TIMEOUT_S)
         yield LocalLlm(f"http://{HOST}:{port}/v1", model)
 
 
-def _answers(port: int) -> bool:
+def _answers(client: httpx.Client) -> bool:
     try:
-        return httpx.get(f"http://{HOST}:{port}/v1/models", timeout=1.0).is_success
+        return client.get("/v1/models").is_success
     except httpx.TransportError:
         return False
 

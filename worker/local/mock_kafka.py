@@ -16,7 +16,7 @@ import confluent_kafka
 from worker.errors import FatalError
 from worker.local.process import ServerProcess
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 180.0
 READY = "bootstrap="
 PRODUCER = 0  # rd_kafka_type_t
 

@@ -23,6 +23,8 @@ logger = structlog.get_logger()
 # A scraper that stops reading must not hold its thread for ever.
 REQUEST_TIMEOUT_S = 10
 JOIN_TIMEOUT_S = 5.0
+# How late it may be seen that the server is to end; the default of half a second would be most of a quick shutdown.
+LOOK_S = 0.05
 PAGES = ("/metrics", "/live", "/ready", "/progress")
 
 
@@ -41,7 +43,7 @@ def serve(settings: TelemetrySettings, registry: CollectorRegistry, health: Heal
             "set RERANK_WORKER_TELEMETRY__PORT, or 0 for a free one"
         ) from error
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="telemetry-http", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(LOOK_S,), name="telemetry-http", daemon=True)
     thread.start()
     port = server.server_address[1]
     logger.info("telemetry is served", port=port, pages=PAGES)

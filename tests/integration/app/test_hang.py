@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 
 from schemas import wire
 from schemas.events import QueryEvent
+from tests.hanging_worker import hang
 from tests.patience import HANG_S
 from tests.topics import committed, held
 from tests.worker_process import start_worker_process
@@ -25,7 +26,7 @@ def test_a_hung_compute_thread_ends_the_worker_and_the_next_one_answers(
     kafka_settings: Callable[..., KafkaSettings], chroma_server: LocalChroma, tmp_path: Path
 ) -> None:
     kafka = kafka_settings()
-    recall = RecallSettings(host=chroma_server.host, port=chroma_server.port, collection="hang-tests", timeout_s=1)
+    recall = RecallSettings(host=chroma_server.host, port=chroma_server.port, collection="hang-tests")
     ingest(
         [Document(id="a", text="Consumer groups share partitions.", source="tests", origin="a")],
         settings=Settings(models="offline", recall=recall),
@@ -34,9 +35,10 @@ def test_a_hung_compute_thread_ends_the_worker_and_the_next_one_answers(
         kafka,
         recall,
         tmp_path / "hanging.log",
-        command=("-m", "tests.hanging_worker"),
-        RECALL__TIMEOUT_S="1",
-        TELEMETRY__HANG_TIMEOUT_S="5",
+        before=hang,
+        # As short as a busy machine lets a search be: a hang must take longer.
+        RECALL__TIMEOUT_S="5",
+        TELEMETRY__HANG_TIMEOUT_S="8",
         KAFKA__CLOSE_TIMEOUT_S="5",
     )
     producer = Producer(common_config(kafka))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.patience import HANG_S
-from tests.worker_process import WorkerProcess, start_worker_process
+from tests.worker_process import HTTP, WorkerProcess, start_worker_process
 from worker.local.mock_kafka import mock_kafka
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings
@@ -57,7 +57,7 @@ def await_logged(worker: WorkerProcess, what: str) -> None:
 def await_reason(worker: WorkerProcess, reason: str) -> None:
     def is_told() -> bool:
         try:
-            return worker.ended or httpx.get(f"{worker.telemetry}/ready", timeout=2).json()["reason"] == reason
+            return worker.ended or HTTP.get(f"{worker.telemetry}/ready", timeout=2).json()["reason"] == reason
         except (httpx.TransportError, KeyError):
             return False
 
@@ -71,9 +71,11 @@ def ends_well(worker: WorkerProcess, number: signal.Signals) -> None:
     assert "consuming" not in worker.log_path.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("imported", ["worker.app.stopping", "pydantic_settings", "numpy.linalg"])
-def test_while_it_imports(start: Start, number: signal.Signals, imported: str) -> None:
+@pytest.mark.parametrize(
+    ("imported", "number"),
+    [("worker.app.stopping", signal.SIGTERM), ("pydantic_settings", signal.SIGINT), ("numpy.linalg", signal.SIGTERM)],
+)
+def test_while_it_imports(start: Start, imported: str, number: signal.Signals) -> None:
     worker = start(command=("-X", "importtime", "-m", "worker.cli.main", "run"))
     await_logged(worker, f" {imported}\n")
     ends_well(worker, number)
@@ -122,7 +124,7 @@ def test_with_the_process_id_1_which_ignores_what_it_has_no_handler_for(tmp_path
 def await_reason_of_pid_1(worker: WorkerProcess) -> None:
     def is_served() -> bool:
         try:
-            return worker.ended or bool(httpx.get(f"{worker.telemetry}/ready", timeout=2).json())
+            return worker.ended or bool(HTTP.get(f"{worker.telemetry}/ready", timeout=2).json())
         except httpx.TransportError:
             return False
 

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.bare import event
 from benchmarks.traffic import Traffic
 from tests.patience import HANG_S
-from tests.topics import held
-from worker.kafka.config import consumer_config
+from tests.topics import committed, held
 from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.slow
@@ -21,16 +19,6 @@ EVENTS = 5
 @pytest.fixture
 def kafka(kafka_settings: Callable[..., KafkaSettings]) -> KafkaSettings:
     return kafka_settings()
-
-
-def committed(kafka: KafkaSettings) -> int:
-    """How many events the group has done with."""
-    consumer = Consumer(consumer_config(kafka))
-    try:
-        partitions = [TopicPartition(kafka.query_topic, number) for number in range(kafka.partitions)]
-        return sum(max(0, each.offset) for each in consumer.committed(partitions, timeout=HANG_S))
-    finally:
-        consumer.close()
 
 
 def test_events_are_answered_at_the_rate_while_it_flows_and_at_once_afterwards(kafka: KafkaSettings) -> None:

@@ -4,17 +4,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.forked_command import ForkedCommand, run_command
 from tests.patience import HANG_S
+from tests.worker_process import WorkerProcess
 from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
-from worker.local.process import ServerProcess, free_port
+from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.slow
@@ -25,6 +27,8 @@ DOCUMENTS = {
     "paris": "Paris is the capital and most populous city of France.",
 }
 QUESTION = "What is the capital of France?"
+
+TELEMETRY_PORT, ANSWER_TOPIC = "RERANK_WORKER_TELEMETRY__PORT", "RERANK_WORKER_KAFKA__ANSWER_TOPIC"
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -47,14 +51,14 @@ def environment(broker: LocalBroker, chroma_server: LocalChroma) -> dict[str, st
         "RERANK_WORKER_MODELS": "offline",
         "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "RERANK_WORKER_KAFKA__QUERY_TOPIC": kafka.query_topic,
-        "RERANK_WORKER_KAFKA__ANSWER_TOPIC": kafka.answer_topic,
+        ANSWER_TOPIC: kafka.answer_topic,
         "RERANK_WORKER_KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
         "RERANK_WORKER_KAFKA__GROUP_ID": name,
         "RERANK_WORKER_RECALL__HOST": chroma_server.host,
         "RERANK_WORKER_RECALL__PORT": str(chroma_server.port),
         "RERANK_WORKER_RECALL__COLLECTION": name,
         "RERANK_WORKER_TELEMETRY__HOST": "127.0.0.1",
-        "RERANK_WORKER_TELEMETRY__PORT": str(free_port()),
+        TELEMETRY_PORT: str(free_port()),
     }
 
 
@@ -62,33 +66,18 @@ def environment(broker: LocalBroker, chroma_server: LocalChroma) -> dict[str, st
 def cli(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
     """Runs a command while a worker runs that knows three documents."""
     folder = tmp_path_factory.mktemp("cli")
-
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "worker.cli.main", *arguments],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-            check=False,
-        )
-
     documents = folder / "documents.jsonl"
     documents.write_text("\n".join(json.dumps({"id": name, "text": text}) for name, text in DOCUMENTS.items()))
+    log_path = folder / "worker.log"
+    run = partial(run_command, environment=environment, folder=folder)
     assert "3 added" in run("ingest", str(documents)).stdout
-    command = [sys.executable, "-m", "worker.cli.main", "run"]
-    port = environment["RERANK_WORKER_TELEMETRY__PORT"]
-    with ServerProcess("worker", command, log_path=folder / "worker.log", environment=environment) as worker:
-        worker.await_ready(lambda: is_ready(f"http://127.0.0.1:{port}/ready"), timeout_s=HANG_S)
-        yield run
-
-
-def is_ready(address: str) -> bool:
+    process = ForkedCommand("run", environment=environment, out=log_path, err=log_path)
+    worker = WorkerProcess(process, f"http://127.0.0.1:{environment[TELEMETRY_PORT]}", log_path)
     try:
-        return httpx.get(address, timeout=1).is_success
-    except httpx.TransportError:
-        return False
+        worker.await_ready()
+        yield run
+    finally:
+        worker.kill()
 
 
 def test_an_answer_is_printed_with_its_ranking_and_citations(cli: Cli) -> None:
@@ -134,23 +123,16 @@ def test_a_query_the_worker_refuses_is_told_at_once(cli: Cli, option: list[str],
 
 
 def test_the_tail_prints_answers_as_lines_of_json_until_it_is_interrupted(
-    cli: Cli, environment: dict[str, str]
+    cli: Cli, environment: dict[str, str], tmp_path: Path
 ) -> None:
     cli("ask", QUESTION)
-    tail = subprocess.Popen(
-        [sys.executable, "-m", "worker.cli.main", "tail", "--from-beginning", "--json"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert tail.stdout is not None
+    out, err = tmp_path / "out", tmp_path / "err"
+    tail = ForkedCommand("tail", "--from-beginning", "--json", environment=environment, out=out, err=err)
     try:
-        assert json.loads(tail.stdout.readline())["query_text"] == QUESTION
+        assert await_condition(lambda: out.exists() and "\n" in out.read_text(), timeout_s=HANG_S)
+        assert json.loads(out.read_text().splitlines()[0])["query_text"] == QUESTION
         tail.send_signal(signal.SIGINT)
-        _, complaints = tail.communicate(timeout=HANG_S)
+        assert tail.wait(HANG_S) == 130
     finally:
         tail.kill()
-        tail.wait()
-    assert tail.returncode == 130
-    assert complaints == f"listening to {environment['RERANK_WORKER_KAFKA__ANSWER_TOPIC']}; Ctrl-C ends\n"
+    assert err.read_text() == f"listening to {environment[ANSWER_TOPIC]}; Ctrl-C ends\n"

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.model import save_model
-from tests.patience import HANG_S
+from tests.forked_command import run_command
 from worker.local.broker import LocalBroker
 from worker.local.chroma import LocalChroma
 from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
@@ -17,19 +16,10 @@ from worker.settings import KafkaSettings
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
-
 
 def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {f"RERANK_WORKER_{name}": value for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "worker.cli.main", *arguments],
-        env={**os.environ, "COLUMNS": "100", **environment},
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-    )
+    return run_command(*arguments, environment={**os.environ, "COLUMNS": "100", **environment})
 
 
 def test_topics_are_shown_and_created(broker: LocalBroker) -> None:

@@ -77,8 +77,8 @@ def of_this_run(scratch: Path) -> list[str]:
     return found
 
 
-def nothing_left(scratch: Path, *, within_s: float) -> bool:
-    ended = await_condition(lambda: not of_this_run(scratch), timeout_s=within_s)
+def nothing_left(scratch: Path) -> bool:
+    ended = await_condition(lambda: not of_this_run(scratch), timeout_s=HANG_S)
     return ended and not list(scratch.glob("rerank-worker-demo-*"))
 
 
@@ -99,7 +99,7 @@ def test_the_demo_shows_what_it_promises_and_leaves_nothing(
     assert re.search(r"rerank +[\d.]+ m?s +[\d.]+ m?s", printed)
     assert "Where to go next" in printed
     assert max(map(len, printed.splitlines())) <= 80
-    assert nothing_left(scratch, within_s=20)
+    assert nothing_left(scratch)
 
 
 @pytest.mark.parametrize(
@@ -119,4 +119,4 @@ def test_a_demo_that_is_stopped_says_so_and_leaves_nothing(
     assert demo.returncode == exit_code, printed
     assert "Traceback" not in printed
     assert printed.count("Stopping everything") == 1
-    assert nothing_left(scratch, within_s=20)
+    assert nothing_left(scratch)

@@ -1,16 +1,15 @@
 """Ingestion with the real embedding weights into real Chroma, embedded and served, and through a kill."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import torch
 
+from tests.forked_command import FORKS
 from tests.patience import HANG_S
 from tests.searching import Searching
 from worker.documents.files.ingest import ingest
@@ -41,7 +40,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "embedded":
         recall = RecallSettings(mode="embedded", path=tmp_path / "chroma", collection="passages")
     else:
-        recall = RecallSettings(port=request.getfixturevalue("chroma_port"), collection=f"passages-{uuid4().hex}")
+        recall = RecallSettings(
+            port=request.getfixturevalue("chroma_server").port, collection=f"passages-{uuid4().hex}"
+        )
     return Settings(models="offline", recall=recall)
 
 
@@ -96,32 +97,23 @@ def test_a_collection_of_another_model_is_refused(settings: Settings, corpus: Pa
     assert "another-model" in str(refused)
 
 
-INGEST_IN_A_PROCESS = """
-import sys
-from pathlib import Path
-from uuid import uuid4
-from worker.documents.files.readers import read
-from worker.documents.files.ingest import ingest
-from worker.settings import Settings
-
-settings = Settings.model_validate_json(sys.argv[1])
-ingest(read(Path(sys.argv[2])), settings=settings, progress=lambda report: print(report.added, flush=True))
-"""
+def ingest_and_tell(settings: Settings, corpus: Path, told: Connection) -> None:
+    """Ingest on one thread, telling after each batch how many documents were added."""
+    torch.set_num_threads(1)
+    ingest(read(corpus), settings=settings, progress=lambda report: told.send(report.added))
 
 
 def test_a_killed_ingestion_is_resumed_without_doing_its_batches_again(settings: Settings, corpus: Path) -> None:
     write(corpus, {str(number): f"Passage number {number}." for number in range(1000)})
-    process = subprocess.Popen(
-        [sys.executable, "-c", INGEST_IN_A_PROCESS, settings.model_dump_json(), str(corpus)],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        text=True,
-    )
-    assert process.stdout is not None
-    with process.stdout:
-        committed = int(process.stdout.readline())
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=HANG_S)
+    hearing, told = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=ingest_and_tell, args=(settings, corpus, told), daemon=True)
+    process.start()
+    told.close()
+    assert hearing.poll(HANG_S)
+    committed = hearing.recv()
+    process.kill()
+    process.join(HANG_S)
+    hearing.close()
     assert 0 < committed < 1000
     report = ingest(read(corpus), settings=settings)
     assert report.skipped >= committed

@@ -3,10 +3,11 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.integration.examples.conftest import Service
 from tests.patience import HANG_S
@@ -26,6 +27,16 @@ def require(*tools: str) -> None:
     """Skip where one of these commands is missing."""
     if missing := [tool for tool in tools if shutil.which(tool) is None]:
         pytest.skip(f"not on this machine: {', '.join(missing)}")
+
+
+def prepared(folder: Path, prepare: Callable[[Path], None]) -> Path:
+    """Return the folder, which is prepared once per machine: its name says for what."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock", timeout=HANG_S):
+        if not (folder / "complete").exists():
+            prepare(folder)
+            (folder / "complete").touch()
+    return folder
 
 
 def fetch(command: Sequence[str], folder: Path) -> None:

@@ -5,11 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from tests.integration.examples.asking import EXAMPLES, check, fetch, require
+from tests.integration.examples.asking import EXAMPLES, check, fetch, prepared, require
 from tests.integration.examples.conftest import Service
-from tests.patience import HANG_S
 
 pytestmark = pytest.mark.slow
 
@@ -21,14 +19,13 @@ def libraries(cache_dir: Path) -> Path:
     """What npm installs for the example, once per machine and version."""
     require("node", "npm")
     wanted = (EXAMPLE / "package.json").read_bytes()
-    folder = cache_dir / "examples" / f"ask-javascript-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock", timeout=HANG_S):
-        if not (folder / "complete").exists():
-            (folder / "package.json").write_bytes(wanted)
-            fetch(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
-            (folder / "complete").touch()
-    return folder / "node_modules"
+
+    def install(folder: Path) -> None:
+        (folder / "package.json").write_bytes(wanted)
+        fetch(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+
+    name = f"ask-javascript-{hashlib.sha256(wanted).hexdigest()[:12]}"
+    return prepared(cache_dir / "examples" / name, install) / "node_modules"
 
 
 def test_it_prints_the_answer_or_the_failure(libraries: Path, tmp_path: Path, service: Service) -> None:

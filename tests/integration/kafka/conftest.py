@@ -9,12 +9,12 @@ from functools import partial
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client import CollectorRegistry
 
 from tests.patience import HANG_S
-from tests.topics import held
+from tests.topics import committed_offsets, held
 from worker.errors import PoisonError
 from worker.kafka.config import common_config
 from worker.kafka.consume.records import Record
@@ -146,27 +146,14 @@ class Bench:
         return [cast("bytes", message.value()) for message in held(self.kafka, topic)]
 
     async def committed(self) -> list[int]:
-        """The group's committed offset of each partition; 0 where there is none."""
-        return await asyncio.to_thread(self._committed)
+        """The group's committed offset of each partition; see ``committed_offsets``."""
+        return await asyncio.to_thread(committed_offsets, self.admin, self.kafka)
 
     async def until_committed(self, *offsets: int) -> None:
         """Return when these are the committed offsets, partition by partition."""
         async with asyncio.timeout(HANG_S):
             while await self.committed() != list(offsets):
                 await asyncio.sleep(0.05)
-
-    def _committed(self) -> list[int]:
-        wanted = [TopicPartition(self.kafka.query_topic, number) for number in range(self.kafka.partitions)]
-        consumer = Consumer(common_config(self.kafka) | {"group.id": self.kafka.group_id})
-        try:
-            return [max(0, found.offset) for found in consumer.committed(wanted, timeout=HANG_S)]
-        except KafkaException as error:
-            # The group's coordinator is made with the first group.
-            if error.args[0].code() not in {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}:
-                raise
-            return []
-        finally:
-            consumer.close()
 
     def delete_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic], operation_timeout=HANG_S)[topic].result(HANG_S)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +11,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from schemas import wire
 from schemas.events import DeadLetterInfo
+from tests.forked_command import run_command
 from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.kafka.admin.dead_letters import DeadLetter, Wanted, read
@@ -111,14 +111,14 @@ def test_a_replayed_event_is_what_it_was_and_counts_its_attempts(kafka: KafkaSet
 
 
 def test_a_replay_into_a_topic_that_is_gone_is_told(kafka: KafkaSettings) -> None:
-    gone = kafka.model_copy(update={"query_topic": "nobody-made-this", "delivery_timeout_s": 5.0})
+    gone = kafka.model_copy(update={"query_topic": "nobody-made-this", "delivery_timeout_s": 1.0})
     put(gone, "retries_exhausted")
     with pytest.raises(FatalError, match="1 of 1 events were not taken; the first by nobody-made-this"):
         replay(gone, Plan(list(read(kafka, Wanted()))))
     assert len(plan(gone, Wanted()).letters) == 1
 
 
-def dlq(kafka: KafkaSettings, *arguments: str) -> subprocess.CompletedProcess[str]:
+def dlq(kafka: KafkaSettings, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
         "COLUMNS": "200",
@@ -128,14 +128,7 @@ def dlq(kafka: KafkaSettings, *arguments: str) -> subprocess.CompletedProcess[st
         "RERANK_WORKER_KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
         "RERANK_WORKER_KAFKA__GROUP_ID": kafka.group_id,
     }
-    return subprocess.run(
-        [sys.executable, "-m", "worker.cli.main", "dlq", *arguments],
-        check=False,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-    )
+    return run_command("dlq", *arguments, environment=environment)
 
 
 def test_the_commands_list_show_and_replay(kafka: KafkaSettings) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -79,24 +80,27 @@ def test_the_broker_is_real_enough_for_transactions(broker: LocalBroker) -> None
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(timeout=HANG_S)
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "transactional.id": topic})
-    producer.init_transactions(30)
+    producer.init_transactions(HANG_S)
     for value, end in ((b"aborted", producer.abort_transaction), (b"committed", producer.commit_transaction)):
         producer.begin_transaction()
         producer.produce(topic, value=value)
         producer.flush(HANG_S)
-        end(30)
+        end(HANG_S)
     consumer = Consumer(
         {"bootstrap.servers": broker.bootstrap_servers, "group.id": topic, "isolation.level": "read_committed"}
     )
     consumer.assign([TopicPartition(topic, 0, 0)])
-    message = consumer.poll(30)
+    message = consumer.poll(HANG_S)
     consumer.close()
     assert message is not None
     assert message.value() == b"committed"
 
 
 def test_damaged_jars_are_noticed_and_fetched_again(cache_dir: Path, tmp_path: Path) -> None:
-    jars = resolve_jars(tmp_path)
+    whole = resolve_jars(cache_dir)
+    jars = tmp_path / "kafka" / whole.name
+    shutil.copytree(whole, jars)
+    assert resolve_jars(tmp_path) == jars
     before = sorted(jar.name for jar in jars.iterdir())
     jar = next(jars.glob("kafka-clients-*.jar"))
     jar.write_bytes(b"damaged")
@@ -127,7 +131,7 @@ def test_a_broker_in_a_container() -> None:
     if missing is not None:
         pytest.skip(missing)
     with docker_kafka() as address:
-        assert answers(address, timeout_s=5)
+        assert answers(address, timeout_s=HANG_S)
 
 
 def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, cache_dir: Path) -> None:
@@ -144,7 +148,7 @@ def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, 
             assert state.chroma_port == ports.chroma_port
             assert f":{ports.llm_port}/" in str(state.llm_base_url)
             assert up(settings).pid == state.pid
-            assert answers(state.kafka, timeout_s=5)
+            assert answers(state.kafka, timeout_s=HANG_S)
             assert listens(state.chroma_port)
             assert state.llm_base_url is not None
         finally:

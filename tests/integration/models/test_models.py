@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import onnxruntime
@@ -13,6 +11,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
+from tests.forked_command import FORKS
 from tests.patience import HANG_S
 from worker.domain import Candidate, Query
 from worker.errors import FatalError
@@ -99,11 +98,13 @@ def test_a_damaged_build_is_noticed_and_built_again(folder: Path) -> None:
 
 
 def test_processes_that_build_at_once_agree_and_leave_nothing_behind(tmp_path: Path) -> None:
-    script = f"from worker.models.offline_cross_encoder import *; print(cross_encoder_folder(Path({str(tmp_path)!r})))"
-    builders = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    folders = {builder.communicate(timeout=HANG_S)[0].splitlines()[-1] for builder in builders}
-    assert [builder.returncode for builder in builders] == [0, 0, 0]
-    [folder] = map(Path, folders)
+    builders = [FORKS.Process(target=cross_encoder_folder, args=(tmp_path,), daemon=True) for _ in range(3)]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join(HANG_S)
+    assert [builder.exitcode for builder in builders] == [0, 0, 0]
+    folder = cross_encoder_folder(tmp_path)
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "lock"}
 
 

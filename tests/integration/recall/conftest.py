@@ -1,4 +1,4 @@
-"""A real Chroma server of one's own, to stop, kill and start again."""
+"""A real Chroma server of these tests' own, to stop, kill and start again."""
 
 import os
 import signal
@@ -33,13 +33,18 @@ class ChromaProcess:
             stdout=subprocess.DEVNULL,
             env=os.environ | {"ANONYMIZED_TELEMETRY": "False"},
         )
-        assert await_condition(self._answers, timeout_s=HANG_S)
+        with httpx.Client(base_url=f"http://localhost:{self.port}", timeout=5) as client:
+            assert await_condition(lambda: self._answers(client), timeout_s=HANG_S)
 
-    def _answers(self) -> bool:
+    def _answers(self, client: httpx.Client) -> bool:
         try:
-            return httpx.get(f"http://localhost:{self.port}/api/v2/heartbeat", timeout=5).is_success
+            return client.get("/api/v2/heartbeat").is_success
         except httpx.HTTPError:
             return False
+
+    @property
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -52,16 +57,23 @@ class ChromaProcess:
             self.process = None
 
 
-@pytest.fixture
-def chroma(tmp_path: Path) -> Iterator[ChromaProcess]:
+@pytest.fixture(scope="module")
+def chroma_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaProcess]:
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    server = ChromaProcess(port, tmp_path / "served")
-    server.start()
+    server = ChromaProcess(port, tmp_path_factory.mktemp("served"))
     yield server
     server.kill()
 
 
 @pytest.fixture
+def chroma(chroma_process: ChromaProcess) -> ChromaProcess:
+    """The server, which runs again whatever the test before has done to it."""
+    if chroma_process.ended:
+        chroma_process.start()
+    return chroma_process
+
+
+@pytest.fixture
 def served(chroma: ChromaProcess) -> RecallSettings:
-    return RecallSettings(host="localhost", port=chroma.port, timeout_s=2.0, top_k=5)
+    return RecallSettings(host="localhost", port=chroma.port, timeout_s=HANG_S, top_k=5)

@@ -1,7 +1,7 @@
 """Tenants and databases of a real Chroma server: a worker sees its own alone, and commands fill the same one."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import chromadb
 import numpy as np
@@ -12,13 +12,15 @@ from tests.patience import HANG_S
 from tests.searching import Searching
 from worker.domain import Query
 from worker.errors import FatalError
-from worker.local.chroma import LocalChroma, local_chroma
+from worker.local.chroma import LocalChroma
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Vectors
 from worker.settings import RecallSettings
 
 pytestmark = pytest.mark.slow
+
+COLLECTION = "tenants"
 
 
 class FakeConstantEmbedder:
@@ -34,21 +36,21 @@ class FakeConstantEmbedder:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalChroma]:
-    with local_chroma(tmp_path_factory.mktemp("tenants")) as running:
-        admin = chromadb.AdminClient(
-            ChromaSettings(
-                chroma_api_impl="chromadb.api.fastapi.FastAPI",
-                chroma_server_host=running.host,
-                chroma_server_http_port=running.port,
-                anonymized_telemetry=False,
-            )
+def server(chroma_server: LocalChroma) -> LocalChroma:
+    """The server with two tenants more, of two databases and of one."""
+    admin = chromadb.AdminClient(
+        ChromaSettings(
+            chroma_api_impl="chromadb.api.fastapi.FastAPI",
+            chroma_server_host=chroma_server.host,
+            chroma_server_http_port=chroma_server.port,
+            anonymized_telemetry=False,
         )
-        for tenant, databases in {"acme": ["live", "trial"], "other": ["live"]}.items():
-            admin.create_tenant(tenant)
-            for database in databases:
-                admin.create_database(database, tenant)
-        yield running
+    )
+    for tenant, databases in {"acme": ["live", "trial"], "other": ["live"]}.items():
+        admin.create_tenant(tenant)
+        for database in databases:
+            admin.create_database(database, tenant)
+    return chroma_server
 
 
 def settings(server: LocalChroma, tenant: str, database: str) -> RecallSettings:
@@ -62,13 +64,13 @@ def test_each_database_of_each_tenant_has_collections_of_its_own(server: LocalCh
         text = " ".join(owner)
         connection = ChromaConnection(settings(server, *owner))
         connection.run(
-            lambda client, text=text: make_collection(client, "documents", embedder, top_k=5).upsert(
+            lambda client, text=text: make_collection(client, COLLECTION, embedder, top_k=5).upsert(
                 ids=[text], documents=[text], embeddings=embedder.embed_documents([text])
             ),
             deadline=time.monotonic() + HANG_S,
         )
         connection.close()
-    query = Query(id="q", text="q", collection="documents", top_k=5, top_n=1)
+    query = Query(id="q", text="q", collection=COLLECTION, top_k=5, top_n=1)
     for owner in owners:
         search = Searching(settings(server, *owner), embedder)
         [found] = search.search([query])

@@ -130,7 +130,7 @@ def secure_broker(cache_dir: Path, folder: Path) -> Iterator[SecureBroker]:
             dead_letter_topic="dead-letters",
             group_id="workers",
             partitions=1,
-            startup_timeout_s=20.0,
+            startup_timeout_s=HANG_S,
         )
         ensure(settings, create=True)
         yield _with_worker(settings, folder / "ca.pem", ports)

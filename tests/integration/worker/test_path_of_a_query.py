@@ -7,12 +7,14 @@ import json
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from schemas.events import QueryEvent
 from tests.patience import HANG_S
+from tests.traced_worker import trace
 from tests.worker_process import WorkerProcess
 from worker.client import QueryClient
 from worker.local.process import await_condition
@@ -47,7 +49,7 @@ def test_a_query_passes_through_the_files_that_the_architecture_lists_and_no_oth
     worker = start_worker(
         kafka,
         collection,
-        command=("-m", "tests.traced_worker", str(told)),
+        before=partial(trace, told),
         # What the client tells of itself from time to time is not on the path of a query.
         KAFKA__CLIENT_OPTIONS=json.dumps({"statistics.interval.ms": 3_600_000}),
     )

@@ -21,7 +21,7 @@ async def test_calls_run_in_order_on_one_thread_that_is_not_the_loops() -> None:
     assert ran == [0, 1, 2, 3, 4]
     assert set(names) == {"mine"}
     thread.close()
-    assert thread.join(5)
+    assert thread.join(HANG_S)
 
 
 async def test_an_error_belongs_to_its_caller_and_the_thread_goes_on() -> None:
@@ -34,14 +34,14 @@ async def test_an_error_belongs_to_its_caller_and_the_thread_goes_on() -> None:
 
 def test_a_call_cancelled_before_its_turn_is_skipped() -> None:
     thread, begun, release, ran = SingleThreadExecutor("mine"), threading.Event(), threading.Event(), []
-    blocking = thread.submit(lambda: (begun.set(), release.wait(10)))
-    assert begun.wait(10)
+    blocking = thread.submit(lambda: (begun.set(), release.wait(HANG_S)))
+    assert begun.wait(HANG_S)
     skipped = thread.submit(lambda: ran.append("skipped"))
     assert skipped.cancel()
     release.set()
     blocking.result(HANG_S)
     thread.close()
-    assert thread.join(10)
+    assert thread.join(HANG_S)
     assert ran == []
 
 

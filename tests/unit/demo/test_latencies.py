@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 from rich.console import Console
 
+from tests.patience import HANG_S
 from worker.demo.latencies import latency_table, quantile, stage_quantiles
 from worker.telemetry.metrics import Metrics
 
@@ -37,7 +38,7 @@ def test_every_stage_that_was_used_is_read_from_the_page_and_no_other() -> None:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(HANG_S)
     assert list(found) == ["recall", "end to end"]
     assert 0.01 < found["recall"][0] <= 0.025
     # Both outcomes count: half are fast.

@@ -55,7 +55,7 @@ def refusing_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
             """Stay quiet."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, args=[0.01])
         serving.start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         yield

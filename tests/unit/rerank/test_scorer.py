@@ -2,14 +2,17 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from sentence_transformers import CrossEncoder
 
 from worker.errors import FatalError, TransientError
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.settings import RerankSettings
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 QUERY = "capital france"
 DOCUMENTS = ["paris capital", "kafka consumer groups share work " * 4, "debezium mysql permissions", "a"]
@@ -30,15 +33,18 @@ def padded(model_folder: Path) -> CrossEncoderScorer:
 
 
 @pytest.fixture(scope="module")
-def reference(model_folder: Path) -> CrossEncoder:
+def reference(model_folder: Path) -> "CrossEncoder":
+    # Here, not above: it takes seconds to import, and another lane need not wait for it.
+    from sentence_transformers import CrossEncoder  # noqa: PLC0415
+
     return CrossEncoder(str(model_folder), device="cpu")
 
 
-def predicted(reference: CrossEncoder, pairs: list[tuple[str, str]]) -> list[float]:
+def predicted(reference: "CrossEncoder", pairs: list[tuple[str, str]]) -> list[float]:
     return [float(score) for score in reference.predict(pairs, activation_fn=torch.nn.Identity())]
 
 
-def test_scores_are_those_of_sentence_transformers(scorer: CrossEncoderScorer, reference: CrossEncoder) -> None:
+def test_scores_are_those_of_sentence_transformers(scorer: CrossEncoderScorer, reference: "CrossEncoder") -> None:
     scores = scorer.score(scorer.encode(QUERY, DOCUMENTS))
     assert scores == pytest.approx(predicted(reference, [(QUERY, document) for document in DOCUMENTS]), abs=1e-4)
     assert len({round(score, 3) for score in scores}) == len(DOCUMENTS)
@@ -61,7 +67,7 @@ def test_a_long_document_is_cut_and_the_query_is_not(scorer: CrossEncoderScorer)
 @pytest.mark.parametrize("query_words", [1, 30, 40, 60, 61, 62, 500])
 @pytest.mark.parametrize("document", ["", "kafka", "kafka " * 30, "debezium mysql " * 300])
 def test_pairs_beyond_the_window_score_as_in_sentence_transformers(
-    scorer: CrossEncoderScorer, reference: CrossEncoder, query_words: int, document: str
+    scorer: CrossEncoderScorer, reference: "CrossEncoder", query_words: int, document: str
 ) -> None:
     query = "paris permissions " * (query_words // 2) + "france"
     [score] = scorer.score(scorer.encode(query, [document]))
@@ -74,7 +80,7 @@ def test_a_query_beyond_the_window_leaves_half_of_it_to_the_document(scorer: Cro
     assert 28 <= sum(pair.token_type_ids) - 1 <= 32
 
 
-def test_windows_of_a_long_document_score_as_the_texts_they_are(model_folder: Path, reference: CrossEncoder) -> None:
+def test_windows_of_a_long_document_score_as_the_texts_they_are(model_folder: Path, reference: "CrossEncoder") -> None:
     scorer = CrossEncoderScorer(model_folder, "random", SETTINGS.model_copy(update={"long_documents": "max"}))
     words = ("kafka consumer groups debezium mysql " * 24).split()
     pairs = scorer.encode(QUERY, ["paris", " ".join(words)])

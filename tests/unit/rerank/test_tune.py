@@ -21,6 +21,8 @@ LOAD = [
     )
     for text in ("capital france", "debezium permissions")
 ]
+Tried = list[tuple[Trial | Refusal, list[int]]]
+
 START = RerankSettings(device="cpu", threads=2, max_length=64, batch_tokens=16_384)
 
 
@@ -41,8 +43,15 @@ def tuner(folder: Path, cache_dir: Path, load: Load) -> Tuner:
     return Tuner(model, START, load, cache_dir=cache_dir, seconds=0.01)
 
 
-def outcomes(folder: Path, cache_dir: Path) -> list[Trial | Refusal]:
-    return list(tuner(folder, cache_dir, LOAD).outcomes())
+@pytest.fixture(scope="module")
+def tried(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tried:
+    """Each outcome, and beside how many busy processes the load was scored for it, each time."""
+    load = WatchedLoad()
+    found = []
+    for outcome in tuner(model_folder, tmp_path_factory.mktemp("tune"), load).outcomes():
+        seen, load.neighbours = load.neighbours, []
+        found.append((outcome, seen))
+    return found
 
 
 def trial(threads: int, alone: float, beside: float) -> Trial:
@@ -50,23 +59,21 @@ def trial(threads: int, alone: float, beside: float) -> Trial:
     return Trial(settings, alone, beside, query_ms=1, largest_difference=0, same_top=1)
 
 
-def test_each_combination_is_measured_or_refused_with_its_reason(model_folder: Path, tmp_path: Path) -> None:
-    tried = outcomes(model_folder, tmp_path)
-    first, *others = tried
+def test_each_combination_is_measured_or_refused_with_its_reason(tried: Tried) -> None:
+    outcomes = [outcome for outcome, _ in tried]
+    first, *others = outcomes
     assert isinstance(first, Trial)
     assert (first.settings.backend, first.settings.dtype, first.largest_difference) == ("torch", "float32", 0)
     half = next(each for each in others if each.settings.dtype == "float16")
     assert isinstance(half, Refusal)
     assert "float16" in half.reason
-    measured = [each for each in tried if isinstance(each, Trial)]
+    measured = [each for each in outcomes if isinstance(each, Trial)]
     assert {1, 2} == {each.settings.threads for each in measured}
     assert {1_024, 16_384} < {each.settings.batch_tokens for each in measured}
 
 
-def test_each_combination_is_measured_alone_and_beside_a_busy_process(model_folder: Path, tmp_path: Path) -> None:
-    load = WatchedLoad()
-    for outcome in tuner(model_folder, tmp_path, load).outcomes():
-        seen, load.neighbours = load.neighbours, []
+def test_each_combination_is_measured_alone_and_beside_a_busy_process(tried: Tried) -> None:
+    for outcome, seen in tried:
         if isinstance(outcome, Trial):
             assert outcome.beside_pairs_per_s > 0
             assert set(seen) == {0, 1}
@@ -93,16 +100,12 @@ def test_the_steadiest_has_the_best_worst_case_whatever_it_does_alone() -> None:
     assert steadiest([trial(2, 100, 20), trial(1, 50, 49)]).settings.threads == 1
 
 
-def test_float32_trials_rank_alike(model_folder: Path, tmp_path: Path) -> None:
-    exact = [
-        each
-        for each in outcomes(model_folder, tmp_path)
-        if isinstance(each, Trial) and each.settings.dtype == "float32"
-    ]
+def test_float32_trials_rank_alike(tried: Tried) -> None:
+    exact = [each for each, _ in tried if isinstance(each, Trial) and each.settings.dtype == "float32"]
     assert len(exact) > 1
     assert all(trial.largest_difference < 1e-4 and trial.same_top == 1 for trial in exact)
 
 
 def test_a_model_that_can_not_be_had_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="can't be loaded"):
-        outcomes(tmp_path, tmp_path)
+        list(tuner(tmp_path, tmp_path, LOAD).outcomes())

@@ -26,7 +26,7 @@ def health() -> Health:
 def client(health: Health) -> Iterator[httpx.Client]:
     with (
         serve(TelemetrySettings(host="127.0.0.1", port=0), CollectorRegistry(), health) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANG_S, trust_env=False) as client,
     ):
         yield client
 

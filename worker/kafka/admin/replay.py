@@ -8,6 +8,7 @@ topic by default.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -88,7 +89,8 @@ def plan(
     limit: int | None = None,
 ) -> Plan:
     """Choose what to replay; sends nothing. ``again``: what was replayed before, too. Raises as ``read``."""
-    memory = _remembered(kafka)
+    with closing(_observer(kafka)) as observer:
+        memory = _remembered(observer, kafka)
     found = Plan()
     for letter in read(kafka, Wanted()):
         partition, offset = _place(letter)
@@ -121,9 +123,9 @@ def replay(kafka: KafkaSettings, chosen: Plan) -> int:
     """
     places = {_place(letter) for letter in chosen.letters}
     sending = _Sending(kafka)
-    memory = _remembered(kafka)
-    observer = _observer(kafka)
-    try:
+    # One for both: each takes most of a second to find the group's coordinator.
+    with closing(_observer(kafka)) as observer:
+        memory = _remembered(observer, kafka)
         for letter in read(kafka, Wanted()) if places else ():
             partition, offset = _place(letter)
             wanted = (partition, offset) in places
@@ -135,8 +137,6 @@ def replay(kafka: KafkaSettings, chosen: Plan) -> int:
                 _remember(observer, kafka, memory)
         sending.await_all()
         _remember(observer, kafka, memory)
-    finally:
-        observer.close()
     return sending.sent
 
 
@@ -165,16 +165,13 @@ def _observer(kafka: KafkaSettings) -> Consumer:
     return Consumer(common_config(kafka) | {"group.id": f"{kafka.group_id}-dlq-replay", "enable.auto.commit": False})
 
 
-def _remembered(kafka: KafkaSettings) -> dict[int, ReplayedOffsets]:
+def _remembered(observer: Consumer, kafka: KafkaSettings) -> dict[int, ReplayedOffsets]:
     topic = kafka.dead_letter_topic
-    observer = _observer(kafka)
     try:
         asked = [TopicPartition(topic, number) for number in range(partitions_of(kafka, topic))]
         committed = observer.committed(asked, timeout=kafka.startup_timeout_s)
     except KafkaException as error:
         raise FatalError(f"what was replayed can't be looked up: {error.args[0].str()}") from error
-    finally:
-        observer.close()
     try:
         return {each.partition: ReplayedOffsets(each.offset, each.metadata or "") for each in committed}
     except ValueError as error:

@@ -21,7 +21,9 @@ def read_whole(kafka: KafkaSettings, topic: str, *, since: datetime | None = Non
     FatalError if the topic is missing, no broker answers within ``startup_timeout_s``, or reading breaks off.
     """
     consumer = Consumer(
-        common_config(kafka)
+        # That a partition is read up is told by a fetch that finds nothing: at once, and not after half a second.
+        {"fetch.wait.max.ms": 10}
+        | common_config(kafka)
         | {
             # Obligatory, though nothing is joined or committed: assign() instead of subscribe().
             "group.id": f"rerank-worker-reader-{uuid.uuid4()}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 from confluent_kafka import Producer
@@ -9,17 +10,42 @@ from confluent_kafka import Producer
 from schemas import wire
 from schemas.events import DeadLetterInfo
 from tests.patience import HANG_S
+from worker.kafka.admin.topics import worker_topics
 from worker.kafka.config import common_config
 from worker.local.mock_kafka import MockCluster
 from worker.settings import KafkaSettings
 
-PARTITIONS = 3
+# What the mock gives a topic that it makes when it is asked for it.
+PARTITIONS = 4
+ELSEWHERE = "elsewhere"
+
+numbers = count()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> MockCluster:
+    return MockCluster([], partitions=PARTITIONS)
 
 
 @pytest.fixture
-def kafka() -> KafkaSettings:
-    cluster = MockCluster(["rag.queries", "rag.answers", "rag.queries.dlq", "elsewhere"], partitions=PARTITIONS)
-    return KafkaSettings(bootstrap_servers=cluster.bootstrap_servers, startup_timeout_s=HANG_S)
+def kafka(cluster: MockCluster) -> KafkaSettings:
+    """A group and topics of a test's own.
+
+    They are made by asking for them: told to make one, the mock now and then takes a second.
+    """
+    name = f"test-{next(numbers)}"
+    settings = KafkaSettings(
+        bootstrap_servers=cluster.bootstrap_servers,
+        query_topic=f"{name}.queries",
+        answer_topic=f"{name}.answers",
+        dead_letter_topic=f"{name}.queries.dlq",
+        group_id=name,
+        startup_timeout_s=HANG_S,
+    )
+    producer = Producer(common_config(settings))
+    for topic in (*worker_topics(settings), ELSEWHERE):
+        producer.list_topics(topic, timeout=HANG_S)
+    return settings
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.patience import HANG_S
-from tests.unit.kafka.admin.conftest import PARTITIONS
+from tests.unit.kafka.admin.conftest import ELSEWHERE, PARTITIONS
 from worker.errors import FatalError
 from worker.kafka.admin import replay as module
 from worker.kafka.admin.dead_letters import Wanted
@@ -19,10 +19,12 @@ from worker.settings import KafkaSettings
 Put = Callable[..., None]
 
 
-def sent(kafka: KafkaSettings, topic: str = "rag.queries") -> list[str]:
-    """The keys of what a topic holds now."""
-    consumer = Consumer(common_config(kafka) | {"group.id": "reader", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+def sent(kafka: KafkaSettings, topic: str | None = None) -> list[str]:
+    """The keys of what a topic, if not told the query topic, holds now."""
+    consumer = Consumer(
+        common_config(kafka) | {"group.id": "reader", "enable.partition.eof": True, "fetch.wait.max.ms": 10}
+    )
+    consumer.assign([TopicPartition(topic or kafka.query_topic, number, 0) for number in range(PARTITIONS)])
     keys, ended = [], 0
     while ended < PARTITIONS:
         message = consumer.poll(HANG_S)
@@ -87,12 +89,12 @@ def test_a_note_of_an_event_that_was_too_large_is_not_sent_as_a_tombstone_and_th
 
 
 def test_a_header_can_not_send_an_event_to_a_topic_that_is_not_ours(kafka: KafkaSettings, put: Put) -> None:
-    put("theirs", topic="elsewhere")
+    put("theirs", topic=ELSEWHERE)
     put("ours")
     chosen = plan(kafka, Wanted())
-    assert chosen.left_out == {"from another topic than rag.queries": 1}
+    assert chosen.left_out == {f"from another topic than {kafka.query_topic}": 1}
     assert replay(kafka, chosen) == 1
-    assert (sent(kafka), sent(kafka, "elsewhere")) == (["ours"], [])
+    assert (sent(kafka), sent(kafka, ELSEWHERE)) == (["ours"], [])
 
 
 def test_nothing_is_sent_that_could_not_be_remembered(

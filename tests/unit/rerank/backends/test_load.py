@@ -8,7 +8,6 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from sentence_transformers import CrossEncoder
 from transformers import (
     BertForSequenceClassification,
     BertTokenizerFast,
@@ -49,6 +48,9 @@ def a_scorer(folder: Path, cache_dir: Path, backend: str, **settings: Any) -> Cr
 
 
 def predicted(folder: Path, documents: list[str]) -> list[float]:
+    # Here, not above: it takes seconds to import, and another lane need not wait for it.
+    from sentence_transformers import CrossEncoder  # noqa: PLC0415
+
     reference = CrossEncoder(str(folder), device="cpu", max_length=64)
     pairs = [(QUERY, document) for document in documents]
     return [float(score) for score in reference.predict(pairs, activation_fn=torch.nn.Identity())]
@@ -80,14 +82,10 @@ def test_in_int8_a_pair_scores_nearly_the_same_whatever_its_company(
     assert [scorer.score([pair])[0] for pair in pairs] == pytest.approx(together, abs=INT8_COMPANY_TOLERANCE)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_model_without_token_types_is_exported_too(
-    model_folder: Path, tmp_path: Path, backend: str, dtype: str
-) -> None:
-    if dtype == "int8":
-        needs_fast_int8()
-    folder = tmp_path / "roberta"
+@pytest.fixture(scope="module")
+def roberta_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without token types."""
+    folder = tmp_path_factory.mktemp("roberta") / "model"
     names = ["input_ids", "attention_mask"]
     BertTokenizerFast.from_pretrained(model_folder, model_input_names=names).save_pretrained(folder)
     torch.manual_seed(7)
@@ -104,9 +102,20 @@ def test_a_model_without_token_types_is_exported_too(
         initializer_range=0.2,
     )
     RobertaForSequenceClassification(config).save_pretrained(folder)
-    scorer = a_scorer(folder, tmp_path / "cache", backend, dtype=dtype)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_without_token_types_is_exported_too(
+    roberta_folder: Path, cache_dir: Path, backend: str, dtype: str
+) -> None:
+    if dtype == "int8":
+        needs_fast_int8()
+    scorer = a_scorer(roberta_folder, cache_dir, backend, dtype=dtype)
     tolerance = 1e-4 if dtype == "float32" else INT8_TOLERANCE
-    assert scorer.score(scorer.encode(QUERY, DOCUMENTS)) == pytest.approx(predicted(folder, DOCUMENTS), abs=tolerance)
+    expected = predicted(roberta_folder, DOCUMENTS)
+    assert scorer.score(scorer.encode(QUERY, DOCUMENTS)) == pytest.approx(expected, abs=tolerance)
 
 
 def test_the_backends_share_an_export_and_a_damaged_one_is_made_again(model_folder: Path, tmp_path: Path) -> None:
@@ -122,14 +131,14 @@ def test_the_backends_share_an_export_and_a_damaged_one_is_made_again(model_fold
     assert {path.name for path in file.parents[1].iterdir()} == {file.parent.name, "lock"}
 
 
-def test_other_weights_have_an_export_of_their_own(model_folder: Path, tmp_path: Path) -> None:
-    before = exported(model_folder, tmp_path, "float32")
+def test_other_weights_have_an_export_of_their_own(model_folder: Path, cache_dir: Path, tmp_path: Path) -> None:
+    before = exported(model_folder, cache_dir, "float32")
     folder = Path(shutil.copytree(model_folder, tmp_path / "trained-on"))
     model = BertForSequenceClassification.from_pretrained(folder)
     with torch.no_grad():
         model.classifier.bias += 1
     model.save_pretrained(folder)
-    assert exported(folder, tmp_path, "float32") != before
+    assert exported(folder, cache_dir, "float32") != before
 
 
 def test_an_export_that_scores_unlike_torch_is_refused_and_not_kept(
