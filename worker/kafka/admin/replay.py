@@ -167,9 +167,10 @@ def _observer(kafka: KafkaSettings) -> Consumer:
 
 def _remembered(kafka: KafkaSettings) -> dict[int, ReplayedOffsets]:
     topic = kafka.dead_letter_topic
+    count = partitions_of(kafka, topic)
     observer = _observer(kafka)
     try:
-        asked = [TopicPartition(topic, number) for number in range(partitions_of(kafka, topic))]
+        asked = [TopicPartition(topic, number) for number in range(count)]
         committed = observer.committed(asked, timeout=kafka.startup_timeout_s)
     except KafkaException as error:
         raise FatalError(f"what was replayed can't be looked up: {error.args[0].str()}") from error
