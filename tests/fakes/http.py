@@ -1,5 +1,6 @@
-"""A server on a free port whose every POST one function answers: what fakes of HTTP endpoints stand on."""
+"""A server on a free port whose every request one function answers: what fakes of HTTP endpoints stand on."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,12 +26,12 @@ class Reply:
 
 
 @contextmanager
-def http_server(respond: Callable[[Request], Reply]) -> Iterator[str]:
+def http_server(respond: Callable[[Request], Reply], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve, each request on a thread of its own, and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             reply = respond(Request(self.path, body, self.headers))
             # Whoever asked may have given up, or have been killed.
             with suppress(OSError):
@@ -41,15 +42,20 @@ def http_server(respond: Callable[[Request], Reply]) -> Iterator[str]:
                 self.end_headers()
                 self.wfile.write(reply.body)
 
+        do_GET = do_POST  # noqa: N815 - as the server looks for it
+
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        # The handshake is the request's thread's: the server must not wait for a client that never begins one.
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), name="fake-http", daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/v1"
     finally:
         server.shutdown()
         server.server_close()

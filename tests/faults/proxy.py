@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
 
 CHUNK_BYTES = 65_536
@@ -11,8 +12,10 @@ END_TIMEOUT_S = 10.0
 class Proxy:
     """Listens on a free port of the loopback address, in a thread of its own. Methods may be called from any thread."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: what clients speak with it, and the target does not."""
         self._target_port = target_port
+        self._tls = tls
         self._delay_s = 0.0
         self._open = asyncio.Event()
         self._open.set()
@@ -49,7 +52,7 @@ class Proxy:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from schemas.events import AnswerEvent, QueryEvent
 from worker.cli.main import app
+from worker.settings import Settings
 from worker.settings.load import environment_names
+from worker.settings.secret_files import file_variables
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +50,7 @@ def test_every_command_it_names_exists(command: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"RERANK_WORKER_[A-Z_]+[A-Z]", NAMED))))
 def test_every_setting_it_names_exists(name: str) -> None:
-    assert name in {*environment_names(), "RERANK_WORKER_CONFIG"}
+    assert name in {*environment_names(), *file_variables(Settings), "RERANK_WORKER_CONFIG"}
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

@@ -19,7 +19,10 @@ _NOT_ALLOWED = frozenset(
 )
 
 NOT_LET_IN = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
-"""The broker refuses our name or password, or one side the other's certificate: trying again would not help."""
+"""The broker refuses our name or password, or we its certificate: trying again would not help."""
+
+# By TLS 1.3 the broker refuses our certificate after the handshake: to librdkafka (2.16) a connection that was lost.
+TLS_ALERT = "SSL alert number"
 
 CONSUMER_FATAL = _NOT_ALLOWED | {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -121,6 +124,11 @@ LEADER_MOVING = frozenset(
     }
 )
 """The partition is between two leaders, or new: it has one in a moment."""
+
+
+def keeps_us_out(error: KafkaError) -> bool:
+    """Whether the broker refuses our name, password, token or certificate, or we its certificate."""
+    return error.code() in NOT_LET_IN or TLS_ALERT in error.str()
 
 
 def reply_refusal(error: KafkaError) -> ReplyRefusal | None:

@@ -7,6 +7,7 @@ import logging
 import re
 from typing import Any
 
+from worker.kafka.security import security_config
 from worker.settings import KafkaSettings
 
 logger = logging.getLogger("librdkafka")
@@ -38,17 +39,7 @@ def common_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
     """
     config: Config = {**kafka.client_options, "bootstrap.servers": kafka.bootstrap_servers, "logger": logger}
     config.setdefault("client.id", COMMAND_CLIENT_ID if client_id is None else client_id)
-    if kafka.security_protocol != "plaintext":
-        config["security.protocol"] = kafka.security_protocol
-    if kafka.sasl_mechanism is not None:
-        config["sasl.mechanism"] = kafka.sasl_mechanism
-    if kafka.sasl_username is not None:
-        config["sasl.username"] = kafka.sasl_username
-    if kafka.sasl_password is not None:
-        config["sasl.password"] = kafka.sasl_password.get_secret_value()
-    if kafka.ssl_ca_location is not None:
-        config["ssl.ca.location"] = str(kafka.ssl_ca_location)
-    return config
+    return config | security_config(kafka)
 
 
 def consumer_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:

@@ -1,5 +1,6 @@
 """How Chroma is reached: the one place where a client is made from the settings."""
 
+import ssl
 from typing import cast
 
 import chromadb
@@ -33,8 +34,12 @@ def connect(settings: RecallSettings, *, timeout_s: float) -> Client:
     headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
     if settings.api_key is not None:
         headers[API_KEY_HEADER] = settings.api_key.get_secret_value()
+    if settings.ssl_ca_location is not None:
+        chroma.chroma_server_ssl_verify = str(settings.ssl_ca_location)
     # See first if it answers: a thread that is left behind later stays for as long as it is not answered.
-    httpx.get(f"{_url(settings)}/api/v2/heartbeat", headers=headers, timeout=timeout_s).raise_for_status()
+    httpx.get(
+        f"{_url(settings)}/api/v2/heartbeat", headers=headers, timeout=timeout_s, verify=_verify(settings)
+    ).raise_for_status()
     try:
         client = chromadb.HttpClient(
             host=_host(settings),
@@ -51,6 +56,15 @@ def connect(settings: RecallSettings, *, timeout_s: float) -> Client:
             "set RERANK_WORKER_RECALL__TENANT and RERANK_WORKER_RECALL__DATABASE, or create them there."
         ) from error
     return cast(Client, client)
+
+
+def _verify(settings: RecallSettings) -> ssl.SSLContext | bool:
+    """Return by what the server's certificate is verified; True is httpx's own choice."""
+    authority = settings.ssl_ca_location
+    try:
+        return True if authority is None else ssl.create_default_context(cafile=authority)
+    except ssl.SSLError as error:
+        raise FatalError(f"recall.ssl_ca_location: {authority} is no certificate in PEM: {error.reason}") from error
 
 
 def _host(settings: RecallSettings) -> str:

@@ -16,6 +16,23 @@ def _separated(names: object) -> object:
 TopicNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
 
 
+CLIENT_OPTIONS_BY_NAME = (
+    "https_ca_location",
+    "sasl_oauthbearer_client_id",
+    "sasl_oauthbearer_client_secret",
+    "sasl_oauthbearer_scope",
+    "sasl_oauthbearer_token_endpoint_url",
+    "sasl_mechanism",
+    "sasl_password",
+    "sasl_username",
+    "ssl_ca_location",
+    "ssl_certificate_location",
+    "ssl_key_location",
+    "ssl_key_password",
+)
+"""Settings that are options of librdkafka by their names, with dots for underscores."""
+
+
 class KafkaSettings(Section):
     """The broker, the topics and the consumer group."""
 
@@ -100,13 +117,37 @@ class KafkaSettings(Section):
     """The broker and the topics must answer within this at start."""
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     """How to talk to the broker."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    """Set with a `sasl_*` protocol."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"] | None = None
+    """Set with a `sasl_*` protocol. `OAUTHBEARER`: with tokens of an OpenID Connect provider. `AWS_MSK_IAM`: with what
+    AWS knows this process by (extra `msk-iam`)."""
     sasl_username: str | None = None
     """SASL user."""
     sasl_password: SecretStr | None = None
     """SASL password."""
+    sasl_oauthbearer_token_endpoint_url: str | None = None
+    """`OAUTHBEARER`: where the provider gives tokens, by the client credentials grant."""
+    sasl_oauthbearer_client_id: str | None = None
+    """`OAUTHBEARER`: whom the provider knows."""
+    sasl_oauthbearer_client_secret: SecretStr | None = None
+    """`OAUTHBEARER`: the client's secret."""
+    sasl_oauthbearer_scope: str | None = None
+    """`OAUTHBEARER`: scopes to ask for, separated by spaces."""
+    sasl_oauthbearer_extensions: dict[str, str] = Field(default_factory=dict)
+    """`OAUTHBEARER`: sent to the broker with each token, as Confluent Cloud's `logicalCluster` and `identityPoolId`. In
+    the environment as JSON."""
+    https_ca_location: UserPath | None = None
+    """`OAUTHBEARER`: PEM file, or folder, of the authority of the token endpoint's certificate; that of
+    `SSL_CERT_FILE`, or the system's, when absent."""
+    msk_region: str | None = None
+    """`AWS_MSK_IAM`: the cluster's AWS region."""
     ssl_ca_location: UserPath | None = None
-    """PEM file of the broker's certificate authority; the system's when absent."""
+    """PEM file, or folder, of the authority of the brokers' certificates; the system's when absent."""
+    ssl_certificate_location: UserPath | None = None
+    """PEM file of this client's certificate, with those between it and its authority. Read when a client is made:
+    restart to renew it."""
+    ssl_key_location: UserPath | None = None
+    """PEM file of its private key; it may be the same file."""
+    ssl_key_password: SecretStr | None = None
+    """What the private key is encrypted with."""
     client_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Passed on to librdkafka for consumer, producer and admin; refused where the delivery guarantee rests on it."""

@@ -13,8 +13,9 @@ from pydantic_settings import SettingsError
 
 from worker.errors import FatalError
 from worker.settings import CONFIG_FILE_VARIABLE, ENV_FILE, ENV_PREFIX, Settings
-from worker.settings.rules import check_settings, listed
-from worker.settings.sources import read_dotenv, read_yaml
+from worker.settings.rules import check_settings
+from worker.settings.secret_files import file_variables
+from worker.settings.sources import listed, read_dotenv, read_yaml
 
 # Read by the test suite, not by the worker.
 _OTHER_VARIABLES = re.compile(rf"{CONFIG_FILE_VARIABLE}|{ENV_PREFIX}TESTS_\w+")
@@ -24,12 +25,17 @@ _SERVICE_LINKS = re.compile(
     rf"{ENV_PREFIX}(?!.*__)(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
 )
 
-_SECRET_OPTION = re.compile(r"password|secret|token|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE)
+_SECRET_OPTION = re.compile(r"password|passphrase|secret|token|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE)
 _HIDDEN = "**********"
+_MAY_HOLD_PASSWORDS = (
+    ("answer", "base_url"),
+    ("rerank", "remote_url"),
+    ("kafka", "sasl_oauthbearer_token_endpoint_url"),
+)
 
 
 def load_settings() -> Settings:
-    """Read environment, ``.env`` and YAML. FatalError: every unknown name, wrong value or impossible combination."""
+    """Read all sources. FatalError: every unknown name, secret not had, wrong value or impossible combination."""
     problems = [*_unknown_yaml(os.environ.get(CONFIG_FILE_VARIABLE)), *_unknown_variables()]
     if problems:
         raise FatalError(listed("unknown settings", problems))
@@ -49,7 +55,7 @@ def redacted(settings: Settings, *, changed: bool = False) -> dict[str, Any]:
     shown = settings.model_dump(mode="json", exclude_defaults=changed, exclude_unset=changed)
     options = shown.get("kafka", {}).get("client_options", {})
     options.update({name: _HIDDEN for name in options if _SECRET_OPTION.search(name)})
-    for section, name in (("answer", "base_url"), ("rerank", "remote_url")):
+    for section, name in _MAY_HOLD_PASSWORDS:
         url = shown.get(section, {}).get(name)
         if url is not None:
             shown[section][name] = _without_password(url)
@@ -67,7 +73,7 @@ def environment_names(model: type[BaseModel] = Settings, prefix: str = ENV_PREFI
 
 def _unknown_variables() -> Iterator[str]:
     """Name variables with our prefix that set nothing: a typo would otherwise be a default in production."""
-    known = list(environment_names())
+    known = [*environment_names(), *file_variables(Settings)]
     # A mapping's entries are variables too: KAFKA__CLIENT_OPTIONS__LINGER.MS.
     mappings = tuple(f"{name}__" for name in known if name.endswith(("__CLIENT_OPTIONS", "__HEADERS")))
     for place, names in (("the environment", os.environ), (ENV_FILE, read_dotenv(Path(ENV_FILE)))):

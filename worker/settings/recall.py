@@ -22,6 +22,9 @@ class RecallSettings(Section):
     """Chroma server's port."""
     ssl: bool = False
     """Talk TLS to the Chroma server."""
+    ssl_ca_location: UserPath | None = None
+    """PEM file of the authority of the Chroma server's certificate; when absent that of `SSL_CERT_FILE`, or Mozilla's
+    list."""
     tenant: str = "default_tenant"
     """Tenant of the Chroma server, or of Chroma Cloud, that has `database`; it must exist."""
     database: str = "default_database"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from worker.settings.fields import why_unreadable
 from worker.settings.recall import API_KEY_HEADER, RecallSettings
 
 
@@ -12,6 +13,11 @@ def problems(recall: RecallSettings) -> Iterator[str]:
             f"recall.host is {recall.host!r}: set the host's name or address alone, the port in recall.port and "
             "recall.ssl for https"
         )
+    if recall.ssl_ca_location is not None:
+        if not recall.ssl:
+            yield "recall.ssl_ca_location needs recall.ssl"
+        elif (why := why_unreadable(recall.ssl_ca_location)) is not None:
+            yield f"recall.ssl_ca_location: {recall.ssl_ca_location} can't be read: {why}"
     if recall.api_key is not None and any(name.lower() == API_KEY_HEADER for name in recall.headers):
         yield f"recall.api_key and the {API_KEY_HEADER} of recall.headers are one header: set one of them"
     if recall.device == "cpu" and recall.dtype == "float16":

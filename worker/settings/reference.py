@@ -30,6 +30,10 @@ answer:
   model: gpt-4.1-mini
 ```
 
+A secret may stand in a file, as Docker and Kubernetes mount it: the variable with `_FILE` at its end names the file
+(`RERANK_WORKER_KAFKA__SASL_PASSWORD_FILE=/run/secrets/kafka-password`). So may a mapping of secrets, as JSON. A line
+break at the end of the file is not part of the secret; a variable that is set both ways is refused.
+
 An empty variable counts as not set. A mapping is JSON (`RERANK_WORKER_RECALL__HEADERS='{"x-token": "..."}'`) or one
 variable per entry (`RERANK_WORKER_RECALL__HEADERS__X-TOKEN=...`). A misspelt name, a wrong value or a combination that
 can't work ends the worker at start with a line for each. `rerank-worker config --show` prints what is in force,

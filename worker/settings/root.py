@@ -1,7 +1,8 @@
 """All settings together, and where they are read from.
 
 In falling order of precedence: environment variables (``RERANK_WORKER_`` and ``__`` between levels, e.g.
-``RERANK_WORKER_KAFKA__GROUP_ID``), a ``.env`` file, the YAML file named by ``RERANK_WORKER_CONFIG``, the defaults.
+``RERANK_WORKER_KAFKA__GROUP_ID``) and the files that they name for secrets, a ``.env`` file, the YAML file named by
+``RERANK_WORKER_CONFIG``, the defaults.
 """
 
 import os
@@ -12,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -21,6 +23,7 @@ from worker.settings.fields import Seconds, UserPath
 from worker.settings.kafka import KafkaSettings
 from worker.settings.recall import RecallSettings
 from worker.settings.rerank import RerankSettings
+from worker.settings.secret_files import SecretFilesSource, without_files
 from worker.settings.sources import StrictDotEnvSource, yaml_source
 from worker.settings.telemetry import TelemetrySettings
 
@@ -63,11 +66,16 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as below
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as below
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Add the YAML file below the environment."""
+        """Add the files of secrets beside the environment, and the YAML file below it."""
         config_file = os.environ.get(CONFIG_FILE_VARIABLE)
         yaml = (yaml_source(settings_cls, config_file, CONFIG_FILE_VARIABLE),) if config_file else ()
-        return (init_settings, env_settings, StrictDotEnvSource(settings_cls), *yaml)
+        environment = [
+            SecretFilesSource(settings_cls),
+            without_files(EnvSettingsSource(settings_cls)),
+            without_files(StrictDotEnvSource(settings_cls)),
+        ]
+        return (init_settings, *environment, *yaml)

@@ -1,7 +1,7 @@
 """Combinations of settings that can't work, refused at start: each in the user's words, with what to set instead."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from worker.errors import FatalError
 from worker.settings import (
@@ -12,7 +12,10 @@ from worker.settings import (
     answer_rules,
     recall_rules,
     rerank_rules,
+    security_rules,
 )
+from worker.settings.kafka import CLIENT_OPTIONS_BY_NAME
+from worker.settings.sources import listed
 
 _FIXED = "leave it out: the delivery guarantee rests on it"
 
@@ -51,10 +54,20 @@ CLIENT_OPTIONS_REFUSED = {
     "security.protocol": "set kafka.security_protocol",
     "session.timeout.ms": "set kafka.session_timeout_s",
     "ssl.ca.location": "set kafka.ssl_ca_location",
+    "ssl.certificate.location": "set kafka.ssl_certificate_location",
+    "ssl.key.location": "set kafka.ssl_key_location",
+    "ssl.key.password": "set kafka.ssl_key_password, which is never shown",
     "transaction.timeout.ms": "set kafka.transaction_timeout_s",
     "transactional.id": "set worker_id, of which it is made",
 }
 """librdkafka options, their aliases included, that ``kafka.client_options`` may not carry, and what to do instead."""
+
+OTHER_NAMES = {
+    "sasl.mechanisms": "sasl_mechanism",
+    "sasl.oauthbearer.client.credentials.client.id": "sasl_oauthbearer_client_id",
+    "sasl.oauthbearer.client.credentials.client.secret": "sasl_oauthbearer_client_secret",
+}
+"""librdkafka's aliases of options that are settings."""
 
 # Everybody in the group waits for a revoke: a consumer that takes longer than this share risks its own membership.
 REVOKE_SHARE = 0.2
@@ -69,7 +82,7 @@ def check_settings(settings: Settings) -> None:
     """Raise FatalError naming every impossible combination at once; reads no network, only whether files exist."""
     problems = [
         *_topics(settings.kafka),
-        *_security(settings.kafka),
+        *security_rules.problems(settings.kafka),
         *_client_options(settings.kafka),
         *_kafka_bounds(settings.kafka, settings.recall),
         *recall_rules.problems(settings.recall),
@@ -79,12 +92,6 @@ def check_settings(settings: Settings) -> None:
     ]
     if problems:
         raise FatalError(listed("settings that can't work", problems))
-
-
-def listed(title: str, problems: Sequence[str]) -> str:
-    """Put one problem on one line, several on one each."""
-    separator = " " if len(problems) == 1 else "\n  "
-    return f"{title}:{separator}{separator.join(problems)}"
 
 
 def _topics(kafka: KafkaSettings) -> Iterator[str]:
@@ -116,36 +123,13 @@ def _reply_topics(kafka: KafkaSettings) -> Iterator[str]:
             yield f"kafka.reply_topics has {name!r}, which is this worker's own: no reply may go there"
 
 
-def _security(kafka: KafkaSettings) -> Iterator[str]:
-    # Mechanisms that need no name and password (OAUTHBEARER, GSSAPI) come through client_options, whole.
-    own_mechanism = "sasl.mechanism" in kafka.client_options or "sasl.mechanisms" in kafka.client_options
-    credentials = {
-        "sasl_mechanism": kafka.sasl_mechanism,
-        "sasl_username": kafka.sasl_username,
-        "sasl_password": kafka.sasl_password,
-    }
-    if kafka.security_protocol.startswith("sasl_"):
-        missing = [f"kafka.{name}" for name, value in credentials.items() if value is None]
-        if missing and not own_mechanism:
-            yield f"kafka.security_protocol is {kafka.security_protocol} without {', '.join(missing)}: set them"
-    else:
-        useless = [f"kafka.{name}" for name, value in credentials.items() if value is not None]
-        if useless:
-            yield (
-                f"{', '.join(useless)} would not be used with kafka.security_protocol {kafka.security_protocol}: "
-                "set sasl_ssl (or sasl_plaintext), or leave them out"
-            )
-    if kafka.ssl_ca_location is not None:
-        if not kafka.security_protocol.endswith("ssl"):
-            yield "kafka.ssl_ca_location needs kafka.security_protocol ssl or sasl_ssl"
-        elif not kafka.ssl_ca_location.exists():
-            yield f"kafka.ssl_ca_location: there is no {kafka.ssl_ca_location}"
-
-
 def _client_options(kafka: KafkaSettings) -> Iterator[str]:
     for option in kafka.client_options:
+        name = OTHER_NAMES.get(option, option.replace(".", "_"))
         if option in CLIENT_OPTIONS_REFUSED:
             yield f"kafka.client_options has {option}: {CLIENT_OPTIONS_REFUSED[option]}"
+        elif name in CLIENT_OPTIONS_BY_NAME and getattr(kafka, name) is not None:
+            yield f"kafka.client_options has {option}, which kafka.{name} sets as well: leave one of them out"
 
 
 def _kafka_bounds(kafka: KafkaSettings, recall: RecallSettings) -> Iterator[str]:

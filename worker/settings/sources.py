@@ -1,7 +1,7 @@
 """The files settings are read from, read strictly: what would be lost in silence is refused with its place."""
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,3 +104,9 @@ class StrictDotEnvSource(DotEnvSettingsSource):
 def yaml_source(settings: type[BaseSettings], path: str, name: str) -> PydanticBaseSettingsSource:
     """Return the source of a YAML file."""
     return InitSettingsSource(settings, read_yaml(Path(path), name))
+
+
+def listed(title: str, problems: Sequence[str]) -> str:
+    """Put one problem on one line, several on one each."""
+    separator = " " if len(problems) == 1 else "\n  "
+    return f"{title}:{separator}{separator.join(problems)}"

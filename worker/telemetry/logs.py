@@ -5,14 +5,17 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.dev import ConsoleRenderer, RichTracebackFormatter
+from structlog.processors import ExceptionRenderer, JSONRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from worker.settings import TelemetrySettings
 
-# They announce every request or every loaded tensor at info.
+# They announce every request or every loaded tensor at info; botocore what it signs at debug.
 # httpx2 is the name under which the OpenAI client may carry its own copy.
 _CHATTY = (
-    *("httpx", "httpx2", "httpcore", "httpcore2", "openai"),
+    *("httpx", "httpx2", "httpcore", "httpcore2", "openai", "botocore", "urllib3"),
     *("chromadb", "sentence_transformers", "transformers", "huggingface_hub"),
 )
 
@@ -26,10 +29,11 @@ def configure(telemetry: TelemetrySettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # Without locals, as structlog would have them: a password is one where a client is made.
     endings: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        [ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), JSONRenderer(default=str)]
         if json_lines
-        else [structlog.dev.ConsoleRenderer()]
+        else [ConsoleRenderer(exception_formatter=RichTracebackFormatter(show_locals=False))]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

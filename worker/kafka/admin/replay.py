@@ -89,8 +89,10 @@ def plan(
     limit: int | None = None,
 ) -> Plan:
     """Choose what to replay; sends nothing. ``again``: what was replayed before, too. Raises as ``read``."""
+    # Looked up first: what is wrong with the settings is told in one line there.
+    partitions = partitions_of(kafka, kafka.dead_letter_topic)
     with closing(_observer(kafka)) as observer:
-        memory = _remembered(observer, kafka)
+        memory = _remembered(observer, kafka, partitions)
     found = Plan()
     for letter in read(kafka, Wanted()):
         partition, offset = _place(letter)
@@ -125,7 +127,7 @@ def replay(kafka: KafkaSettings, chosen: Plan) -> int:
     sending = _Sending(kafka)
     # One for both: each takes most of a second to find the group's coordinator.
     with closing(_observer(kafka)) as observer:
-        memory = _remembered(observer, kafka)
+        memory = _remembered(observer, kafka, partitions_of(kafka, kafka.dead_letter_topic))
         for letter in read(kafka, Wanted()) if places else ():
             partition, offset = _place(letter)
             wanted = (partition, offset) in places
@@ -165,10 +167,9 @@ def _observer(kafka: KafkaSettings) -> Consumer:
     return Consumer(common_config(kafka) | {"group.id": f"{kafka.group_id}-dlq-replay", "enable.auto.commit": False})
 
 
-def _remembered(observer: Consumer, kafka: KafkaSettings) -> dict[int, ReplayedOffsets]:
-    topic = kafka.dead_letter_topic
+def _remembered(observer: Consumer, kafka: KafkaSettings, partitions: int) -> dict[int, ReplayedOffsets]:
     try:
-        asked = [TopicPartition(topic, number) for number in range(partitions_of(kafka, topic))]
+        asked = [TopicPartition(kafka.dead_letter_topic, number) for number in range(partitions)]
         committed = observer.committed(asked, timeout=kafka.startup_timeout_s)
     except KafkaException as error:
         raise FatalError(f"what was replayed can't be looked up: {error.args[0].str()}") from error

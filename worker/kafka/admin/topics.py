@@ -14,7 +14,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from worker.errors import FatalError, TransientError
-from worker.kafka.codes import LEADER_MOVING, NOT_LET_IN
+from worker.kafka.codes import LEADER_MOVING, keeps_us_out
 from worker.kafka.config import common_config
 from worker.resilience.retry import RetryPolicy
 from worker.settings import KafkaSettings
@@ -113,7 +113,12 @@ class _Cluster:
         self._kafka = kafka
         self._refusal: KafkaError | None = None
         # Looking for a topic must not make it.
-        self.admin = AdminClient(common_config(kafka) | {"error_cb": self._on_error, "allow.auto.create.topics": False})
+        config = common_config(kafka) | {"error_cb": self._on_error, "allow.auto.create.topics": False}
+        try:
+            self.admin = AdminClient(config)
+        except KafkaException as error:
+            # A key that is not the certificate's, a wrong password of it, an option that does not exist.
+            raise FatalError(f"no Kafka client can be made with these settings: {_reason(error)}") from error
 
     def describe(self) -> list[TopicInfo]:
         """Return the worker's topics; FatalError if no broker answers, lets us in or shows us one of them."""
@@ -152,7 +157,7 @@ class _Cluster:
             raise
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in NOT_LET_IN:
+        if keeps_us_out(error):
             self._refusal = error
 
 

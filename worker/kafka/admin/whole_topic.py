@@ -20,6 +20,8 @@ def read_whole(kafka: KafkaSettings, topic: str, *, since: datetime | None = Non
 
     FatalError if the topic is missing, no broker answers within ``startup_timeout_s``, or reading breaks off.
     """
+    # Looked up first: what is wrong with the settings is told in one line there.
+    partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions_of(kafka, topic))]
     consumer = Consumer(
         # That a partition is read up is told by a fetch that finds nothing: at once, and not after half a second.
         {"fetch.wait.max.ms": 10}
@@ -35,7 +37,7 @@ def read_whole(kafka: KafkaSettings, topic: str, *, since: datetime | None = Non
     )
     try:
         # What comes while this goes on is not read: it could go on for ever.
-        ends = _assign(consumer, kafka, topic, since)
+        ends = _assign(consumer, kafka, partitions, since)
         deadline_s = time.monotonic() + kafka.startup_timeout_s
         while ends:
             message = consumer.poll(POLL_S)
@@ -65,12 +67,12 @@ def partitions_of(kafka: KafkaSettings, topic: str) -> int:
     return count
 
 
-def _assign(consumer: Consumer, kafka: KafkaSettings, topic: str, since: datetime | None) -> dict[int | None, int]:
+def _assign(
+    consumer: Consumer, kafka: KafkaSettings, partitions: list[TopicPartition], since: datetime | None
+) -> dict[int | None, int]:
     """Begin reading at a time, or at the oldest; return where each partition that holds anything ends."""
-    count = partitions_of(kafka, topic)
-    partitions = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(count)]
     if since is not None:
-        times = [TopicPartition(topic, number, int(since.timestamp() * 1000)) for number in range(count)]
+        times = [TopicPartition(each.topic, each.partition, int(since.timestamp() * 1000)) for each in partitions]
         partitions = consumer.offsets_for_times(times, timeout=kafka.startup_timeout_s)
     ends: dict[int | None, int] = {}
     for partition in partitions:

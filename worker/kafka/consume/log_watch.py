@@ -111,7 +111,12 @@ class LogWatch:
     def serve(self, consumer: Consumer) -> None:
         """Ask, or act on what has been answered. Call it before each poll once it is time."""
         if self._asked is None:
-            self._asked = self._ask()
+            try:
+                self._asked = self._ask()
+            except KafkaException as failure:
+                # A client that gets no token for now can't be made: an outage of whoever gives them.
+                logger.warning("the topic's id can't be asked for", reason=failure.args[0].str())
+                self.look_at_s = time.monotonic() + RETRY_S
             return
         asked = self._asked
         if not asked.answered:

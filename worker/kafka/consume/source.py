@@ -27,6 +27,7 @@ from worker.kafka.consume.polling import LoopCalls, Polled, Poller
 from worker.kafka.consume.rebalance import Rebalance
 from worker.kafka.consume.records import SourceListener
 from worker.kafka.consume.stalled_fetch import StalledFetchDetector, any_broker_up
+from worker.kafka.security import bearable_refusals
 from worker.settings import KafkaSettings
 
 logger = structlog.get_logger()
@@ -51,6 +52,7 @@ class Source:
         self._gate = PollGate()
         self._paused = PausedPartitions()
         self._brokers_down = False
+        self._fatal = CONSUMER_FATAL - bearable_refusals(kafka)
         self._last_poll_s = time.monotonic()
         self._stalled = StalledFetchDetector()
         self._statistics_came = False
@@ -255,7 +257,7 @@ class Source:
         self._apply_pauses(consumer)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in CONSUMER_FATAL or error.fatal():
+        if error.code() in self._fatal or error.fatal():
             self._tell(self._listener.on_fatal, FatalError(f"Kafka consumer: {error.name()}: {error.str()}"))
             return
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001

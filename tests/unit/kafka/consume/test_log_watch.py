@@ -129,6 +129,19 @@ def commit(offset: int, metadata: str | None = None, partition: int = 0) -> Topi
     return TopicPartition(QUERIES, partition, offset, **noted)
 
 
+def test_a_client_that_gets_no_token_for_now_is_made_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_token(_config: object) -> FakeAdmin:
+        raise KafkaException(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED, "OAuth token not set"))
+
+    monkeypatch.setattr(log_watch, "AdminClient", no_token)
+    bench.assign(P0)
+    assert bench.watch.unknown == {P0}
+    monkeypatch.setattr(log_watch, "AdminClient", lambda _: bench.admin)
+    bench.serve()
+    bench.answer(PRESENT, commit(7))
+    assert bench.watch.unknown == set()
+
+
 def test_nothing_is_fetched_before_it_is_known_which_log_it_is_of(bench: Bench) -> None:
     bench.assign(P0, P1)
     assert bench.watch.unknown == {P0, P1}

@@ -89,3 +89,13 @@ async def test_the_last_commit_does_not_wait_for_a_thread_that_has_ended(monkeyp
         assert "broken" in str(await listener.fatal)
         await source.commit_now({("queries", 0): CompletedPrefix()})
     await source.close()
+
+
+@pytest.mark.parametrize(("mechanism", "ends"), [("OAUTHBEARER", False), ("SCRAM-SHA-512", True)])
+async def test_a_token_that_can_not_be_renewed_for_now_does_not_end_the_worker(mechanism: str, ends: bool) -> None:
+    listener = Listener()
+    kafka = KafkaSettings.model_validate({"security_protocol": "sasl_ssl", "sasl_mechanism": mechanism})
+    source = Source(kafka, listener)  # type: ignore[arg-type]  # what is told here
+    source._on_error(KafkaError(KafkaError._AUTHENTICATION, "Failed to acquire SASL OAUTHBEARER token: 503"))
+    await asyncio.sleep(0)
+    assert listener.fatal.done() is ends
