@@ -3,6 +3,7 @@
 Needs pydantic alone; a producer or consumer in another team imports this and nothing else.
 """
 
+from schemas.contexts import ContextsEvent, ContextsTimings
 from schemas.events import (
     SCHEMA_VERSION,
     Answer,
@@ -25,8 +26,10 @@ from schemas.wire import (
     dead_letter_headers,
     dead_letter_info,
     decode_answer,
+    decode_contexts,
     decode_query,
     encode_answer,
+    encode_contexts,
     encode_query,
     header,
     passthrough_headers,
@@ -39,6 +42,8 @@ __all__ = [
     "AnswerStatus",
     "CandidateInfo",
     "ContextInfo",
+    "ContextsEvent",
+    "ContextsTimings",
     "DeadLetterInfo",
     "Degradation",
     "Failure",
@@ -53,8 +58,10 @@ __all__ = [
     "dead_letter_headers",
     "dead_letter_info",
     "decode_answer",
+    "decode_contexts",
     "decode_query",
     "encode_answer",
+    "encode_contexts",
     "encode_query",
     "header",
     "passthrough_headers",

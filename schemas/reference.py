@@ -5,7 +5,7 @@ It is a view of what other languages get: the JSON Schemas, and the topics and h
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ def page() -> str:
     """Return the reference page."""
     asyncapi = yaml.safe_load((_FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
     channels = asyncapi["channels"]
+    answer = export.schemas()["answer-event.schema.json"]
     passed_through, added = (asyncapi["components"]["schemas"][name] for name in ("passedThrough", "addedToAnswers"))
     return _INTRODUCTION + "\n".join(
         [
             *_event("Query event", "query-event", channels["queries"]),
             *_event("Answer event", "answer-event", channels["answers"]),
+            *_event("Contexts event", "contexts-event", channels["contexts"], told=answer["$defs"]),
             *_event("Dead letter", "dead-letter", channels["deadLetters"], column="header"),
             f"## Headers of queries and answers\n\n{passed_through['description']}\n",
             _headers(passed_through),
@@ -56,8 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     return generated.write_or_check("schemas.reference", {PAGE: page()}, arguments)
 
 
-def _event(title: str, name: str, channel: dict[str, Any], column: str = "field") -> Iterator[str]:
-    """Yield what the page says of one event: where it is, its fields, then the objects they hold."""
+def _event(
+    title: str, name: str, channel: dict[str, Any], column: str = "field", told: Container[str] = ()
+) -> Iterator[str]:
+    """Yield what the page says of one event: where it is, its fields, the objects they hold unless ``told``."""
     schema = export.schemas()[f"{name}.schema.json"]
     yield f"## {title}\n\n{schema['description']}\n"
     examples = sorted(path.name for path in (_FOLDER / "examples").glob(f"{name}.*.json"))
@@ -65,7 +69,7 @@ def _event(title: str, name: str, channel: dict[str, Any], column: str = "field"
     yield f"Topic `{channel['address']}`. [JSON Schema]({_LINK}/json/{name}.schema.json); examples: {links}.\n"
     yield _fields(schema, schema, column)
     for part, described in schema.get("$defs", {}).items():
-        if "properties" in described:
+        if "properties" in described and part not in told:
             yield f"### {part}\n\n{described['description']}\n"
             yield _fields(described, schema, column)
 
@@ -97,8 +101,8 @@ def _type(form: dict[str, Any], schema: dict[str, Any]) -> str:
         return f"[{name}](#{name.lower()})" if "properties" in described else _type(described, schema)
     if "anyOf" in form:
         return " or ".join(_type(one, schema) for one in form["anyOf"])
-    if "enum" in form:
-        return ", ".join(f"`{value}`" for value in form["enum"])
+    if "enum" in form or "const" in form:
+        return ", ".join(f"`{value}`" for value in form.get("enum", [form.get("const")]))
     if form.get("type") == "array":
         return f"array of {_type(form['items'], schema)}"
     if form.get("type") == "object":

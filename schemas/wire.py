@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from schemas import envelopes
+from schemas.contexts import ContextsEvent
 from schemas.events import INVALID_FILTER, AnswerEvent, DeadLetterInfo, QueryEvent
 from schemas.limits import (
     MAX_ECHOED_HEADER_BYTES,
@@ -103,6 +104,11 @@ def decode_answer(value: bytes | None) -> AnswerEvent:
     return _decode(AnswerEvent, value)
 
 
+def decode_contexts(value: bytes | None) -> ContextsEvent:
+    """Read a contexts event, of any size. Raises WireError as ``decode_query``."""
+    return _decode(ContextsEvent, value)
+
+
 def encode_query(event: QueryEvent) -> bytes:
     """Write a query event as UTF-8 JSON; what is not set is left out. ValueError: text with a lone surrogate."""
     return event.model_dump_json(exclude_none=True).encode()
@@ -110,6 +116,11 @@ def encode_query(event: QueryEvent) -> bytes:
 
 def encode_answer(event: AnswerEvent) -> bytes:
     """Write an answer event as UTF-8 JSON, nulls included: readers find every field. ValueError: a lone surrogate."""
+    return event.model_dump_json().encode()
+
+
+def encode_contexts(event: ContextsEvent) -> bytes:
+    """Write a contexts event as UTF-8 JSON, nulls included. ValueError: a lone surrogate."""
     return event.model_dump_json().encode()
 
 

@@ -111,6 +111,8 @@ def start_worker_process(
         "KAFKA__QUERY_TOPIC": kafka.query_topic,
         "KAFKA__ANSWER_TOPIC": kafka.answer_topic,
         "KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
+        # Empty is not set.
+        "KAFKA__CONTEXTS_TOPIC": kafka.contexts_topic or "",
         "KAFKA__GROUP_ID": kafka.group_id,
         "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
         "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),

@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from confluent_kafka import TopicPartition as Partition
 
 from schemas import wire
+from schemas.contexts import ContextsEvent
 from schemas.events import AnswerEvent, QueryEvent
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.admin.group import describe_progress
@@ -31,9 +32,20 @@ class QueryClient:
     ``startup_timeout_s``; FatalError if no broker answers or a topic is missing.
     """
 
-    def __init__(self, kafka: KafkaSettings, *, reply_topic: str | None = None) -> None:
-        """``reply_topic``: the replies go there, and no other topic is read; the worker must allow it."""
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        *,
+        reply_topic: str | None = None,
+        on_contexts: Callable[[ContextsEvent], None] | None = None,
+    ) -> None:
+        """``reply_topic``: the replies go there, and no other topic is read; the worker must allow it.
+
+        ``on_contexts`` sees what an answer will rest on, if that comes first: ``kafka.contexts_topic`` is read for it,
+        where one is set.
+        """
         self._kafka = kafka
+        self._on_contexts = on_contexts
         self._reply_topic = reply_topic
         self._partitions = {topic.name: topic.partitions for topic in ensure(kafka, create=False)}
         self._consumer = Consumer(
@@ -48,7 +60,9 @@ class QueryClient:
         )
         self._producer = Producer(producer_config(kafka))
         # Looked up now, before anything is asked: an answer right after its question must not be missed.
-        topics = (kafka.answer_topic, kafka.dead_letter_topic) if reply_topic is None else (reply_topic,)
+        topics = [kafka.answer_topic, kafka.dead_letter_topic] if reply_topic is None else [reply_topic]
+        if on_contexts is not None and kafka.contexts_topic is not None:
+            topics.append(kafka.contexts_topic)
         self._partitions |= {topic: self._count(topic) for topic in topics if topic not in self._partitions}
         self._consumer.assign([partition for topic in topics for partition in self._at_end(topic)])
 
@@ -87,6 +101,9 @@ class QueryClient:
             record = self._poll()
             correlation_id = None if record is None else wire.header(record.headers, wire.CORRELATION_ID)
             if record is None or correlation_id not in awaited or correlation_id in answers:
+                continue
+            if record.position.topic == self._kafka.contexts_topic:
+                self._tell_contexts(record)
                 continue
             answers[correlation_id] = self._read(record)
             on_answer(answers[correlation_id])
@@ -191,6 +208,15 @@ class QueryClient:
         if error is not None:
             raise FatalError(f"reading answers failed: {error.str()}")
         return from_message(message)
+
+    def _tell_contexts(self, record: Record) -> None:
+        try:
+            contexts = wire.decode_contexts(record.value)
+        except wire.WireError:
+            # Nobody waits for them; the answer will say what there is to say.
+            return
+        if self._on_contexts is not None:
+            self._on_contexts(contexts)
 
     def _read(self, record: Record) -> AnswerEvent:
         if record.position.topic == self._kafka.dead_letter_topic:

@@ -15,8 +15,10 @@ from schemas import (
     dead_letter_headers,
     dead_letter_info,
     decode_answer,
+    decode_contexts,
     decode_query,
     encode_answer,
+    encode_contexts,
     encode_query,
 )
 from schemas import export as schema_export
@@ -29,7 +31,7 @@ EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
 ASYNCAPI: dict[str, Any] = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
 
 # Name of an example up to the first dot: what it is an example of.
-DECODERS = {"query-event": decode_query, "answer-event": decode_answer}
+DECODERS = {"query-event": decode_query, "answer-event": decode_answer, "contexts-event": decode_contexts}
 
 
 def validator(event: str) -> Draft202012Validator:
@@ -90,7 +92,7 @@ def test_an_example_of_dead_letter_headers_is_what_is_written(path: Path) -> Non
 
 
 def test_there_is_an_example_of_each_event_and_of_each_status() -> None:
-    assert {path.name.split(".")[0] for path in EXAMPLES} == {"query-event", "answer-event", "dead-letter"}
+    assert {path.name.split(".")[0] for path in EXAMPLES} == {*DECODERS, "dead-letter"}
     statuses = {json.loads(path.read_bytes()).get("status") for path in EXAMPLES}
     assert statuses - {None} == set(AnswerStatus)
 
@@ -112,6 +114,8 @@ def test_what_the_models_write_validates() -> None:
             written = encode_query(decode_query(path.read_bytes()))
         elif path.name.startswith("answer-event"):
             written = encode_answer(decode_answer(path.read_bytes()))
+        elif path.name.startswith("contexts-event"):
+            written = encode_contexts(decode_contexts(path.read_bytes()))
         else:
             continue
         assert problems(path.name.split(".")[0], json.loads(written)) == []
@@ -130,8 +134,11 @@ def test_asyncapi_names_every_schema_the_version_and_the_default_topics() -> Non
     assert files == set(schema_export.schemas())
     defaults = KafkaSettings()
     addresses = {channel["address"] for channel in ASYNCAPI["channels"].values()}
-    # Of replies, the query names it.
-    assert addresses == {None, defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic}
+    # Of replies, the query names it; early contexts have no topic by default, and a name that we suggest.
+    assert addresses == {
+        *(None, defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic),
+        "rag.contexts",
+    }
 
 
 def test_asyncapi_lists_the_headers_that_pass_through() -> None:

@@ -6,8 +6,9 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from schemas import wire
+from schemas.contexts import ContextsEvent
 from schemas.events import QueryEvent
-from tests.fakes.worker import UNANSWERABLE, UNANSWERED, FakeWorker
+from tests.fakes.worker import CONTEXT, HELD, UNANSWERABLE, UNANSWERED, FakeWorker
 from tests.patience import HANG_S
 from worker.client import QueryClient
 from worker.errors import FatalError, PoisonError, TransientError
@@ -27,7 +28,7 @@ def query(text: str, query_id: str = "q") -> QueryEvent:
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
-    settings = KafkaSettings(startup_timeout_s=HANG_S)
+    settings = KafkaSettings(startup_timeout_s=HANG_S, contexts_topic="contexts")
     with mock_kafka(tmp_path_factory.mktemp("mock"), (*worker_topics(settings), REPLIES), partitions=2) as address:
         yield settings.model_copy(update={"bootstrap_servers": address})
 
@@ -95,6 +96,27 @@ def test_a_client_with_a_reply_topic_reads_answers_and_failures_there(kafka: Kaf
         assert caught.value.reason == "unknown_collection"
         with pytest.raises(TransientError, match=r"must have replies among its kafka\.reply_topics"):
             client.ask(query(UNANSWERED), timeout_s=0.5)
+
+
+@pytest.mark.parametrize("reply_topic", [None, REPLIES])
+def test_contexts_are_seen_before_the_answer_by_who_wants_to(
+    kafka: KafkaSettings, worker: FakeWorker, reply_topic: str | None
+) -> None:
+    worker.may_answer.clear()
+    seen: list[ContextsEvent] = []
+
+    def see(contexts: ContextsEvent) -> None:
+        seen.append(contexts)
+        worker.may_answer.set()
+
+    with QueryClient(kafka, reply_topic=reply_topic, on_contexts=see) as client:
+        answer = client.ask(query(HELD, "held"), timeout_s=HANG_S)
+    assert [(each.query_id, each.contexts) for each in seen] == [(answer.query_id, [CONTEXT])]
+
+
+def test_who_does_not_want_contexts_gets_the_answer_all_the_same(client: QueryClient, worker: FakeWorker) -> None:
+    worker.may_answer.set()
+    assert client.ask(query(HELD, "unwatched"), timeout_s=HANG_S).query_id == "unwatched"
 
 
 def test_a_reply_topic_that_is_missing_is_told_before_anything_is_asked(kafka: KafkaSettings) -> None:

@@ -18,9 +18,11 @@ from worker.errors import FatalError
 from worker.kafka.admin import topics
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.publish.best_effort import BestEffort
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.models import resolve as models
+from worker.query.early_contexts import EarlyContexts
 from worker.query.job import PoisonGuard, Service
 from worker.query.pipeline import Pipeline
 from worker.recall.chroma_search import ChromaSearch
@@ -81,7 +83,8 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     pipeline = Pipeline(recall, reranking.reranker, answerer, settings, tracing=tracing)
     guard = PoisonGuard(limit=settings.kafka.poison_limit, window=settings.kafka.poison_window)
     reply_topics = ReplyTopics(settings.kafka, settings.worker_id)
-    service = Service(settings, pipeline, metrics, used, guard, reply_topics, tracing=tracing)
+    early = _new_early_contexts(settings, metrics, used, parts)
+    service = Service(settings, pipeline, metrics, used, guard, reply_topics, tracing=tracing, early_contexts=early)
     guarantee = partial(new_guarantee, settings.kafka, settings.worker_id, on_commit=metrics.observe_commit)
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
@@ -160,3 +163,19 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     return CachedAnswerer(
         llm, cache, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
     )
+
+
+def _new_early_contexts(
+    settings: Settings, metrics: Metrics, used: Models, parts: AsyncExitStack
+) -> EarlyContexts | None:
+    topic = settings.kafka.contexts_topic
+    if topic is None:
+        return None
+    producer = BestEffort(
+        settings.kafka,
+        settings.worker_id,
+        on_outcome=lambda outcome: metrics.contexts_events.labels(outcome=outcome).inc(),
+    )
+    producer.start()
+    parts.push_async_callback(producer.close)
+    return EarlyContexts(topic, producer, used)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.cli.broker import reachable_kafka
-from worker.cli.terminal import err, out
+from worker.cli.terminal import WithoutControl, err, out
 
 # W3C Trace Context: version, trace id, parent id and flags; neither id is all zeros.
 TRACEPARENT = re.compile("(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -47,10 +47,12 @@ def ask(
         # The shell has taken blanks, and perhaps quotes and question marks, for its own.
         raise typer.BadParameter(f'quote the question: rerank-worker ask "{" ".join((question, *more_words))}"')
     from pydantic import ValidationError
+    from rich.live import Live
 
     from schemas import wire
+    from schemas.contexts import ContextsEvent
     from schemas.events import QueryEvent
-    from worker.cli.render import print_answer
+    from worker.cli.render import print_answer, waiting
     from worker.client import QueryClient
 
     fields: dict[str, Any] = {
@@ -69,7 +71,14 @@ def ask(
     except ValidationError as error:
         raise typer.BadParameter(wire.summary(error)) from error
     headers = [*map(_header, header or ()), *_trace(traceparent)]
-    with QueryClient(reachable_kafka(), reply_topic=reply_topic) as client, err.status("waiting for the answer"):
+    shown = Live(WithoutControl(waiting()), console=err, transient=True, refresh_per_second=12.5)
+
+    def show(contexts: ContextsEvent) -> None:
+        shown.update(WithoutControl(waiting(contexts)), refresh=True)
+
+    # Nobody sees them on what is no terminal, and who asks from there needs no right to read their topic.
+    on_contexts = show if err.is_terminal else None
+    with QueryClient(reachable_kafka(), reply_topic=reply_topic, on_contexts=on_contexts) as client, shown:
         answer = client.ask(event, timeout_s=timeout, key=key, headers=headers)
     if as_json:
         out.print_json(answer.model_dump_json())

@@ -6,11 +6,13 @@ from rich import box
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from schemas import wire
-from schemas.events import Answer, AnswerEvent, AnswerStatus, CandidateInfo, ContextInfo
+from schemas.contexts import ContextsEvent
+from schemas.events import Answer, AnswerEvent, AnswerStatus, CandidateInfo, ContextInfo, Degradation
 
 # Enough to see what was dropped without scrolling past what was kept.
 CANDIDATES_SHOWN = 6
@@ -27,10 +29,19 @@ def print_answer(console: Console, answer: AnswerEvent) -> None:
     """Print one answer: candidates and contexts, the text with its citations, the time per stage."""
     parts: list[RenderableType] = []
     if answer.candidates or answer.contexts:
-        parts.append(_ranking(answer))
+        parts.append(_ranking(answer.candidates or answer.contexts, answer.contexts))
     parts += [_answer(answer), Text(), _timings(answer)]
-    title = Text.assemble((answer.query_text, "bold"), "  ", (answer.status.value, STATUS_STYLE[answer.status]))
-    console.print(Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED, padding=(0, 1)))
+    console.print(_panel(answer.query_text, (answer.status.value, STATUS_STYLE[answer.status]), parts))
+
+
+def waiting(contexts: ContextsEvent | None = None) -> RenderableType:
+    """Return what is shown until the answer is there: what it will rest on, as soon as that is known."""
+    if contexts is None:
+        return Spinner("dots", "waiting for the answer")
+    parts: list[RenderableType] = [_ranking(contexts.contexts, contexts.contexts)]
+    parts += [Text(_reasons(contexts.degradations), style="yellow")] if contexts.degradations else []
+    found = ("contexts", "cyan")
+    return Group(_panel(contexts.query_text, found, parts), Spinner("dots", "the answer is being written"))
 
 
 def stamp(answer: AnswerEvent) -> Text:
@@ -60,14 +71,18 @@ def duration(seconds: float) -> str:
     return f"{milliseconds:.1f} ms" if 0 < milliseconds < 10 else f"{milliseconds:.0f} ms"  # noqa: PLR2004 - as said
 
 
-def _ranking(answer: AnswerEvent) -> Table:
-    kept = {context.document_id for context in answer.contexts}
+def _panel(question: str, told: tuple[str, str], parts: Sequence[RenderableType]) -> Panel:
+    title = Text.assemble((question, "bold"), "  ", told)
+    return Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED, padding=(0, 1))
+
+
+def _ranking(candidates: Sequence[CandidateInfo], contexts: Sequence[ContextInfo]) -> Table:
+    kept = {context.document_id for context in contexts}
     table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
     table.add_column("recall", justify="right", width=6)
     table.add_column("reranked", width=11, no_wrap=True)
     table.add_column("score", justify="right", width=6)
     table.add_column("document", ratio=1, no_wrap=True, overflow="ellipsis")
-    candidates = answer.candidates or answer.contexts
     shown = _shown(candidates, kept)
     for candidate in shown:
         is_kept = candidate.document_id in kept
@@ -105,8 +120,7 @@ def _answer(answer: AnswerEvent) -> RenderableType:
     if answer.answer is not None:
         return Group(Text(answer.answer.text), *_citations(answer.answer, answer.contexts))
     if answer.degradations:
-        reasons = "; ".join(f"{each.stage}: {each.reason}" for each in answer.degradations)
-        return Text(f"Degraded: {reasons}", style="yellow")
+        return Text(_reasons(answer.degradations), style="yellow")
     if answer.failure is not None:
         return Text(f"Failed ({answer.failure.code}): {answer.failure.reason}", style="red")
     told = {
@@ -114,6 +128,10 @@ def _answer(answer: AnswerEvent) -> RenderableType:
         AnswerStatus.EXPIRED: "Too late: the query's deadline had passed.",
     }
     return Text(told.get(answer.status, "No answer was asked for."), style="yellow" if answer.status in told else "dim")
+
+
+def _reasons(degradations: Sequence[Degradation]) -> str:
+    return f"Degraded: {'; '.join(f'{each.stage}: {each.reason}' for each in degradations)}"
 
 
 def _citations(answer: Answer, contexts: Sequence[ContextInfo]) -> list[Text]:

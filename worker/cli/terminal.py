@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import typer
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -19,11 +19,13 @@ class Harmless(RenderHook):
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """Return the renderables, each without control characters."""
-        return [_WithoutControl(each) for each in renderables]
+        return [WithoutControl(each) for each in renderables]
 
 
-class _WithoutControl:
-    def __init__(self, content: ConsoleRenderable) -> None:
+class WithoutControl:
+    """Anything to be printed, without its control characters; what is shown live passes no hook and needs it itself."""
+
+    def __init__(self, content: RenderableType) -> None:
         self._content = content
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

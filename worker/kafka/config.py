@@ -105,6 +105,15 @@ def outcome_config(kafka: KafkaSettings, client_id: str | None = None) -> Config
     return config
 
 
+def best_effort_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
+    """Return a producer of records that may be lost, which nothing that befalls them ends."""
+    return outcome_config(kafka, client_id) | {
+        # An idempotent producer gives up for good once it can't tell whether a record was taken.
+        "enable.idempotence": False,
+        "acks": 1,
+    }
+
+
 def transactional_config(kafka: KafkaSettings, transactional_id: str, client_id: str | None = None) -> Config:
     """Return a producer whose records count when its transaction commits."""
     timeout_ms = int(kafka.transaction_timeout_s * 1000)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from pydantic import JsonValue
@@ -18,6 +19,7 @@ from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
+from worker.query.early_contexts import EarlyContexts
 from worker.query.failures import code_of, sentence
 from worker.query.mapping import answer_event, query_from
 from worker.query.outcomes import Asked
@@ -66,6 +68,8 @@ class Service:
     reply_topics: ReplyTopics
     unix_time_s: Callable[[], float] = time.time
     tracing: Tracing = OFF
+    early_contexts: EarlyContexts | None = None
+    """None: contexts leave with their answer alone."""
 
     def job(self, record: Record) -> "QueryJob":
         """Decode a record into a job; a record that can't be decoded becomes a job that dead-letters it."""
@@ -119,7 +123,7 @@ class QueryJob:
             reply = await self._find_reply_topic()
             asked = self._asked if reply is None and trace is None else replace(self._asked, reply=reply, trace=trace)
             try:
-                return asked.answered(await self._answer(self._decoded))
+                return asked.answered(await self._answer(self._decoded, asked))
             except PoisonError as error:
                 return asked.dead_letter("poison", error.reason, str(error))
             except TransientError as error:
@@ -146,15 +150,18 @@ class QueryJob:
             return None
         return await reply_topics.resolve(wanted)
 
-    async def _answer(self, event: "QueryEvent | UndecodableError") -> AnswerEvent:
+    async def _answer(self, event: "QueryEvent | UndecodableError", asked: Asked) -> AnswerEvent:
         if isinstance(event, UndecodableError):
             raise event
-        service, asked = self.service, self._asked
+        service = self.service
         query = query_from(event, asked_at_s=asked.asked_at_s, settings=service.settings)
+        early = service.early_contexts
+        on_contexts = None if early is None else partial(early.send, asked, event, query)
         return answer_event(
             event,
             query,
-            await service.pipeline.run(query),
+            await service.pipeline.run(query, on_contexts),
+            attempt_id=asked.attempt_id,
             models=service.models,
             worker_id=service.settings.worker_id,
             begun_at_s=asked.begun_at_s,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
+from schemas.contexts import ContextsEvent, ContextsTimings
 from schemas.events import (
     Answer,
     AnswerEvent,
@@ -49,6 +50,7 @@ def answer_event(
     query: Query,
     outcome: Outcome,
     *,
+    attempt_id: str,
     models: Models,
     worker_id: str,
     begun_at_s: float,
@@ -58,13 +60,12 @@ def answer_event(
     return AnswerEvent(
         query_id=event.id,
         query_text=event.text,
+        attempt_id=attempt_id,
         status=AnswerStatus(outcome.status),
-        contexts=[ContextInfo.model_validate(_described(context)) for context in outcome.contexts],
+        contexts=_contexts(outcome),
         candidates=_candidates(outcome) if query.include_candidates else None,
         answer=None if outcome.answer is None else _answer(outcome.answer),
-        degradations=[
-            Degradation(stage=stage, reason=sentence(code), code=code) for stage, code in outcome.failures.items()
-        ],
+        degradations=_degradations(outcome),
         timings_ms=Timings(
             queue=_ms(begun_at_s - query.asked_at_s),
             recall=_ms(outcome.seconds.get("recall", 0)),
@@ -79,11 +80,43 @@ def answer_event(
     )
 
 
-def failed_event(
+def contexts_event(
+    event: QueryEvent,
+    query: Query,
+    outcome: Outcome,
+    *,
+    attempt_id: str,
+    models: Models,
+    worker_id: str,
+    begun_at_s: float,
+    now_s: float,
+) -> ContextsEvent:
+    """Describe an outcome that has its contexts, and no answer yet. Times are Unix seconds."""
+    return ContextsEvent(
+        query_id=event.id,
+        query_text=event.text,
+        attempt_id=attempt_id,
+        contexts=_contexts(outcome),
+        degradations=_degradations(outcome),
+        timings_ms=ContextsTimings(
+            queue=_ms(begun_at_s - query.asked_at_s),
+            recall=_ms(outcome.seconds.get("recall", 0)),
+            rerank=_ms(outcome.seconds.get("rerank", 0)),
+            total=_ms(now_s - query.asked_at_s),
+        ),
+        models=models,
+        worker=worker_id,
+        made_at=datetime.fromtimestamp(now_s, UTC),
+        metadata=event.metadata,
+    )
+
+
+def failed_event(  # noqa: PLR0913 - each is a field of the event
     info: DeadLetterInfo,
     *,
     query_id: str,
     query_text: str,
+    attempt_id: str,
     metadata: dict[str, JsonValue] | None,
     worker_id: str,
     asked_at_s: float,
@@ -94,6 +127,7 @@ def failed_event(
     return AnswerEvent(
         query_id=query_id,
         query_text=query_text,
+        attempt_id=attempt_id,
         status=AnswerStatus.FAILED,
         failure=Failure(kind=info.error_kind, code=info.error_class, reason=one_line(info.error_message)),
         timings_ms=Timings(
@@ -104,6 +138,14 @@ def failed_event(
         answered_at=datetime.fromtimestamp(now_s, UTC),
         metadata=metadata,
     )
+
+
+def _contexts(outcome: Outcome) -> list[ContextInfo]:
+    return [ContextInfo.model_validate(_described(context)) for context in outcome.contexts]
+
+
+def _degradations(outcome: Outcome) -> list[Degradation]:
+    return [Degradation(stage=stage, reason=sentence(code), code=code) for stage, code in outcome.failures.items()]
 
 
 def _candidates(outcome: Outcome) -> list[CandidateInfo]:

@@ -1,12 +1,13 @@
 """What a query event ends with, as records: an answer or a dead letter, and the reply to whoever named a topic for it.
 
 A reply topic takes the place of the answer topic for that query's answer. A failure is told there, and is a dead letter
-all the same: for the asker the one, for operators the other.
+all the same: for the asker the one, for operators the other. Long: each kind stands beside what follows from it.
 """
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -52,6 +53,8 @@ class Asked:
     """Where the reply goes; or why it does not go where it was wanted; None: to the answer topic, as by default."""
     trace: QueryTrace | None = None
     """None where the query is not traced: its own context goes on as it came then."""
+    attempt_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    """What this attempt is told by, for the same query may be worked on again."""
 
     @property
     def asked_at_s(self) -> float:
@@ -73,14 +76,11 @@ class Asked:
         """Return the answer. ``made_s``: when it was made, on the monotonic clock; None: now."""
         to = self.reply if isinstance(self.reply, ReplyTo) else None
         topic = self.settings.kafka.answer_topic if to is None else to.topic
-        headers = wire.passthrough_headers(self.record.headers)
-        if isinstance(self.reply, ReplyRefusal):
-            headers.append((REPLY_REFUSED, self.reply.encode()))
-        sending = None
         if self.trace is not None:
             self.trace.note(event.status)
-            sending = self.trace.send(topic, self.record.key)
-            headers = [*wire.without_trace(headers), *sending.headers]
+        headers, sending = self.send(topic)
+        if isinstance(self.reply, ReplyRefusal):
+            headers.append((REPLY_REFUSED, self.reply.encode()))
         return _Answer(
             topic,
             key=self.record.key,
@@ -93,6 +93,14 @@ class Asked:
             asked_for=to is not None,
             sending=sending,
         )
+
+    def send(self, topic: str) -> tuple[list[tuple[str, bytes | None]], Sending | None]:
+        """Return the headers of a record about this query, and its way to the topic, begun now, if it is traced."""
+        headers = wire.passthrough_headers(self.record.headers)
+        if self.trace is None:
+            return headers, None
+        sending = self.trace.send(topic, self.record.key)
+        return [*wire.without_trace(headers), *sending.headers], sending
 
     def dead_letter(self, kind: Literal["poison", "transient"], reason: str, message: str) -> Publication:
         """Return the record to be set aside, with why; and the reply that tells so, if one is wanted."""
@@ -124,6 +132,7 @@ class Asked:
             info,
             query_id=self.query_id,
             query_text=self.query_text,
+            attempt_id=self.attempt_id,
             metadata=self.metadata,
             worker_id=self.settings.worker_id,
             asked_at_s=self.asked_at_s,

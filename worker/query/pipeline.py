@@ -40,6 +40,10 @@ class Outcome:
         return self
 
 
+OnContexts = Callable[[Outcome], None]
+"""Told, before an answer is made, what it will rest on; returns at once and raises nothing."""
+
+
 class Pipeline:
     """Runs queries concurrently: one call per query, all on the loop's thread; batching happens inside the stages."""
 
@@ -60,15 +64,15 @@ class Pipeline:
         self._settings = settings
         self._unix_time_s = unix_time_s
 
-    async def run(self, query: Query) -> Outcome:
-        """Take one query through the stages.
+    async def run(self, query: Query, on_contexts: OnContexts | None = None) -> Outcome:
+        """Take one query through the stages; ``on_contexts`` is told what an answer will rest on, before it is made.
 
         Raises PoisonError (this query can never be answered), TransientError (a stage gave up and may not be done
         without) or FatalError.
         """
         outcome = Outcome()
         try:
-            return await self._through(query, outcome)
+            return await self._through(query, outcome, on_contexts)
         except ExpiredError:
             return outcome.ended("expired")
         except TransientError:
@@ -77,7 +81,7 @@ class Pipeline:
                 return outcome.ended("expired")
             raise
 
-    async def _through(self, query: Query, outcome: Outcome) -> Outcome:
+    async def _through(self, query: Query, outcome: Outcome, on_contexts: OnContexts | None) -> Outcome:
         if self._expired(query):
             return outcome.ended("expired")
         with self._tracing.recall(query.collection, query.text) as span:
@@ -96,7 +100,10 @@ class Pipeline:
 
         if self._expired(query):
             return outcome.ended("expired")
-        outcome.answer = await self._answer(query, outcome)
+        if is_to_be_answered(query, outcome):
+            if on_contexts is not None:
+                on_contexts(outcome)
+            outcome.answer = await self._answer(query, outcome)
         return outcome.ended("degraded" if outcome.failures else "ok")
 
     def _expired(self, query: Query) -> bool:
@@ -114,10 +121,6 @@ class Pipeline:
             _note_failure(outcome, "rerank", error)
 
     async def _answer(self, query: Query, outcome: Outcome) -> GeneratedAnswer | None:
-        # Without scores there is no telling whether the contexts are good enough for a model that invents.
-        unchecked = "rerank" in outcome.failures and query.min_score is not None
-        if not query.generate or unchecked:
-            return None
         try:
             with self._tracing.answer(query.text) as span:
                 answer = await _timed(outcome, "answer", self._answerer.answer(query, outcome.contexts))
@@ -130,6 +133,13 @@ class Pipeline:
                 raise
             _note_failure(outcome, "answer", error)
             return None
+
+
+def is_to_be_answered(query: Query, outcome: Outcome) -> bool:
+    """Return whether an answer is made from these contexts."""
+    # Without scores there is no telling whether they are good enough for a model that invents.
+    unchecked = "rerank" in outcome.failures and query.min_score is not None
+    return query.generate and not unchecked
 
 
 def keep(ranking: Sequence[Context], query: Query) -> Sequence[Context]:

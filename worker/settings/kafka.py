@@ -44,10 +44,14 @@ class KafkaSettings(Section):
     """Topic of answer events; keep it compatible with `query_topic`'s partition count for co-partitioned joins."""
     dead_letter_topic: str = "rag.queries.dlq"
     """Topic of events that can't be answered, as they came."""
+    contexts_topic: str | None = None
+    """Topic to which the contexts of every query go when its answer begins to be written, to be shown meanwhile. Best
+    effort, under either delivery guarantee: no answer and no offset waits for them. Nothing is sent when absent."""
     reply_topics: TopicNames = ()
     """Topics to which a query may have its answer or its failure sent, by the header `reply-topic`, instead of to
     `answer_topic`: names, or beginnings of names with a `*` at the end. In the environment separated by commas. Never
-    the query and dead-letter topics, and none that begins with two underscores. What else a query names is refused."""
+    the query, contexts and dead-letter topics, and none that begins with two underscores. What else a query names is
+    refused."""
     group_id: str = "rerank-worker"
     """Consumer group: processes with the same one share the partitions."""
     group_protocol: Literal["classic", "consumer"] = "classic"

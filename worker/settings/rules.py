@@ -100,11 +100,13 @@ def _topics(kafka: KafkaSettings) -> Iterator[str]:
         "answer_topic": kafka.answer_topic,
         "dead_letter_topic": kafka.dead_letter_topic,
     }
+    if kafka.contexts_topic is not None:
+        topics["contexts_topic"] = kafka.contexts_topic
     for name, topic in topics.items():
         if not TOPIC_NAME.fullmatch(topic) or topic in {".", ".."}:
             yield f"kafka.{name} is {topic!r}: a topic's name has up to 249 of the characters A-Z a-z 0-9 . _ -"
     if len(set(topics.values())) < len(topics):
-        yield "two of kafka.query_topic, answer_topic and dead_letter_topic are the same: the worker would read its own"
+        yield f"two of kafka.{', '.join(topics)} are the same: the worker would read its own"
     yield from _reply_topics(kafka)
     if not kafka.bootstrap_servers.strip():
         yield "kafka.bootstrap_servers is empty: set host:port of at least one broker"
@@ -119,7 +121,7 @@ def _reply_topics(kafka: KafkaSettings) -> Iterator[str]:
             yield f"kafka.reply_topics has {name!r}: any producer could write to any topic; name how they begin"
         elif not TOPIC_NAME.fullmatch(beginning):
             yield f"kafka.reply_topics has {name!r}: set names of topics, or how they begin with a * at the end"
-        elif name in {kafka.query_topic, kafka.dead_letter_topic}:
+        elif name in {kafka.query_topic, kafka.dead_letter_topic, kafka.contexts_topic}:
             yield f"kafka.reply_topics has {name!r}, which is this worker's own: no reply may go there"
 
 

@@ -62,6 +62,7 @@ KNOWN: Mapping[str, Sequence[Mapping[str, str]]] = {
     "events": _each("outcome", (*_ANSWERED, DEAD_LETTER)),
     "dead_letters": _each("reason", DEAD_LETTER_REASONS),
     "replies": _each("outcome", ("sent", *ReplyRefusal)),
+    "contexts_events": _each("outcome", ("sent", "failed", "dropped")),
     "degradations": _each("stage", ("rerank", "answer")),
     "dependency_errors": [
         *_errors("store", STORE_ERRORS),

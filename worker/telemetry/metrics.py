@@ -1,4 +1,7 @@
-"""Every metric, declared once: name, type, unit, labels, help. ``docs/reference/metrics.md`` is generated from here."""
+"""Every metric, declared once: name, type, unit, labels, help. ``docs/reference/metrics.md`` is generated from here.
+
+Long, for it is a list.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -56,6 +59,12 @@ class Metrics:
             ["status"],
             END_TO_END_BUCKETS_S,
         )
+        self.time_to_contexts_seconds = self._histogram(
+            "time_to_contexts_seconds",
+            "From the query event's Kafka timestamp to the broker's acknowledgement of its contexts event.",
+            [],
+            END_TO_END_BUCKETS_S,
+        )
         self.batch_items = self._histogram(
             "batch_items",
             "Items of one micro-batch: questions to embed, queries of one call to recall, pairs to score.",
@@ -95,6 +104,11 @@ class Metrics:
             "replies",
             "Replies to topics that queries named, by outcome: sent, or why an answer went to the answer topic instead "
             "and a failure nowhere: not_allowed, not_there, not_writable, answer_too_large, answer_refused.",
+            ["outcome"],
+        )
+        self.contexts_events = self._counter(
+            "contexts_events",
+            "Contexts events, by outcome: sent; failed: the topic did not take it; dropped: too many waited for it to.",
             ["outcome"],
         )
         self.degradations = self._counter("degradations", "Answers published without a stage that failed.", ["stage"])
@@ -191,6 +205,10 @@ class Metrics:
         if answer.answer and answer.answer.usage:
             self.llm_tokens.labels(kind="prompt").inc(answer.answer.usage.prompt_tokens)
             self.llm_tokens.labels(kind="completion").inc(answer.answer.usage.completion_tokens)
+
+    def observe_contexts(self, seconds: float, *, exemplar: Mapping[str, str] | None = None) -> None:
+        """Record a contexts event the broker has acknowledged, so long after its query was asked."""
+        self.time_to_contexts_seconds.observe(max(0.0, seconds), None if exemplar is None else dict(exemplar))
 
     def observe_batch(
         self, batcher: str, *, items: int, cost: int, padded_cost: int, seconds: float, wait_s: float, budget: int

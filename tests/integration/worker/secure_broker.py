@@ -47,6 +47,7 @@ GRANTED = (
     (ResourceType.TOPIC, "queries", (AclOperation.READ, AclOperation.DESCRIBE)),
     (ResourceType.TOPIC, "answers", (AclOperation.WRITE, AclOperation.DESCRIBE)),
     (ResourceType.TOPIC, "dead-letters", (AclOperation.WRITE, AclOperation.DESCRIBE)),
+    (ResourceType.TOPIC, "contexts", (AclOperation.WRITE, AclOperation.DESCRIBE)),
     (ResourceType.GROUP, "workers", (AclOperation.READ,)),
     # Exactly once: one id per process, of the group's name and worker_id.
     (ResourceType.TRANSACTIONAL_ID, "workers-one", (AclOperation.WRITE, AclOperation.DESCRIBE)),
@@ -135,6 +136,7 @@ def secure_broker(cache_dir: Path, folder: Path) -> Iterator[SecureBroker]:
                 query_topic="queries",
                 answer_topic="answers",
                 dead_letter_topic="dead-letters",
+                contexts_topic="contexts",
                 group_id="workers",
                 partitions=1,
                 startup_timeout_s=HANG_S,

@@ -1,5 +1,6 @@
 """What the worker asks of an LLM that is down, and what it does not pay for twice."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import chromadb
 import pytest
 
+from schemas.contexts import ContextsEvent
 from schemas.events import AnswerStatus, QueryEvent
 from tests.fakes.llm import FakeLlm, fake_llm
 from tests.patience import HANG_S
@@ -153,4 +155,33 @@ def test_a_completion_no_worker_ends_of(
     assert {answer.degradations[0].code for answer in declined} == {"llm_declined"}
     assert worker.metric(CIRCUIT_OPEN) == 0
     assert llm.requests == 2 * len(EVENTS)
+    assert worker.stop() == 0
+
+
+def test_contexts_are_there_while_the_llm_still_writes(
+    kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable, llm: FakeLlm
+) -> None:
+    # Under the guarantee that shows an answer last: no transaction holds them back. Under the other one, the tests of
+    # metrics and of rights wait for them.
+    kafka = kafka_settings(contexts_topic=f"contexts-{uuid.uuid4().hex[:8]}")
+    changes = {"KAFKA__DELIVERY_GUARANTEE": "exactly_once", "ANSWER__TIMEOUT_S": "600"}
+    worker = start_worker(kafka, collection, **answering_by(llm), **changes).await_ready()
+    llm.fall_ill("silent")
+    seen: list[tuple[ContextsEvent, str]] = []
+
+    def see(contexts: ContextsEvent) -> None:
+        seen.append((contexts, llm.mood))
+        llm.heal()
+
+    with QueryClient(kafka, on_contexts=see) as client:
+        answer = client.ask(EVENTS[0], timeout_s=HANG_S, key="user-7")
+    (contexts, mood), *again = seen
+    assert mood == "silent", "the answer was not there yet"
+    assert answer.status is AnswerStatus.OK
+    assert answer.answer is not None
+    assert (contexts.query_id, contexts.attempt_id) == (answer.query_id, answer.attempt_id)
+    assert contexts.contexts == answer.contexts
+    assert all(each == contexts for each, _ in again)
+    counted = "rerank_worker_time_to_contexts_seconds_count"
+    assert await_condition(lambda: worker.metric(counted) == 1, timeout_s=HANG_S), worker.describe()
     assert worker.stop() == 0

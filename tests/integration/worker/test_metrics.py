@@ -1,6 +1,7 @@
 """Every metric of a running worker moves when what it counts happens, and every panel of the dashboards shows it."""
 
 import re
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -52,7 +53,7 @@ def test_every_metric_of_a_running_worker_moves_and_every_panel_shows_something(
     kafka_settings: Callable[..., KafkaSettings], collection: RecallSettings, start_worker: Callable, tmp_path: Path
 ) -> None:
     assert len(DOCUMENTED) > 20
-    kafka = kafka_settings()
+    kafka = kafka_settings(contexts_topic=f"contexts-{uuid.uuid4().hex[:8]}")
     missing = DOCUMENTED - ELSEWHERE
 
     with ExitStack() as parts:

@@ -121,6 +121,8 @@ def test_the_worker_needs_what_the_docs_say_and_tells_no_secret(
         llm.fall_ill("broken")
         degraded = client.ask(event.model_copy(update={"id": f"degraded-{way}-{guarantee}"}), timeout_s=HANG_S)
         assert degraded.status is AnswerStatus.DEGRADED
+        contexts = "rerank_worker_time_to_contexts_seconds_count"
+        assert await_condition(lambda: worker.metric(contexts) == 2, timeout_s=HANG_S), worker.describe()
         told = [HTTP.get(f"{worker.telemetry}/{page}").text for page in ("metrics", "ready", "progress")]
         variables = {f"RERANK_WORKER_{name}": value for name, value in secrets.items()}
         shown = run_command("config", "--show", environment={**os.environ, **variables})

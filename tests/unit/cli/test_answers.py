@@ -1,5 +1,6 @@
 """`ask` and `tail` as a user types them, with a stand-in for the worker at the other end."""
 
+import io
 import json
 import os
 import signal
@@ -8,17 +9,20 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from schemas import wire
-from tests.fakes.worker import FakeWorker
+from tests.fakes.worker import HELD, FakeWorker
 from tests.patience import HANG_S
+from worker.cli import answers
 from worker.cli.main import app
 from worker.kafka.admin.topics import worker_topics
 from worker.local.mock_kafka import mock_kafka
 from worker.settings import KafkaSettings
 
 BROKER = "RERANK_WORKER_KAFKA__BOOTSTRAP_SERVERS"
+CONTEXTS = "RERANK_WORKER_KAFKA__CONTEXTS_TOPIC"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -68,7 +72,7 @@ def test_a_trace_context_that_is_none_is_refused(context: str) -> None:
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
-    settings = KafkaSettings(startup_timeout_s=HANG_S)
+    settings = KafkaSettings(startup_timeout_s=HANG_S, contexts_topic="contexts")
     with mock_kafka(tmp_path_factory.mktemp("mock"), worker_topics(settings), partitions=2) as address:
         yield settings.model_copy(update={"bootstrap_servers": address})
 
@@ -108,6 +112,39 @@ def test_options_become_fields_of_the_query(
 ) -> None:
     ask(kafka, "why?", *arguments)
     assert wanted.items() <= worker.asked[-1].model_dump().items()
+
+
+def test_contexts_are_shown_on_a_terminal_until_the_answer_is_there(
+    kafka: KafkaSettings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WatchedTerminal(io.StringIO):
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            if "a passage" in self.getvalue():
+                worker.may_answer.set()
+            return written
+
+    worker.may_answer.clear()
+    terminal = WatchedTerminal()
+    shown_on = Console(file=terminal, force_terminal=True, color_system=None, width=100, _environ={})
+    monkeypatch.setattr(answers, "err", shown_on)
+    environment = {BROKER: kafka.bootstrap_servers, CONTEXTS: str(kafka.contexts_topic)}
+    asked = CliRunner().invoke(app, ["ask", HELD, "--timeout", str(HANG_S)], env=environment)
+    assert asked.exit_code == 0, asked.stderr
+    told = terminal.getvalue()
+    places = [told.index(each) for each in ("waiting for the answer", "hold  contexts", "the answer is being written")]
+    assert places == sorted(places)
+    assert "d1  a passage[2J of d1" in told, "other people's texts do not steer the terminal"
+    assert "hold  no_context" in asked.stdout
+    assert "a passage" not in asked.stdout
+
+
+def test_elsewhere_nobody_reads_contexts(kafka: KafkaSettings, worker: FakeWorker) -> None:
+    worker.may_answer.set()
+    environment = {BROKER: kafka.bootstrap_servers, CONTEXTS: str(kafka.contexts_topic)}
+    asked = CliRunner().invoke(app, ["ask", HELD, "--json", "--timeout", str(HANG_S)], env=environment)
+    assert json.loads(asked.stdout)["query_text"] == HELD
+    assert asked.stderr == ""
 
 
 def test_the_tail_says_what_it_listens_to_and_tells_answers_apart(kafka: KafkaSettings, worker: FakeWorker) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from schemas.contexts import ContextsEvent
 from schemas.events import AnswerEvent
-from worker.cli.render import move, print_answer, stamp
+from worker.cli.render import move, print_answer, stamp, waiting
 
 EXAMPLES = Path(__file__).parents[3] / "schemas" / "examples"
 
@@ -155,3 +156,31 @@ def test_moves_up_down_and_none() -> None:
 
 def test_a_failure_is_told_with_its_code() -> None:
     assert "Failed (unknown_collection): there is no collection" in printed(example("failed"))
+
+
+def shown_meanwhile(name: str | None) -> str:
+    """What stands on a terminal until an answer is there."""
+    path = EXAMPLES / f"contexts-event.{name}.json"
+    contexts = None if name is None else ContextsEvent.model_validate_json(path.read_bytes())
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(waiting(contexts))
+    return console.export_text()
+
+
+def test_until_the_contexts_are_there_it_says_what_is_waited_for() -> None:
+    assert "waiting for the answer" in shown_meanwhile(None)
+
+
+def test_contexts_are_shown_as_their_answer_will_show_them() -> None:
+    text = shown_meanwhile("reranked")
+    assert "What permissions does Debezium need on MySQL?  contexts" in text
+    assert "4 → 1 ▲3" in line_of(text, "mysql-grants")
+    assert "the answer is being written" in text
+    assert "Degraded" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_contexts_nobody_scored_are_shown_as_such() -> None:
+    text = shown_meanwhile("degraded-rerank")
+    assert "Degraded: rerank: the candidates could not be scored" in text
+    assert " - " in line_of(text, "snapshot-locks")

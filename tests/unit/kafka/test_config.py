@@ -5,7 +5,14 @@ import logging
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from worker.kafka.config import common_config, consumer_config, outcome_config, producer_config, transactional_config
+from worker.kafka.config import (
+    best_effort_config,
+    common_config,
+    consumer_config,
+    outcome_config,
+    producer_config,
+    transactional_config,
+)
 from worker.settings import KafkaSettings
 
 
@@ -54,3 +61,10 @@ def test_an_option_of_the_producer_does_not_warn_in_the_consumer(caplog: pytest.
     producer.poll(0)
     consumer.close()
     assert [record for record in caplog.records if "CONFWARN" in record.getMessage()] == []
+
+
+def test_a_producer_of_what_may_be_lost_has_nothing_that_could_end_it_and_the_client_takes_it() -> None:
+    config = best_effort_config(KafkaSettings(delivery_guarantee="exactly_once"), "worker-3")
+    assert (config["client.id"], config["enable.idempotence"]) == ("worker-3", False)
+    assert "transactional.id" not in config
+    Producer(config)

@@ -18,7 +18,7 @@ from worker.kafka.deliver.in_flight import held_bytes
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.job import PoisonGuard, Service
-from worker.query.pipeline import Outcome
+from worker.query.pipeline import OnContexts, Outcome
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
 
@@ -32,7 +32,7 @@ class FakePipeline:
 
     error: Exception | None = None
 
-    async def run(self, query: Query) -> Outcome:
+    async def run(self, query: Query, on_contexts: OnContexts | None = None) -> Outcome:
         if self.error is not None:
             raise self.error
         return Outcome(status="no_context")

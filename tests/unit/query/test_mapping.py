@@ -15,6 +15,7 @@ def described(outcome: Outcome) -> AnswerEvent:
         event,
         query_from(event, asked_at_s=0.0, settings=Settings()),
         outcome,
+        attempt_id="a",
         models=Models(),
         worker_id="w",
         begun_at_s=0.0,

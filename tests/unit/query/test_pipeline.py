@@ -1,56 +1,16 @@
 """The stages in order, and every way a query can leave them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
-from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from tests.fakes.stages import FakeAnswerer, FakeRecall, FakeReversingReranker
+from worker.domain import Candidate, Context, Query
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError
-from worker.query.pipeline import Pipeline, keep
+from worker.query.pipeline import Outcome, Pipeline, keep
 from worker.settings import Settings
 
 NOW_S = 1_000.0
-
-
-@dataclass
-class FakeRecall:
-    found: int = 3
-    error: Exception | None = None
-
-    async def recall(self, query: Query) -> Sequence[Candidate]:
-        if self.error:
-            raise self.error
-        return [Candidate(f"d{rank}", f"text {rank}", rank, distance=rank / 10) for rank in range(1, self.found + 1)]
-
-
-@dataclass
-class FakeReversingReranker:
-    """Scores the last candidate best: 1, 2, 3, … in recall order."""
-
-    error: Exception | None = None
-
-    async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
-        if self.error:
-            raise self.error
-        best_first = sorted(candidates, key=lambda candidate: -candidate.recall_rank)
-        return [Context(c, rank, float(c.recall_rank), float(c.recall_rank)) for rank, c in enumerate(best_first, 1)]
-
-
-@dataclass
-class FakeAnswerer:
-    error: Exception | None = None
-    asked: list[Sequence[Context]] = field(default_factory=list)
-
-    @property
-    def model_name(self) -> str:
-        return "fake"
-
-    async def answer(self, query: Query, contexts: Sequence[Context]) -> GeneratedAnswer:
-        self.asked.append(contexts)
-        if self.error:
-            raise self.error
-        return GeneratedAnswer("because [1]", [contexts[0].candidate.document_id], "fake")
 
 
 def a_query(**changes: object) -> Query:
@@ -203,6 +163,47 @@ async def test_a_stage_that_says_it_is_too_late_leaves_the_query_expired_and_not
     assert outcome.failures == {}
     # As far as it came.
     assert ids(outcome.ranking) == {"recall": [], "rerank": ["d1", "d2", "d3"], "answer": ["d3", "d2", "d1"]}[stage]
+
+
+async def test_contexts_are_told_before_the_answer_is_made_of_them() -> None:
+    answerer = FakeAnswerer()
+    told: list[list[str]] = []
+
+    def tell(outcome: Outcome) -> None:
+        assert answerer.asked == []
+        assert outcome.answer is None
+        assert set(outcome.seconds) == {"recall", "rerank"}
+        told.append(ids(outcome.contexts))
+
+    outcome = await a_pipeline(answerer=answerer).run(a_query(), tell)
+    assert outcome.answer is not None
+    assert told == [ids(outcome.contexts)] == [["d3", "d2"]]
+
+
+async def test_contexts_are_told_in_recall_order_where_reranking_failed() -> None:
+    told: list[tuple[list[str], dict[str, str]]] = []
+    pipeline = a_pipeline(reranker=FakeReversingReranker(TransientError("oom")))
+    await pipeline.run(a_query(), lambda outcome: told.append((ids(outcome.contexts), dict(outcome.failures))))
+    assert told == [(["d1", "d2"], {"rerank": "rerank_failed"})]
+
+
+NOT_TOLD: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "nothing recalled": ({"recall": FakeRecall(found=0)}, {}),
+    "nothing good enough": ({}, {"min_score": 3.5}),
+    "no answer asked for": ({}, {"generate": False}),
+    "nobody could check the minimum": ({"reranker": FakeReversingReranker(TransientError("oom"))}, {"min_score": 0}),
+    "too late": ({}, {"deadline_s": NOW_S}),
+    "too late after recall": ({"reranker": FakeReversingReranker(ExpiredError("too late"))}, {}),
+}
+
+
+@pytest.mark.parametrize(("stages", "query"), NOT_TOLD.values(), ids=NOT_TOLD.keys())
+async def test_contexts_are_not_told_where_no_answer_is_to_be_waited_for(
+    stages: dict[str, object], query: dict[str, object]
+) -> None:
+    told: list[Outcome] = []
+    await a_pipeline(**stages).run(a_query(**query), told.append)  # type: ignore[arg-type]  # as above
+    assert told == []
 
 
 def test_keep_cuts_at_top_n_and_at_the_minimum_score() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas import reference as docs
+from schemas.contexts import ContextsEvent, ContextsTimings
 from schemas.events import AnswerEvent, CandidateInfo, QueryEvent
 from schemas.replies import REPLY_REFUSED
 from schemas.wire import DEAD_LETTER_HEADERS, PASSED_THROUGH
@@ -31,6 +32,8 @@ def test_the_committed_page_is_generated_from_the_contract() -> None:
 def test_every_field_and_header_is_described() -> None:
     assert cells("Query event").keys() == QueryEvent.model_fields.keys()
     assert cells("Answer event").keys() == AnswerEvent.model_fields.keys()
+    assert cells("Contexts event").keys() == ContextsEvent.model_fields.keys()
+    assert cells("ContextsTimings").keys() == ContextsTimings.model_fields.keys()
     assert cells("CandidateInfo").keys() == CandidateInfo.model_fields.keys()
     assert cells("Dead letter").keys() == DEAD_LETTER_HEADERS.keys()
     assert cells("Headers of queries and answers").keys() == PASSED_THROUGH
@@ -47,11 +50,18 @@ def test_every_field_and_header_is_described() -> None:
         ("Answer event", "status", "`ok`, `degraded`, `no_context`, `expired`, `failed`", "yes"),
         ("Answer event", "contexts", "array of [ContextInfo](#contextinfo)", "yes"),
         ("Answer event", "answered_at", "date-time", "yes"),
+        ("Contexts event", "stage", "`contexts`", "yes"),
+        ("Contexts event", "contexts", "array of [ContextInfo](#contextinfo)", "yes"),
         ("Dead letter", "attempts", "string `^[0-9]+$`", "yes"),
     ],
 )
 def test_types_and_defaults_are_readable(event: str, field: str, kind: str, required: str) -> None:
     assert cells(event)[field][:2] == [kind, required]
+
+
+def test_an_object_that_two_events_hold_is_described_once() -> None:
+    headings = re.findall(r"^#+ (.+)$", docs.page(), re.MULTILINE)
+    assert len(headings) == len(set(headings))
 
 
 def test_every_link_within_the_page_leads_to_a_heading() -> None:

@@ -42,9 +42,10 @@ class TopicInfo:
     replicas: int
 
 
-def worker_topics(kafka: KafkaSettings) -> tuple[str, str, str]:
-    """Return the query, answer and dead-letter topics, in this order."""
-    return (kafka.query_topic, kafka.answer_topic, kafka.dead_letter_topic)
+def worker_topics(kafka: KafkaSettings) -> tuple[str, ...]:
+    """Return the query, answer and dead-letter topics, in this order, and that of early contexts if there is one."""
+    early = () if kafka.contexts_topic is None else (kafka.contexts_topic,)
+    return (kafka.query_topic, kafka.answer_topic, kafka.dead_letter_topic, *early)
 
 
 def describe(kafka: KafkaSettings) -> list[TopicInfo]:

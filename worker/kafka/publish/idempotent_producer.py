@@ -48,7 +48,10 @@ class IdempotentProducer:
 
     async def close(self) -> None:
         """Deliver what is still queued, within ``delivery_timeout_s``, and join the threads."""
-        await asyncio.gather(*(each.close() for each in (self._together, self._alone) if each is not None))
+        producers = [each for each in (self._together, self._alone) if each is not None]
+        left = sum(await asyncio.gather(*(each.close() for each in producers)))
+        if left:
+            logger.error("records not delivered at close; their queries will be answered again", records=left)
 
     def _producer_of_one(self) -> "ReportingProducer":
         if self._alone is None:
@@ -62,8 +65,8 @@ class IdempotentProducer:
 class ReportingProducer:
     """One client of librdkafka, with the thread that serves its delivery reports."""
 
-    def __init__(self, config: Config, delivery_timeout_s: float) -> None:
-        self._delivery_timeout_s = delivery_timeout_s
+    def __init__(self, config: Config, close_timeout_s: float) -> None:
+        self._close_timeout_s = close_timeout_s
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(config | {"error_cb": self._on_error})
         self._reports: deque[tuple[asyncio.Future[None], KafkaError | None, Publication]] = deque()
@@ -83,13 +86,12 @@ class ReportingProducer:
         await self._look_up_again(publication.topic)
         await self._produce(publication)
 
-    async def close(self) -> None:
-        """Deliver what is still queued, and join the thread."""
-        left = await asyncio.to_thread(self._producer.flush, self._delivery_timeout_s)
-        if left:
-            logger.error("records not delivered at close; their queries will be answered again", records=left)
+    async def close(self) -> int:
+        """Deliver what is still queued, and join the thread; return how many records were not delivered."""
+        left = await asyncio.to_thread(self._producer.flush, self._close_timeout_s)
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join, self._delivery_timeout_s)
+        await asyncio.to_thread(self._thread.join, self._close_timeout_s)
+        return left
 
     def _produce(self, publication: Publication) -> asyncio.Future[None]:
         if self._broken is not None:

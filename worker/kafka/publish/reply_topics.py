@@ -44,7 +44,7 @@ class ReplyTopics:
     """Used on the loop's thread. Without topics in the settings it allows none and asks no broker."""
 
     def __init__(self, kafka: KafkaSettings, client_id: str | None = None) -> None:
-        own = {kafka.query_topic, kafka.dead_letter_topic}
+        own = {kafka.query_topic, kafka.dead_letter_topic, kafka.contexts_topic}
         self._names = {name for name in kafka.reply_topics if not name.endswith("*")} - own
         self._beginnings = tuple(name.removesuffix("*") for name in kafka.reply_topics if name.endswith("*"))
         self._own = own

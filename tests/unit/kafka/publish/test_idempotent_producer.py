@@ -1,67 +1,22 @@
 """What one record or one topic costs the others, with a client that fails as told."""
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka import KafkaError
 
+from tests.fakes.producing import FakeClient, fake_clients
 from tests.patience import HANG_S
 from worker.errors import PoisonError, TransientError
 from worker.kafka.deliver.outcome import Publication
-from worker.kafka.publish import idempotent_producer
 from worker.kafka.publish.idempotent_producer import IdempotentProducer
 from worker.settings import KafkaSettings
-
-Report = Callable[[KafkaError | None, object], None]
-
-
-class FakeClient:
-    """Acknowledges at once, but for these topics: `away` never answers, `small` refuses, `missing` is not there."""
-
-    made: ClassVar["list[FakeClient]"] = []
-    look_up = threading.Event()
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
-        self.sent: list[str] = []
-        self._reports: list[tuple[Report, KafkaError | None]] = []
-        FakeClient.made.append(self)
-
-    def produce(self, topic: str, *, on_delivery: Report, **_record: object) -> None:
-        self.sent.append(topic)
-        alone = self.config.get("batch.num.messages") == 1
-        refused = topic == "small" or (topic == "beside" and not alone)
-        if topic == "missing":
-            self._reports.append((on_delivery, KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
-        elif topic != "away":
-            self._reports.append((on_delivery, KafkaError(KafkaError.MSG_SIZE_TOO_LARGE) if refused else None))
-
-    def list_topics(self, topic: str, timeout: float) -> None:
-        assert FakeClient.look_up.wait(HANG_S)
-
-    def poll(self, timeout: float) -> int:
-        if not self._reports:
-            # As the client's own, which waits for a report for some of its timeout.
-            time.sleep(0.001)
-        while self._reports:
-            report, error = self._reports.pop(0)
-            report(error, None)
-        return 0
-
-    def flush(self, timeout: float) -> int:
-        return 0
 
 
 @asynccontextmanager
 async def a_producer(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IdempotentProducer]:
-    monkeypatch.setattr(idempotent_producer, "Producer", FakeClient)
-    monkeypatch.setattr(FakeClient, "made", [])
-    monkeypatch.setattr(FakeClient, "look_up", threading.Event())
+    fake_clients(monkeypatch)
     producer = IdempotentProducer(KafkaSettings())
     producer.start()
     try:

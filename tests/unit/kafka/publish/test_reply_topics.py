@@ -79,6 +79,12 @@ async def test_the_operators_list_says_what_is_allowed(admin: FakeAdmin, name: s
         assert admin.asked == [], "no name that is not allowed reaches the broker"
 
 
+async def test_a_reply_never_goes_where_contexts_go(admin: FakeAdmin) -> None:
+    topics = ReplyTopics(ALLOWED.model_copy(update={"contexts_topic": "rag.contexts"}))
+    assert await topics.resolve(ReplyTo("rag.contexts")) is ReplyRefusal.NOT_ALLOWED
+    assert admin.asked == []
+
+
 async def test_by_default_nothing_is_allowed_and_no_broker_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(reply_topics, "AdminClient")
     assert await ReplyTopics(KafkaSettings()).resolve(ReplyTo("rag.answers")) is ReplyRefusal.NOT_ALLOWED
