@@ -67,9 +67,10 @@ format: $(STAMP) ## Apply style
 schemas: $(STAMP) ## Regenerate the JSON Schemas of the contract
 	@$(BIN)/python -m schemas.export
 
-docs: schemas ## Regenerate the JSON Schemas and the reference pages
+docs: schemas ## Regenerate the JSON Schemas, the reference pages and what the chart knows of settings
 	@$(BIN)/python -m schemas.reference
 	@$(BIN)/python -m worker.settings.reference
+	@$(BIN)/python -m worker.settings.chart
 	@$(BIN)/python -m worker.telemetry.reference
 	@$(BIN)/python -m worker.cli.reference
 

@@ -25,7 +25,7 @@ _SERVICE_LINKS = re.compile(
     rf"{ENV_PREFIX}(?!.*__)(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
 )
 
-_SECRET_OPTION = re.compile(r"password|passphrase|secret|token|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE)
+SECRET_OPTION = re.compile(r"password|passphrase|secret|token|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE)
 _HIDDEN = "**********"
 _MAY_HOLD_PASSWORDS = (
     ("answer", "base_url"),
@@ -54,7 +54,7 @@ def redacted(settings: Settings, *, changed: bool = False) -> dict[str, Any]:
     # A default that is made at start is known only by nobody having set it.
     shown = settings.model_dump(mode="json", exclude_defaults=changed, exclude_unset=changed)
     options = shown.get("kafka", {}).get("client_options", {})
-    options.update({name: _HIDDEN for name in options if _SECRET_OPTION.search(name)})
+    options.update({name: _HIDDEN for name in options if SECRET_OPTION.search(name)})
     for section, name in _MAY_HOLD_PASSWORDS:
         url = shown.get(section, {}).get(name)
         if url is not None:
