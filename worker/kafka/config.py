@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from worker.settings import KafkaSettings
+from worker.telemetry.repeats import Repeats
 
 logger = logging.getLogger("librdkafka")
 
@@ -22,6 +23,8 @@ def _concerns_nobody(record: logging.LogRecord) -> bool:
 
 
 logger.addFilter(lambda record: not _concerns_nobody(record))
+# Of a broker that is away it tells at every attempt, some twenty a second while a worker looks for its topics.
+logger.addFilter(Repeats(interval_s=10.0))
 
 Config = dict[str, Any]
 
@@ -29,6 +32,10 @@ COMMAND_CLIENT_ID = "rerank-worker-command"
 
 # Asking for a topic is one round trip; a broker that is away is asked again with the next try.
 METADATA_TIMEOUT_S = 5.0
+
+# As Kafka itself has it. A member hears of a rebalance with its next heartbeat: at a third of the default session,
+# partitions that moved to a new worker had no owner for 15 s.
+HEARTBEAT_MS = 3_000
 
 
 def common_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
@@ -76,7 +83,7 @@ def consumer_config(kafka: KafkaSettings, client_id: str | None = None) -> Confi
         config |= {
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session_ms,
-            "heartbeat.interval.ms": session_ms // 3,
+            "heartbeat.interval.ms": min(HEARTBEAT_MS, session_ms // 3),
         }
     return config
 
