@@ -1,4 +1,4 @@
-"""A server on a free port whose every POST one function answers: what fakes of HTTP endpoints stand on."""
+"""A server on a free port whose every request one function answers: what fakes of HTTP endpoints stand on."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +30,7 @@ def http_server(respond: Callable[[Request], Reply]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             reply = respond(Request(self.path, body, self.headers))
             # Whoever asked may have given up, or have been killed.
             with suppress(OSError):
@@ -40,6 +40,8 @@ def http_server(respond: Callable[[Request], Reply]) -> Iterator[str]:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body)
+
+        do_GET = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -19,6 +19,12 @@ def test_the_clients_of_a_worker_have_its_name_and_those_of_commands_the_command
     assert consumer_config(named, "worker-3")["client.id"] == "billing"
 
 
+def test_a_member_hears_of_a_rebalance_soon_however_long_its_session() -> None:
+    for session_s, heartbeat_ms in ((45.0, 3_000), (6.0, 2_000)):
+        config = consumer_config(KafkaSettings(session_timeout_s=session_s))
+        assert config["heartbeat.interval.ms"] == heartbeat_ms
+
+
 def test_by_default_answers_are_what_every_client_reads_and_lie_where_java_looks_for_them() -> None:
     config = producer_config(KafkaSettings())
     assert (config["compression.type"], config["partitioner"]) == ("gzip", "murmur2_random")
@@ -54,3 +60,10 @@ def test_an_option_of_the_producer_does_not_warn_in_the_consumer(caplog: pytest.
     producer.poll(0)
     consumer.close()
     assert [record for record in caplog.records if "CONFWARN" in record.getMessage()] == []
+
+
+def test_a_broker_that_is_away_is_told_of_once_and_not_at_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    refused = "BROKERFAIL [rdkafka#producer-%s] nobody:1/bootstrap: Connection refused (after %sms in state CONNECT)"
+    for attempt in range(20):
+        logging.getLogger("librdkafka").error(refused, attempt, 3 * attempt)
+    assert len([record for record in caplog.records if "nobody:1" in record.getMessage()]) == 1
