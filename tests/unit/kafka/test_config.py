@@ -63,6 +63,7 @@ def test_an_option_of_the_producer_does_not_warn_in_the_consumer(caplog: pytest.
 
 
 def test_a_broker_that_is_away_is_told_of_once_and_not_at_every_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="librdkafka")
     refused = "BROKERFAIL [rdkafka#producer-%s] nobody:1/bootstrap: Connection refused (after %sms in state CONNECT)"
     for attempt in range(20):
         logging.getLogger("librdkafka").error(refused, attempt, 3 * attempt)
