@@ -65,7 +65,8 @@ def test_it_says_what_it_is(image: str) -> None:
 
 
 def test_anybody_may_run_it_without_a_root_that_can_be_written(image: str) -> None:
-    told = docker("run", "--rm", "--user=1000680000:0", *HARDENED, "--volume=/home/worker/.cache", OFFLINE, image, "models")
+    options = ("--rm", "--user=1000680000:0", *HARDENED, "--volume=/home/worker/.cache", OFFLINE)
+    told = docker("run", *options, image, "models")
     for role in ("embedding", "cross-encoder"):
         assert re.search(rf"^{role} +(?!missing)\S", told, re.MULTILINE), told
 

@@ -41,7 +41,7 @@ def http_server(respond: Callable[[Request], Reply]) -> Iterator[str]:
                 self.end_headers()
                 self.wfile.write(reply.body)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the base class's name for it
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

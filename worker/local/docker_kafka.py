@@ -1,4 +1,4 @@
-"""Apache Kafka in a container, through testcontainers, where a Docker engine answers and has its images or gets them."""
+"""Apache Kafka in a container, through testcontainers, where a Docker engine answers and has or gets its images."""
 
 import hashlib
 from collections.abc import Iterator

@@ -7,8 +7,8 @@ import pytest
 from worker.telemetry.repeats import MOST_KINDS, Repeats
 
 REFUSED = (
-    "FAIL [rdkafka#{client}] [thrd:kafka:29092/bootstrap]: kafka:29092/bootstrap: Connect to ipv4#127.0.0.1:29092 failed: "
-    "Connection refused (after {after}ms in state CONNECT{more})"
+    "FAIL [rdkafka#{client}] [thrd:kafka:29092/bootstrap]: kafka:29092/bootstrap: Connect to ipv4#127.0.0.1:29092 "
+    "failed: Connection refused (after {after}ms in state CONNECT{more})"
 )
 
 
