@@ -23,6 +23,8 @@ BESIDE = (
     "--env=RERANK_WORKER_RECALL__HOST=chroma",
     "--env=RERANK_WORKER_MODELS=offline",
     "--env=RERANK_WORKER_KAFKA__GROUP_ID=beside",
+    # What the stack's own workers have answered is not asked of it again.
+    "--env=RERANK_WORKER_KAFKA__AUTO_OFFSET_RESET=latest",
 )
 
 

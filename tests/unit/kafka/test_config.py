@@ -3,9 +3,17 @@
 import logging
 
 import pytest
-from confluent_kafka import Consumer, Producer
+import structlog
+from confluent_kafka import Consumer, KafkaError, Producer
 
-from worker.kafka.config import common_config, consumer_config, outcome_config, producer_config, transactional_config
+from worker.kafka.config import (
+    common_config,
+    consumer_config,
+    outcome_config,
+    producer_config,
+    tell_error,
+    transactional_config,
+)
 from worker.settings import KafkaSettings
 
 
@@ -68,3 +76,15 @@ def test_a_broker_that_is_away_is_told_of_once_and_not_at_every_attempt(caplog: 
     for attempt in range(20):
         logging.getLogger("librdkafka").error(refused, attempt, 3 * attempt)
     assert len([record for record in caplog.records if "nobody:1" in record.getMessage()]) == 1
+
+
+def test_what_an_error_callback_is_given_over_and_over_is_told_once_for_each_kind_of_client() -> None:
+    with structlog.testing.capture_logs() as told:
+        for attempt in range(20):
+            reason = f"somebody:1: Connection refused (after {attempt}ms in state CONNECT)"
+            error = KafkaError(KafkaError._TRANSPORT, reason)
+            tell_error("kafka consumer error", error)
+            tell_error("kafka producer error", error)
+    assert [event["event"] for event in told] == ["kafka consumer error", "kafka producer error"]
+    assert told[0]["code"] == "_TRANSPORT"
+    assert "Connection refused" in told[0]["reason"]
