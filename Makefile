@@ -10,11 +10,11 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast-test fuzz chaos lint format docs schemas lock local-up local-down clean
+.PHONY: help setup demo test fast-test fuzz chaos container-test lint format docs schemas lock local-up local-down clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Create .venv from the locked dependencies
 
@@ -53,6 +53,10 @@ chaos: MINUTES ?= 5
 chaos: EVENTS ?= 5000
 chaos: $(STAMP) ## Break things at random under load and judge what comes of it (SEED, MINUTES, EVENTS, OPTIONS)
 	@$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES) --events $(EVENTS) $(OPTIONS)
+
+# Where no engine answers it is skipped, and says so.
+container-test: $(STAMP) ## Build the image and run the stack on a Docker engine: asked, scaled, stopped, watched
+	@$(BIN)/python -m pytest -v -s -o timeout=7200 tests/containers
 
 lint: $(STAMP) ## Check style, types and who imports whom
 	@$(BIN)/ruff check .

@@ -7,10 +7,15 @@ import logging
 import re
 from typing import Any
 
+import structlog
+from confluent_kafka import KafkaError
+
 from worker.kafka.security import security_config
 from worker.settings import KafkaSettings
+from worker.telemetry.repeats import Repeats
 
 logger = logging.getLogger("librdkafka")
+events = structlog.get_logger()
 
 
 def _concerns_nobody(record: logging.LogRecord) -> bool:
@@ -23,6 +28,11 @@ def _concerns_nobody(record: logging.LogRecord) -> bool:
 
 
 logger.addFilter(lambda record: not _concerns_nobody(record))
+# Of a broker that is away it tells at every attempt, some twenty a second while a worker looks for its topics.
+REPEATS_S = 10.0
+logger.addFilter(Repeats(REPEATS_S))
+
+_told_errors = Repeats(REPEATS_S)
 
 Config = dict[str, Any]
 
@@ -30,6 +40,17 @@ COMMAND_CLIENT_ID = "rerank-worker-command"
 
 # Asking for a topic is one round trip; a broker that is away is asked again with the next try.
 METADATA_TIMEOUT_S = 5.0
+
+# As Kafka itself has it. A member hears of a rebalance with its next heartbeat: at a third of the default session,
+# partitions that moved to a new worker had no owner for 15 s.
+HEARTBEAT_MS = 3_000
+
+
+def tell_error(event: str, error: KafkaError) -> None:
+    """Log what a client's error callback was given, unless it has just said the same. Any thread may call it."""
+    kept_back = _told_errors.kept_back(f"{event} {error.str()}")
+    if kept_back is not None:
+        events.warning(event, code=error.name(), reason=error.str(), kept_back=kept_back)
 
 
 def common_config(kafka: KafkaSettings, client_id: str | None = None) -> Config:
@@ -67,7 +88,7 @@ def consumer_config(kafka: KafkaSettings, client_id: str | None = None) -> Confi
         config |= {
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session_ms,
-            "heartbeat.interval.ms": session_ms // 3,
+            "heartbeat.interval.ms": min(HEARTBEAT_MS, session_ms // 3),
         }
     return config
 

@@ -63,7 +63,7 @@ def local_broker(
         case "external":
             yield LocalBroker(os.environ[BOOTSTRAP_VARIABLE], kind)
         case "docker":
-            with docker_kafka(port) as address:
+            with docker_kafka(data_dir, port=port) as address:
                 yield LocalBroker(address, kind)
         case "java":
             with java_kafka(cache_dir, data_dir, port=port) as address:

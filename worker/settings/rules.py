@@ -36,7 +36,7 @@ CLIENT_OPTIONS_REFUSED = {
     "group.instance.id": "set kafka.group_instance_id",
     "group.protocol": "set kafka.group_protocol",
     "group.protocol.type": "set kafka.group_protocol",
-    "heartbeat.interval.ms": "set kafka.session_timeout_s, of which it is a third",
+    "heartbeat.interval.ms": "set kafka.session_timeout_s, of which it is a third, and 3 s at most",
     "isolation.level": _FIXED,
     "max.in.flight": _FIXED,
     "max.in.flight.requests.per.connection": _FIXED,

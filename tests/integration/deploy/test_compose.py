@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,22 @@ DOCKERFILE = (REPOSITORY / "deploy/docker/Dockerfile").read_text(encoding="utf-8
 def compose_command() -> list[str]:
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
-            done = subprocess.run([*command, "version"], capture_output=True, check=False, timeout=HANG_S)
-            if done.returncode == 0:
+            done = subprocess.run(
+                [*command, "version", "--short"], capture_output=True, text=True, check=False, timeout=HANG_S
+            )
+            # The first one, which Debian still has, knows neither `name` nor `condition`.
+            if done.returncode == 0 and not done.stdout.lstrip("v").startswith("1."):
                 return command
-    pytest.skip("neither `docker compose` nor `docker-compose` is installed")
+    pytest.skip("Docker Compose 2 is not installed")
+
+
+def by_default(text: str) -> str:
+    """What Compose makes of it when the caller has set nothing: `${NAME:-default}` is its default."""
+    return re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text)
 
 
 def worker_environment() -> dict[str, str]:
-    """What the worker's container gets when the caller has set nothing: `${NAME:-default}` is its default."""
-    environment = SERVICES["worker"]["environment"]
-    return {name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in environment.items()}
+    return {name: by_default(value) for name, value in SERVICES["worker"]["environment"].items()}
 
 
 def test_compose_itself_accepts_the_file() -> None:
@@ -57,14 +64,19 @@ def test_the_worker_starts_with_these_settings(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setenv(name, value)
     settings = load_settings()
     host, port = settings.kafka.bootstrap_servers.split(":")
-    assert f"INTERNAL://{host}:{port}" in SERVICES[host]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    listeners = SERVICES[host]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+    assert f"INTERNAL://{host}:{port}" in listeners
+    # A client on this machine is sent where the port is published.
+    published = SERVICES[host]["ports"][0].rpartition(":")[0].partition(":")[2]
+    assert f"EXTERNAL://localhost:{published}" in listeners
     assert settings.recall.host in SERVICES
     assert settings.answer.base_url is None, "an empty variable must not be an empty address"
 
 
 def test_the_worker_has_time_to_drain() -> None:
     grace_s = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace_s > Settings().kafka.drain_timeout_s
+    kafka = Settings().kafka
+    assert grace_s > kafka.drain_timeout_s + kafka.close_timeout_s
 
 
 @pytest.mark.parametrize("service", sorted(name for name, described in SERVICES.items() if "image" in described))
@@ -80,12 +92,44 @@ def test_no_port_is_open_to_other_machines() -> None:
 
 def test_what_is_mounted_and_built_exists() -> None:
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
+    mounts = [by_default(mount) for mount in mounts]
     folders = [mount.split(":")[0] for mount in mounts if mount.startswith("./")]
     assert folders
     for folder in [*folders, SERVICES["worker"]["build"]["dockerfile"]]:
         assert (REPOSITORY / folder).exists(), folder
     named = {mount.split(":")[0] for mount in mounts if not mount.startswith("./")}
     assert named == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_no_service_has_more_rights_than_it_needs(service: str) -> None:
+    described = SERVICES[service]
+    assert described["cap_drop"] == ["ALL"]
+    assert described["security_opt"] == ["no-new-privileges:true"]
+    # What others publish keeps its root file system writable: it was not made to run without.
+    assert described.get("read_only", False) is ("build" in described or service == "prometheus")
+
+
+def test_what_is_asked_and_measured_outlives_its_container() -> None:
+    kafka = SERVICES["kafka"]
+    assert f"kafka:{kafka['environment']['KAFKA_LOG_DIRS']}" in kafka["volumes"]
+    assert "prometheus:/prometheus" in SERVICES["prometheus"]["volumes"]
+
+
+def test_what_only_watches_is_started_when_asked_for() -> None:
+    watching = {name for name, described in SERVICES.items() if described.get("profiles") == ["observability"]}
+    assert watching == {"prometheus", "grafana"}
+
+
+def test_a_worker_starts_when_there_is_something_to_find() -> None:
+    assert SERVICES["worker"]["depends_on"]["ingest"]["condition"] == "service_completed_successfully"
+    assert SERVICES["ingest"]["command"][0] == "ingest"
+
+
+def test_the_images_version_is_the_projects() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f'org.opencontainers.image.version="{project["version"]}"' in DOCKERFILE
+    assert f'org.opencontainers.image.licenses="{project["license"]}"' in DOCKERFILE
 
 
 def test_the_image_is_built_from_the_lock_by_the_makefiles_uv() -> None:
@@ -118,5 +162,6 @@ def test_the_image_runs_as_a_user_and_asks_the_worker_for_its_health() -> None:
     assert user
     assert int(user[1]) > 0
     port = Settings().telemetry.port
-    assert f"http://127.0.0.1:{port}/live" in last_stage
+    assert f"/127.0.0.1/${{{ENV_PREFIX}TELEMETRY__PORT:-{port}}}" in last_stage
+    assert "GET /live " in last_stage
     assert f"EXPOSE {port}" in last_stage

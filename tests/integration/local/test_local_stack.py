@@ -126,12 +126,17 @@ def test_the_mock_has_the_topics_and_partitions_asked_for(tmp_path: Path) -> Non
     assert {name: len(topics[name].partitions) for name in ("one", "two")} == {"one": 3, "two": 3}
 
 
-def test_a_broker_in_a_container() -> None:
+def test_a_broker_in_a_container_keeps_what_it_holds_for_its_folder(tmp_path: Path) -> None:
     missing = engine_missing()
     if missing is not None:
         pytest.skip(missing)
-    with docker_kafka() as address:
-        assert answers(address, timeout_s=HANG_S)
+    port = free_port()
+    with docker_kafka(tmp_path, port=port) as address:
+        assert address == f"127.0.0.1:{port}"
+        admin = AdminClient({"bootstrap.servers": address})
+        admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result(timeout=HANG_S)
+    with docker_kafka(tmp_path) as address:
+        assert "kept" in AdminClient({"bootstrap.servers": address}).list_topics(timeout=HANG_S).topics
 
 
 def test_the_background_stack_comes_up_once_and_goes_down_whole(tmp_path: Path, cache_dir: Path) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from worker.errors import FatalError
 from worker.kafka.codes import CONSUMER_FATAL
-from worker.kafka.config import consumer_config
+from worker.kafka.config import consumer_config, tell_error
 from worker.kafka.consume.commits import COMMIT_TIMEOUT_S, Committer
 from worker.kafka.consume.log_watch import LogWatch
 from worker.kafka.consume.offsets import CompletedPrefix, Partition
@@ -263,4 +263,4 @@ class Source:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self._brokers_down = True
         # librdkafka retries everything else by itself.
-        logger.warning("kafka consumer error", code=error.name(), reason=error.str())
+        tell_error("kafka consumer error", error)

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.kafka.codes import UNKNOWN_TOPIC, publish_failure
-from worker.kafka.config import METADATA_TIMEOUT_S, Config, outcome_config
+from worker.kafka.config import METADATA_TIMEOUT_S, Config, outcome_config, tell_error
 from worker.kafka.deliver.outcome import Publication
 from worker.settings import KafkaSettings
 
@@ -168,4 +168,4 @@ class ReportingProducer:
             await asyncio.to_thread(self._producer.list_topics, topic, METADATA_TIMEOUT_S)
 
     def _on_error(self, error: KafkaError) -> None:
-        logger.warning("kafka producer error", code=error.name(), reason=error.str())
+        tell_error("kafka producer error", error)

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from worker.errors import FatalError, TransientError
 from worker.kafka.codes import FENCED, GROUP_MOVED_ON, PRODUCER_FATAL, PURGED, UNKNOWN_TOPIC
-from worker.kafka.config import METADATA_TIMEOUT_S, transactional_config
+from worker.kafka.config import METADATA_TIMEOUT_S, tell_error, transactional_config
 from worker.kafka.deliver.outcome import Publication
 from worker.settings import KafkaSettings
 
@@ -207,4 +207,4 @@ class TransactionalProducer:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
-        logger.warning("kafka producer error", code=error.name(), reason=error.str())
+        tell_error("kafka producer error", error)
