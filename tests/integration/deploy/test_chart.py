@@ -491,7 +491,10 @@ def test_a_worker_reaches_what_its_settings_name_and_no_other_port(chart: Chart)
         "networkPolicy": {"enabled": True, "to": {"store": [{"podSelector": {"matchLabels": {"app": "chroma"}}}]}},
         "settings": {
             "models": "offline",
-            "kafka": {"bootstrap_servers": "a:9093, b:9094,c"},
+            "kafka": {
+                "bootstrap_servers": "a:9093, b:9094,c",
+                "sasl_oauthbearer_token_endpoint_url": "https://identity:8443/token",
+            },
             "recall": {"port": 8001},
             "answer": {"base_url": "https://llm.example.com/v1", "model": "small"},
             "rerank": {"remote_url": "http://tei:8080/rerank"},
@@ -500,7 +503,7 @@ def test_a_worker_reaches_what_its_settings_name_and_no_other_port(chart: Chart)
     }
     policy = one(chart.render(values), "NetworkPolicy")["spec"]
     open_ports = [{port["port"] for port in rule["ports"]} for rule in policy["egress"]]
-    assert sorted(map(sorted, open_ports)) == [[53], [443], [4317], [8001], [8080], [9092, 9093, 9094]]
+    assert sorted(map(sorted, open_ports)) == [[53], [443], [4317], [8001], [8080], [8443], [9092, 9093, 9094]]
     assert [rule["to"] for rule in policy["egress"] if "to" in rule] == [values["networkPolicy"]["to"]["store"]]
     assert policy["ingress"] == [{"ports": [{"protocol": "TCP", "port": 9999}]}]
 
