@@ -33,9 +33,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Ask real questions through the whole stack and show what reranking does
 	@$(BIN)/rerank-worker demo
 
-# Tests wait more than they compute: two lanes halve the time even on two cores. A file's tests stay in one lane, with
-# the servers they share; the slow files come first.
-LANES ?= 2
+# Tests wait more than they compute: three lanes take less time than two even on two cores. A file's tests stay in one
+# lane, with the servers they share; the slow files come first.
+LANES ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(LANES) --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## Run every test, the slow ones on real Kafka, Chroma and models too

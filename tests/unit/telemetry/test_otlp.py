@@ -1,5 +1,6 @@
 """Spans reach a collector; one that is away, or hangs, holds up nobody."""
 
+import logging
 import socket
 import threading
 import time
@@ -9,6 +10,9 @@ import pytest
 from tests.fakes.collector import fake_collector
 from tests.patience import HANG_S
 from worker.telemetry import otlp
+
+# What could not be sent is told by a thread that outlives its test, and would be printed among the results.
+logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
 
 
 def test_spans_come_with_who_sent_them(monkeypatch: pytest.MonkeyPatch) -> None:
