@@ -77,6 +77,8 @@ def test_every_metric_of_a_running_worker_moves_and_every_panel_shows_something(
             missing.difference_update(moved(worker))
             return not missing & of
 
+        # The client knows of no lag where nothing was ever committed.
+        client.ask_all([QueryEvent(id=f"f{number}", text="capital of france") for number in range(8)], timeout_s=HANG_S)
         # A dependency that is silent holds queries in flight, at the mark, with others waiting behind them.
         llm.fall_ill("silent")
         events = [QueryEvent(id=f"q{number}", text="capital of france", top_k=2) for number in range(20)]
