@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from schemas import wire
 from schemas.events import Models, QueryEvent
-from worker.domain import Query
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.best_effort import BestEffort
 from worker.query.mapping import contexts_event
@@ -27,18 +26,9 @@ class EarlyContexts:
     models: Models
     unix_time_s: Callable[[], float] = time.time
 
-    def send(self, asked: Asked, event: QueryEvent, query: Query, outcome: Outcome) -> None:
+    def send(self, asked: Asked, event: QueryEvent, outcome: Outcome) -> None:
         """Hand over what is known of the outcome; see ``OnContexts``."""
-        contexts = contexts_event(
-            event,
-            query,
-            outcome,
-            attempt_id=asked.attempt_id,
-            models=self.models,
-            worker_id=asked.settings.worker_id,
-            begun_at_s=asked.begun_at_s,
-            now_s=self.unix_time_s(),
-        )
+        contexts = contexts_event(event, outcome, asked.attempt, models=self.models, now_s=self.unix_time_s())
         headers, sending = asked.send(self.topic)
         self.producer.publish(
             _Contexts(

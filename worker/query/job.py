@@ -156,15 +156,13 @@ class QueryJob:
         service = self.service
         query = query_from(event, asked_at_s=asked.asked_at_s, settings=service.settings)
         early = service.early_contexts
-        on_contexts = None if early is None else partial(early.send, asked, event, query)
+        on_contexts = None if early is None else partial(early.send, asked, event)
         return answer_event(
             event,
             query,
             await service.pipeline.run(query, on_contexts),
-            attempt_id=asked.attempt_id,
+            asked.attempt,
             models=service.models,
-            worker_id=service.settings.worker_id,
-            begun_at_s=asked.begun_at_s,
             now_s=service.unix_time_s(),
         )
 

@@ -1,5 +1,6 @@
 """Between the public events and what the stages work on."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import JsonValue
@@ -26,6 +27,24 @@ from worker.query.pipeline import Outcome
 from worker.settings import Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One worker's work on one query: what each of its events says of it. Times are Unix seconds."""
+
+    id: str
+    worker_id: str
+    asked_at_s: float
+    begun_at_s: float
+
+    def queue_ms(self) -> float:
+        """Return how long the query had waited when it was begun with."""
+        return _ms(self.begun_at_s - self.asked_at_s)
+
+    def total_ms(self, now_s: float) -> float:
+        """Return how long ago it was asked."""
+        return _ms(now_s - self.asked_at_s)
+
+
 def query_from(event: QueryEvent, *, asked_at_s: float, settings: Settings) -> Query:
     """Fill an event's gaps from the settings. ``asked_at_s``: its Kafka timestamp, Unix seconds."""
     top_k = event.top_k or settings.recall.top_k
@@ -46,95 +65,74 @@ def query_from(event: QueryEvent, *, asked_at_s: float, settings: Settings) -> Q
 
 
 def answer_event(
-    event: QueryEvent,
-    query: Query,
-    outcome: Outcome,
-    *,
-    attempt_id: str,
-    models: Models,
-    worker_id: str,
-    begun_at_s: float,
-    now_s: float,
+    event: QueryEvent, query: Query, outcome: Outcome, attempt: Attempt, *, models: Models, now_s: float
 ) -> AnswerEvent:
-    """Describe an outcome as the public event. Times are Unix seconds."""
+    """Describe an outcome as the public event. ``now_s``: Unix seconds."""
     return AnswerEvent(
         query_id=event.id,
         query_text=event.text,
-        attempt_id=attempt_id,
+        attempt_id=attempt.id,
         status=AnswerStatus(outcome.status),
         contexts=_contexts(outcome),
         candidates=_candidates(outcome) if query.include_candidates else None,
         answer=None if outcome.answer is None else _answer(outcome.answer),
         degradations=_degradations(outcome),
         timings_ms=Timings(
-            queue=_ms(begun_at_s - query.asked_at_s),
+            queue=attempt.queue_ms(),
             recall=_ms(outcome.seconds.get("recall", 0)),
             rerank=_ms(outcome.seconds.get("rerank", 0)),
             answer=_ms(outcome.seconds.get("answer", 0)),
-            total=_ms(now_s - query.asked_at_s),
+            total=attempt.total_ms(now_s),
         ),
         models=models if outcome.answer is None else models.model_copy(update={"answer": outcome.answer.model}),
-        worker=worker_id,
+        worker=attempt.worker_id,
         answered_at=datetime.fromtimestamp(now_s, UTC),
         metadata=event.metadata,
     )
 
 
 def contexts_event(
-    event: QueryEvent,
-    query: Query,
-    outcome: Outcome,
-    *,
-    attempt_id: str,
-    models: Models,
-    worker_id: str,
-    begun_at_s: float,
-    now_s: float,
+    event: QueryEvent, outcome: Outcome, attempt: Attempt, *, models: Models, now_s: float
 ) -> ContextsEvent:
-    """Describe an outcome that has its contexts, and no answer yet. Times are Unix seconds."""
+    """Describe an outcome that has its contexts, and no answer yet. ``now_s``: Unix seconds."""
     return ContextsEvent(
         query_id=event.id,
         query_text=event.text,
-        attempt_id=attempt_id,
+        attempt_id=attempt.id,
         contexts=_contexts(outcome),
         degradations=_degradations(outcome),
         timings_ms=ContextsTimings(
-            queue=_ms(begun_at_s - query.asked_at_s),
+            queue=attempt.queue_ms(),
             recall=_ms(outcome.seconds.get("recall", 0)),
             rerank=_ms(outcome.seconds.get("rerank", 0)),
-            total=_ms(now_s - query.asked_at_s),
+            total=attempt.total_ms(now_s),
         ),
         models=models,
-        worker=worker_id,
+        worker=attempt.worker_id,
         made_at=datetime.fromtimestamp(now_s, UTC),
         metadata=event.metadata,
     )
 
 
-def failed_event(  # noqa: PLR0913 - each is a field of the event
+def failed_event(
     info: DeadLetterInfo,
+    attempt: Attempt,
     *,
     query_id: str,
     query_text: str,
-    attempt_id: str,
     metadata: dict[str, JsonValue] | None,
-    worker_id: str,
-    asked_at_s: float,
-    begun_at_s: float,
     now_s: float,
 ) -> AnswerEvent:
-    """Tell an asker what a dead letter says. How far the query came is not known. Times are Unix seconds."""
+    """Tell an asker what a dead letter says. How far the query came is not known. ``now_s``: Unix seconds."""
     return AnswerEvent(
         query_id=query_id,
         query_text=query_text,
-        attempt_id=attempt_id,
+        attempt_id=attempt.id,
         status=AnswerStatus.FAILED,
         failure=Failure(kind=info.error_kind, code=info.error_class, reason=one_line(info.error_message)),
-        timings_ms=Timings(
-            queue=_ms(begun_at_s - asked_at_s), recall=0, rerank=0, answer=0, total=_ms(now_s - asked_at_s)
-        ),
+        timings_ms=Timings(queue=attempt.queue_ms(), recall=0, rerank=0, answer=0, total=attempt.total_ms(now_s)),
         models=Models(),
-        worker=worker_id,
+        worker=attempt.worker_id,
         answered_at=datetime.fromtimestamp(now_s, UTC),
         metadata=metadata,
     )

@@ -21,7 +21,7 @@ from worker.errors import PoisonError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
-from worker.query.mapping import failed_event
+from worker.query.mapping import Attempt, failed_event
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.tracing import QueryTrace, Sending
@@ -60,6 +60,11 @@ class Asked:
     def asked_at_s(self) -> float:
         """The event's Kafka timestamp, Unix seconds; when it was begun with where it has none."""
         return self.begun_at_s if self.record.timestamp_s is None else self.record.timestamp_s
+
+    @property
+    def attempt(self) -> Attempt:
+        """What the events that come of it say of the attempt."""
+        return Attempt(self.attempt_id, self.settings.worker_id, self.asked_at_s, self.begun_at_s)
 
     @property
     def log_fields(self) -> dict[str, Any]:
@@ -130,13 +135,10 @@ class Asked:
     def _failed(self, info: DeadLetterInfo, to: ReplyTo) -> Publication:
         event = failed_event(
             info,
+            self.attempt,
             query_id=self.query_id,
             query_text=self.query_text,
-            attempt_id=self.attempt_id,
             metadata=self.metadata,
-            worker_id=self.settings.worker_id,
-            asked_at_s=self.asked_at_s,
-            begun_at_s=self.begun_at_s,
             now_s=self.unix_time_s(),
         )
         return _FailedReply(

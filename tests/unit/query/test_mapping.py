@@ -2,7 +2,7 @@
 
 from schemas.events import AnswerEvent, Models, QueryEvent
 from worker.domain import Candidate, Context, GeneratedAnswer
-from worker.query.mapping import answer_event, query_from
+from worker.query.mapping import Attempt, answer_event, query_from
 from worker.query.pipeline import Outcome, in_recall_order
 from worker.settings import Settings
 
@@ -15,10 +15,8 @@ def described(outcome: Outcome) -> AnswerEvent:
         event,
         query_from(event, asked_at_s=0.0, settings=Settings()),
         outcome,
-        attempt_id="a",
+        Attempt("a", "w", asked_at_s=0.0, begun_at_s=0.0),
         models=Models(),
-        worker_id="w",
-        begun_at_s=0.0,
         now_s=1.0,
     )
 
