@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder")
     asked = parser.parse_args()
     name = torch.cuda.get_device_name(asked.device) if asked.device.startswith("cuda") else "cpu"
+    asked.out.mkdir(parents=True, exist_ok=True)
     target = asked.out / f"gpu-{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
     result: Figures = {
         "what": "a cross-encoder of MiniLM-L6's shape, random weights; 20 passages a query",
