@@ -12,6 +12,7 @@ from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
+from worker.app.watching import observe_batch, watch_delivery
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Answerer, Reranker
@@ -19,10 +20,11 @@ from worker.errors import FatalError
 from worker.kafka.admin import topics
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.poison_guard import PoisonGuard
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.models import resolve as models
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import load_embedder
@@ -33,7 +35,7 @@ from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import Settings
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
-from worker.telemetry.tracing import Names, Tracing, record_batch
+from worker.telemetry.tracing import Names, Tracing
 
 
 async def build_delivery(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
@@ -43,7 +45,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
     tracer = _new_tracer(settings, parts)
-    observe = partial(_observe_batch, metrics, tracer)
+    observe = partial(observe_batch, metrics, tracer)
 
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
@@ -87,14 +89,9 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
     delivery = Delivery(settings.kafka, service.job, guarantee, metrics, new_source=new_source)
-    health.joined = lambda: delivery.joined
-    health.brokers_down = lambda: delivery.source.brokers_down
-    # A quiet topic is polled that seldom.
-    health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
+    watch_delivery(health, delivery, settings.kafka)
     health.threads = (executor, *recall.threads, *reranking.threads)
-    health.stopped = lambda: delivery.why_stopped
     health.recall = lambda: recall.why_not_ready
-    health.progress = lambda: delivery.progress
     return delivery
 
 
@@ -173,17 +170,3 @@ def _new_tracer(settings: Settings, parts: AsyncExitStack) -> Tracer | None:
     provider = otlp.new_provider(processor, worker_id=settings.worker_id, ratio=telemetry.trace_ratio)
     parts.push_async_callback(asyncio.to_thread, otlp.close, provider)
     return provider.get_tracer("rerank-worker")
-
-
-def _observe_batch(metrics: Metrics, tracer: Tracer | None, batcher: str, report: BatchReport) -> None:
-    metrics.observe_batch(
-        batcher,
-        items=report.items,
-        cost=report.cost,
-        padded_cost=report.padded_cost,
-        seconds=report.seconds,
-        wait_s=report.wait_s,
-        budget=report.budget,
-    )
-    if tracer is not None:
-        record_batch(tracer, batcher, seconds=report.seconds, items=report.items, cost=report.cost, marks=report.marks)

@@ -162,7 +162,9 @@ class Permit:
             self._bytes = 0
 
 
-def held_bytes(publication: Publication) -> int:
+def held_bytes(publication: Publication | None) -> int:
     """Return what an outcome holds in memory while it waits to be published, about."""
+    if publication is None:
+        return 0
     held = (publication.key, publication.value, *(part for header in publication.headers for part in header))
     return sum(len(part) for part in held if part is not None) + sum(map(held_bytes, publication.also))
