@@ -1,8 +1,10 @@
 """The public contract of rerank-worker: what to put on the query topic and what comes back.
 
+And what to put on the documents topic, which the index follows.
 Needs pydantic alone; a producer or consumer in another team imports this and nothing else.
 """
 
+from schemas.documents import DocumentEvent
 from schemas.events import (
     SCHEMA_VERSION,
     Answer,
@@ -25,8 +27,10 @@ from schemas.wire import (
     dead_letter_headers,
     dead_letter_info,
     decode_answer,
+    decode_document,
     decode_query,
     encode_answer,
+    encode_document,
     encode_query,
     header,
     passthrough_headers,
@@ -41,6 +45,7 @@ __all__ = [
     "ContextInfo",
     "DeadLetterInfo",
     "Degradation",
+    "DocumentEvent",
     "Failure",
     "Headers",
     "Models",
@@ -53,8 +58,10 @@ __all__ = [
     "dead_letter_headers",
     "dead_letter_info",
     "decode_answer",
+    "decode_document",
     "decode_query",
     "encode_answer",
+    "encode_document",
     "encode_query",
     "header",
     "passthrough_headers",

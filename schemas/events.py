@@ -63,7 +63,9 @@ Filter = Annotated[
 ]
 
 
-class _Event(BaseModel):
+class EventModel(BaseModel):
+    """What events share: unknown fields are ignored, numbers are finite, what stands under a field describes it."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
@@ -73,7 +75,7 @@ class _Event(BaseModel):
     )
 
 
-class QueryEvent(_Event):
+class QueryEvent(EventModel):
     """A question put to the documents. The Kafka key decides its partition and comes back on the answer."""
 
     id: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_ID_CHARS, pattern=r"\S")]
@@ -102,7 +104,7 @@ class QueryEvent(_Event):
     """Echoed on the answer, never read."""
 
 
-class CandidateInfo(_Event):
+class CandidateInfo(EventModel):
     """One recalled document, and what the reranker made of it."""
 
     document_id: str
@@ -134,7 +136,7 @@ class ContextInfo(CandidateInfo):
     """A candidate that was kept: what the answer rests on."""
 
 
-class Usage(_Event):
+class Usage(EventModel):
     """Tokens the LLM counted for one answer."""
 
     prompt_tokens: Annotated[int, Field(ge=0)]
@@ -143,7 +145,7 @@ class Usage(_Event):
     """Tokens written."""
 
 
-class Answer(_Event):
+class Answer(EventModel):
     """A generated answer and the documents it cites."""
 
     text: str
@@ -160,7 +162,7 @@ class Answer(_Event):
     """True: the question or a context was too long for the prompt, so the LLM was shown only its beginning."""
 
 
-class Timings(_Event):
+class Timings(EventModel):
     """Where the time went, in milliseconds."""
 
     queue: Milliseconds
@@ -175,7 +177,7 @@ class Timings(_Event):
     """From the event's Kafka timestamp until the answer event was handed to the producer."""
 
 
-class Models(_Event):
+class Models(EventModel):
     """Which models made this answer; a null stage was not used."""
 
     embedding: str | None = None
@@ -188,7 +190,7 @@ class Models(_Event):
     """The model that wrote the answer."""
 
 
-class Degradation(_Event):
+class Degradation(EventModel):
     """A stage that failed, and what was published all the same."""
 
     stage: Literal["rerank", "answer"]
@@ -199,7 +201,7 @@ class Degradation(_Event):
     """Why, stable, e.g. `llm_timeout`, `llm_declined`, `reranker_unavailable`; more may be added."""
 
 
-class Failure(_Event):
+class Failure(EventModel):
     """Why a query could not be answered, for an asker who named a reply topic: what its dead letter says."""
 
     kind: Literal["poison", "transient"]
@@ -220,7 +222,7 @@ class AnswerStatus(StrEnum):
     FAILED = "failed"
 
 
-class AnswerEvent(_Event):
+class AnswerEvent(EventModel):
     """What became of one query event. Its Kafka key and its trace headers are the query's."""
 
     query_id: str
@@ -254,7 +256,7 @@ class AnswerEvent(_Event):
     """Version of this contract, `major.minor`."""
 
 
-class DeadLetterInfo(_Event):
+class DeadLetterInfo(EventModel):
     """Why an event could not be answered: the headers of a dead letter. Its key and value are the original bytes."""
 
     error_kind: Literal["poison", "transient"]

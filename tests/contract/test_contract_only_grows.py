@@ -22,6 +22,7 @@ Schema = dict[str, Any]
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems")
 UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 INPUT = "query-event.schema.json"
+INPUTS = (INPUT, "document-event.schema.json")
 OUTPUT = "answer-event.schema.json"
 
 
@@ -114,14 +115,18 @@ def _forms(schema: Schema, root: Schema) -> list[Schema]:
     return [schema]
 
 
-@pytest.mark.parametrize("name", sorted(export.schemas()))
+# What was never released may still change.
+NAMES = sorted(name for name in export.schemas() if (export.RELEASED / name).exists())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_contract_only_grows(name: str) -> None:
-    found = breaks(released(name), export.schemas()[name], is_input=name == INPUT)
+    found = breaks(released(name), export.schemas()[name], is_input=name in INPUTS)
     assert found == EXCEPTIONS.get(name, [])
 
 
 def test_the_released_contract_is_of_this_major_version() -> None:
-    for name in export.schemas():
+    for name in NAMES:
         version = released(name)["$id"].rpartition(":")[2]
         assert version.split(".")[0] == SCHEMA_VERSION.split(".")[0]
 

@@ -15,8 +15,10 @@ from schemas import (
     dead_letter_headers,
     dead_letter_info,
     decode_answer,
+    decode_document,
     decode_query,
     encode_answer,
+    encode_document,
     encode_query,
 )
 from schemas import export as schema_export
@@ -29,7 +31,7 @@ EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
 ASYNCAPI: dict[str, Any] = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
 
 # Name of an example up to the first dot: what it is an example of.
-DECODERS = {"query-event": decode_query, "answer-event": decode_answer}
+DECODERS = {"query-event": decode_query, "answer-event": decode_answer, "document-event": decode_document}
 
 
 def validator(event: str) -> Draft202012Validator:
@@ -90,7 +92,7 @@ def test_an_example_of_dead_letter_headers_is_what_is_written(path: Path) -> Non
 
 
 def test_there_is_an_example_of_each_event_and_of_each_status() -> None:
-    assert {path.name.split(".")[0] for path in EXAMPLES} == {"query-event", "answer-event", "dead-letter"}
+    assert {path.name.split(".")[0] for path in EXAMPLES} == {*DECODERS, "dead-letter"}
     statuses = {json.loads(path.read_bytes()).get("status") for path in EXAMPLES}
     assert statuses - {None} == set(AnswerStatus)
 
@@ -106,10 +108,23 @@ def test_what_the_model_refuses_the_schema_refuses_too(broken: object) -> None:
         decode_query(json.dumps(broken).encode())
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [{}, {"op": "upsert"}, {"op": "insert", "text": "t"}, {"text": 1}, {"id": "", "text": "t"}, {"fields": []}, []],
+    ids=str,
+)
+def test_a_document_event_the_model_refuses_the_schema_refuses_too(broken: object) -> None:
+    assert problems("document-event", broken)
+    with pytest.raises(schemas.WireError):
+        decode_document(json.dumps(broken).encode())
+
+
 def test_what_the_models_write_validates() -> None:
     for path in EXAMPLES:
         if path.name.startswith("query-event"):
             written = encode_query(decode_query(path.read_bytes()))
+        elif path.name.startswith("document-event"):
+            written = encode_document(decode_document(path.read_bytes()))
         elif path.name.startswith("answer-event"):
             written = encode_answer(decode_answer(path.read_bytes()))
         else:
@@ -131,7 +146,10 @@ def test_asyncapi_names_every_schema_the_version_and_the_default_topics() -> Non
     defaults = KafkaSettings()
     addresses = {channel["address"] for channel in ASYNCAPI["channels"].values()}
     # Of replies, the query names it.
-    assert addresses == {None, defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic}
+    assert addresses == {
+        *(None, defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic),
+        *(defaults.documents_topic, defaults.documents_dead_letter_topic),
+    }
 
 
 def test_asyncapi_lists_the_headers_that_pass_through() -> None:

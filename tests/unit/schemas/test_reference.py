@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas import reference as docs
+from schemas.documents import DocumentEvent
 from schemas.events import AnswerEvent, CandidateInfo, QueryEvent
 from schemas.replies import REPLY_REFUSED
 from schemas.wire import DEAD_LETTER_HEADERS, PASSED_THROUGH
@@ -31,6 +32,7 @@ def test_the_committed_page_is_generated_from_the_contract() -> None:
 def test_every_field_and_header_is_described() -> None:
     assert cells("Query event").keys() == QueryEvent.model_fields.keys()
     assert cells("Answer event").keys() == AnswerEvent.model_fields.keys()
+    assert cells("Document event").keys() == DocumentEvent.model_fields.keys()
     assert cells("CandidateInfo").keys() == CandidateInfo.model_fields.keys()
     assert cells("Dead letter").keys() == DEAD_LETTER_HEADERS.keys()
     assert cells("Headers of queries and answers").keys() == PASSED_THROUGH
@@ -47,6 +49,7 @@ def test_every_field_and_header_is_described() -> None:
         ("Answer event", "status", "`ok`, `degraded`, `no_context`, `expired`, `failed`", "yes"),
         ("Answer event", "contexts", "array of [ContextInfo](#contextinfo)", "yes"),
         ("Answer event", "answered_at", "date-time", "yes"),
+        ("Document event", "op", "`upsert`, `delete` or null", "no"),
         ("Dead letter", "attempts", "string `^[0-9]+$`", "yes"),
     ],
 )
