@@ -44,9 +44,12 @@ class Process(Protocol):
 class ForkedProcess:
     """A worker forked from a process that has imported everything, as if it had been started by its command."""
 
-    def __init__(self, environment: Mapping[str, str], log_path: Path, before: Callable[[], None]) -> None:
+    def __init__(
+        self, subcommand: str, environment: Mapping[str, str], log_path: Path, before: Callable[[], None]
+    ) -> None:
         # Daemonic: it ends with the tests.
-        self._process = FORKS.Process(target=_run_command, args=(dict(environment), log_path, before), daemon=True)
+        arguments = (subcommand, dict(environment), log_path, before)
+        self._process = FORKS.Process(target=_run_command, args=arguments, daemon=True)
         self._process.start()
         # Its end is told once: whoever looks first must not take it from who looks at the same time.
         self._looking = threading.Lock()
@@ -85,13 +88,13 @@ class ForkedProcess:
 def _nothing() -> None: ...
 
 
-def _run_command(environment: dict[str, str], log_path: Path, before: Callable[[], None]) -> None:
+def _run_command(subcommand: str, environment: dict[str, str], log_path: Path, before: Callable[[], None]) -> None:
     with log_path.open("ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["rerank-worker", "run"]
+    sys.argv = ["rerank-worker", subcommand]
     before()
     main()
 
@@ -147,13 +150,15 @@ def start_worker_process(
     recall: RecallSettings,
     log_path: Path,
     *,
+    subcommand: str = "run",
     command: Sequence[str] | None = None,
     before: Callable[[], None] = _nothing,
     **environment: str,
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
 
-    ``command``: what Python runs in its stead. ``before``: a module's function, called in its process first.
+    ``subcommand``: `run` or `index`. ``command``: what Python runs in its stead. ``before``: a module's function,
+    called in its process first.
     """
     port = free_port()
     settings = {
@@ -163,6 +168,9 @@ def start_worker_process(
         "KAFKA__ANSWER_TOPIC": kafka.answer_topic,
         "KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
         "KAFKA__GROUP_ID": kafka.group_id,
+        "KAFKA__DOCUMENTS_TOPIC": kafka.documents_topic,
+        "KAFKA__DOCUMENTS_DEAD_LETTER_TOPIC": kafka.documents_dead_letter_topic,
+        "KAFKA__DOCUMENTS_GROUP_ID": kafka.documents_group_id,
         "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
         "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
         "RECALL__HOST": recall.host,
@@ -176,7 +184,7 @@ def start_worker_process(
     whole = {**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}}
     process: Process
     if command is None:
-        process = ForkedProcess(whole, log_path, before)
+        process = ForkedProcess(subcommand, whole, log_path, before)
     else:
         with log_path.open("ab") as log:
             process = subprocess.Popen([sys.executable, *command], env=whole, stdout=log, stderr=subprocess.STDOUT)
