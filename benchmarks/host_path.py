@@ -131,8 +131,13 @@ def stage_alone(checkout: Path, pairs_per_s: float, effort: Effort) -> dict[str,
     }
 
 
-def whole_worker(stack: Servers, checkout: Path, pairs_per_s: float, effort: Effort) -> dict[str, float]:
-    """Return what a worker's process takes of a processor a query while it works off a backlog, and what others do."""
+def whole_worker(
+    stack: Servers, checkout: Path, pairs_per_s: float, effort: Effort, **options: object
+) -> dict[str, float]:
+    """Return what a worker's process takes of a processor a query while it works off a backlog, and what others do.
+
+    ``options``: further ones of ``benchmarks.simulated_worker``.
+    """
     kafka = stack.new_topics(PARTITIONS, **IN_FLIGHT)
     asker = Asker(kafka)
     # What comes while the figures are read must not be the end of the backlog.
@@ -141,7 +146,7 @@ def whole_worker(stack: Servers, checkout: Path, pairs_per_s: float, effort: Eff
     asker.flush()
     log_path = stack.folder / f"host-{kafka.group_id}.log"
     with closing(Answers(kafka)) as answers, ending([]) as workers:
-        worker = start_simulated_worker(kafka, log_path, checkout=checkout, pairs_per_s=pairs_per_s)
+        worker = start_simulated_worker(kafka, log_path, checkout=checkout, pairs_per_s=pairs_per_s, **options)
         workers.append(worker)
         answers.await_count(WARM_UP, worker)
         begun, begun_s, before = answers.count(), time.monotonic(), cpu_seconds(workers)

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import AsyncExitStack
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, settle_heap, simulated_scorer
 from schemas.events import Models
+from worker.app.traces import new_tracer, observe_batch
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
 from worker.errors import TransientError
 from worker.kafka.deliver.delivery import Delivery
@@ -35,6 +36,7 @@ from worker.settings import Settings, TelemetrySettings
 from worker.telemetry import http, logs
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import Names, Tracing
 
 MODEL = "simulation"
 BATCH_PAIRS = 64
@@ -98,22 +100,22 @@ async def run(settings: Settings, recall: Recall, scorer: Scorer) -> None:
     logs.configure(settings.telemetry)
     metrics = Metrics(CollectorRegistry())
     health = Health()
-    reranker = MicroBatchedReranker(
-        scorer,
-        settings.rerank,
-        prior_weight=0,
-        on_batch=lambda report: metrics.observe_batch("rerank", **asdict(report)),
-    )
-    pipeline = Pipeline(recall, reranker, NoAnswerer(), settings)
-    models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
-    service = Service(
-        settings, pipeline, metrics, models, PoisonGuard(limit=1, window=200), ReplyTopics(settings.kafka)
-    )
-    guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
-    delivery = Delivery(settings.kafka, service.job, guarantee, metrics)
-    with http.serve(settings.telemetry, metrics.registry, health):
-        logger.info("joining", unix_s=time.time())
-        await delivery.run(asyncio.Event(), before_joining=settle_heap)
+    async with AsyncExitStack() as parts:
+        tracer = new_tracer(settings, parts)
+        names = Names(settings.kafka.group_id, settings.worker_id, MODEL, MODEL)
+        tracing = Tracing(tracer, names)
+        reranker = MicroBatchedReranker(
+            scorer, settings.rerank, prior_weight=0, on_batch=partial(observe_batch, metrics, tracer, "rerank")
+        )
+        pipeline = Pipeline(recall, reranker, NoAnswerer(), settings, tracing=tracing)
+        models = Models(embedding=MODEL, cross_encoder=MODEL, prior_weight=0)
+        guard = PoisonGuard(limit=1, window=200)
+        service = Service(settings, pipeline, metrics, models, guard, ReplyTopics(settings.kafka), tracing=tracing)
+        guarantee = partial(new_guarantee, settings.kafka, settings.worker_id)
+        delivery = Delivery(settings.kafka, service.job, guarantee, metrics)
+        with http.serve(settings.telemetry, metrics.registry, health):
+            logger.info("joining", unix_s=time.time())
+            await delivery.run(asyncio.Event(), before_joining=settle_heap)
 
 
 def main() -> None:
@@ -121,8 +123,12 @@ def main() -> None:
     parser.add_argument("--worker-id", default="simulated")
     parser.add_argument("--hold-s", type=float, default=0.0)
     parser.add_argument("--pairs-per-s", type=float)
+    parser.add_argument("--otlp-endpoint", help="traces go there; default: none are made")
+    parser.add_argument("--trace-ratio", type=float, default=1.0)
     options = parser.parse_args()
-    telemetry = TelemetrySettings(host="127.0.0.1", port=0)
+    telemetry = TelemetrySettings(
+        host="127.0.0.1", port=0, otlp_endpoint=options.otlp_endpoint, trace_ratio=options.trace_ratio
+    )
     if options.pairs_per_s is None:
         settings = Settings(worker_id=options.worker_id, telemetry=telemetry)
         asyncio.run(run(settings, FixedRecall(), SimulatedAccelerator(options.hold_s)))

@@ -6,13 +6,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from opentelemetry.trace import Tracer
-
 from schemas.events import Models
 from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
-from worker.app.watching import observe_batch, watch_delivery
+from worker.app.traces import new_tracer, observe_batch
+from worker.app.watching import watch_delivery
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Answerer, Reranker
@@ -44,7 +43,7 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     await asyncio.to_thread(topics.ensure, settings.kafka, create=settings.kafka.create_topics)
     await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, settings.kafka)
 
-    tracer = _new_tracer(settings, parts)
+    tracer = new_tracer(settings, parts)
     observe = partial(observe_batch, metrics, tracer)
 
     health.starting = "loading the models"
@@ -158,15 +157,3 @@ def _new_answerer(settings: Settings, metrics: Metrics, reranking: _Reranking, p
     return CachedAnswerer(
         llm, cache, answer, on_lookup=lambda outcome: metrics.answer_store_lookups.labels(outcome=outcome).inc()
     )
-
-
-def _new_tracer(settings: Settings, parts: AsyncExitStack) -> Tracer | None:
-    telemetry = settings.telemetry
-    if telemetry.otlp_endpoint is None:
-        return None
-    from worker.telemetry import otlp  # noqa: PLC0415 - loads grpc, which few need
-
-    processor = otlp.otlp_processor(telemetry.otlp_endpoint)
-    provider = otlp.new_provider(processor, worker_id=settings.worker_id, ratio=telemetry.trace_ratio)
-    parts.push_async_callback(asyncio.to_thread, otlp.close, provider)
-    return provider.get_tracer("rerank-worker")

@@ -4,7 +4,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
-from worker.app.watching import observe_batch, watch_delivery
+from worker.app.traces import observe_batch
+from worker.app.watching import watch_delivery
 from worker.batching.executor import compute_executor
 from worker.documents.chunker import Chunker
 from worker.documents.stream.decode import Decoder
