@@ -22,7 +22,7 @@ from worker.app.traces import new_tracer, observe_batch
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
 from worker.errors import TransientError
 from worker.kafka.deliver.delivery import Delivery
-from worker.kafka.deliver.poison_guard import PoisonGuard
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.job import Service

@@ -12,7 +12,7 @@ from schemas.events import Models
 from worker.domain import Recall, Reranker
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
-from worker.kafka.deliver.poison_guard import PoisonGuard
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline

@@ -19,7 +19,7 @@ from worker.errors import FatalError
 from worker.kafka.admin import topics
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
-from worker.kafka.deliver.poison_guard import PoisonGuard
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.models import resolve as models

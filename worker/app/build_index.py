@@ -16,7 +16,7 @@ from worker.errors import FatalError, WorkerError
 from worker.kafka.admin import topics
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
-from worker.kafka.deliver.poison_guard import PoisonGuard
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.models import resolve as models
 from worker.recall.chroma_connection import ChromaConnection

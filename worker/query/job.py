@@ -15,8 +15,8 @@ from schemas.events import AnswerEvent, Models, QueryEvent
 from schemas.replies import ReplyRefusal, ReplyTo, reply_to
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.consume.records import Record
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.deliver.outcome import Publication
-from worker.kafka.deliver.poison_guard import PoisonGuard
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.failures import code_of, sentence
 from worker.query.mapping import answer_event, query_from

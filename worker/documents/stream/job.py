@@ -16,7 +16,7 @@ from worker.documents.stream.store import Change
 from worker.errors import FatalError, PoisonError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.dead_letter import DeadLetter, dead_letter
-from worker.kafka.deliver.poison_guard import PoisonGuard
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
 

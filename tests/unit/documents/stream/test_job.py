@@ -12,7 +12,7 @@ from worker.documents.stream.store import Change, Outcome
 from worker.errors import FatalError, PoisonError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.dead_letter import DeadLetter
-from worker.kafka.deliver.poison_guard import PoisonGuard
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.settings import IndexSettings, KafkaSettings
 from worker.settings.kafka import for_documents
 from worker.telemetry.metrics import Metrics
