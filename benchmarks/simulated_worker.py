@@ -22,9 +22,10 @@ from worker.app.traces import new_tracer, observe_batch
 from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
 from worker.errors import TransientError
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.rerank.backends.device import OTHER_BATCH_TOKENS, Batches, Pending
 from worker.rerank.pairs.batch import EncodedPair

@@ -1,9 +1,11 @@
 """The public contract of rerank-worker: what to put on the query topic and what comes back.
 
+And what to put on the documents topic, which the index follows.
 Needs pydantic alone; a producer or consumer in another team imports this and nothing else.
 """
 
 from schemas.contexts import ContextsEvent, ContextsTimings
+from schemas.documents import DocumentEvent
 from schemas.events import (
     SCHEMA_VERSION,
     Answer,
@@ -27,9 +29,11 @@ from schemas.wire import (
     dead_letter_info,
     decode_answer,
     decode_contexts,
+    decode_document,
     decode_query,
     encode_answer,
     encode_contexts,
+    encode_document,
     encode_query,
     header,
     passthrough_headers,
@@ -46,6 +50,7 @@ __all__ = [
     "ContextsTimings",
     "DeadLetterInfo",
     "Degradation",
+    "DocumentEvent",
     "Failure",
     "Headers",
     "Models",
@@ -59,9 +64,11 @@ __all__ = [
     "dead_letter_info",
     "decode_answer",
     "decode_contexts",
+    "decode_document",
     "decode_query",
     "encode_answer",
     "encode_contexts",
+    "encode_document",
     "encode_query",
     "header",
     "passthrough_headers",

@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from schemas import generated
 from schemas.contexts import ContextsEvent
+from schemas.documents import DocumentEvent
 from schemas.events import SCHEMA_VERSION, AnswerEvent, DeadLetterInfo, QueryEvent
 from schemas.wire import DEAD_LETTER_HEADERS
 
@@ -34,10 +35,12 @@ class _Generator(GenerateJsonSchema):
 def schemas() -> dict[str, JsonSchema]:
     """Return the JSON Schema of each event by its file name.
 
-    A query event's says what is accepted; those of answers and contexts what is promised, so they require every field.
+    A query event's and a document event's say what is accepted; those of answers and contexts what is promised, so
+    they require every field.
     """
     return {
         "query-event.schema.json": _schema("query-event", QueryEvent, "validation"),
+        "document-event.schema.json": _schema("document-event", DocumentEvent, "validation"),
         "answer-event.schema.json": _schema("answer-event", AnswerEvent, "serialization"),
         "contexts-event.schema.json": _schema("contexts-event", ContextsEvent, "serialization"),
         "dead-letter.schema.json": _headers_schema("dead-letter", DeadLetterInfo, DEAD_LETTER_HEADERS),

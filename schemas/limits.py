@@ -25,6 +25,12 @@ MAX_FILTER_VALUES = 1_000
 for each."""
 MIN_FILTER_INTEGER, MAX_FILTER_INTEGER = -(2**63), 2**63 - 1
 
+MAX_DOCUMENT_BYTES = 1_048_576
+"""Of a document event as it comes: what a Kafka topic takes by default. A worker may set another number."""
+MAX_DOCUMENT_ID_CHARS = 512
+MAX_METADATA_ENTRIES = 128
+"""Of one document; Chroma keeps a row for each."""
+
 MAX_ECHOED_HEADERS = 64
 MAX_ECHOED_HEADER_BYTES = 16_384
 """Names and values together: a W3C baggage has up to 8,192, a tracestate 512."""

@@ -12,8 +12,10 @@ from pydantic_core import ErrorDetails, from_json
 
 from schemas import envelopes
 from schemas.contexts import ContextsEvent
+from schemas.documents import DocumentEvent
 from schemas.events import INVALID_FILTER, AnswerEvent, DeadLetterInfo, QueryEvent
 from schemas.limits import (
+    MAX_DOCUMENT_BYTES,
     MAX_ECHOED_HEADER_BYTES,
     MAX_ECHOED_HEADERS,
     MAX_EVENT_BYTES,
@@ -94,9 +96,25 @@ def decode_query(value: bytes | None, headers: Headers = (), *, max_bytes: int =
     Raises WireError: tombstone, event_too_large, invalid_utf8, invalid_json, invalid_schema, or invalid_filter if
     nothing but the filter is at fault. Of a key that repeats in an object the last one counts.
     """
-    if value is not None and len(value) > max_bytes:
-        raise WireError("event_too_large", f"the event has {len(value)} bytes; the limit is {max_bytes}")
+    _refuse_too_large(value, max_bytes)
     return _decode(QueryEvent, value, headers)
+
+
+def decode_document(
+    value: bytes | None, headers: Headers = (), *, max_bytes: int = MAX_DOCUMENT_BYTES
+) -> DocumentEvent:
+    """Read a document event; enveloped, and raises, as ``decode_query``. A tombstone is no event, but says enough."""
+    _refuse_too_large(value, max_bytes)
+    return _decode(DocumentEvent, value, headers)
+
+
+def read_json(value: bytes, headers: Headers = (), *, max_bytes: int) -> Any:
+    """Return what another system's event says, whatever its shape. Unwraps, and raises, as ``decode_query``."""
+    _refuse_too_large(value, max_bytes)
+    try:
+        return envelopes.unwrapped(_parsed_data(value), _content_type(headers), _parsed_data)
+    except envelopes.EnvelopeError as error:
+        raise WireError("invalid_schema", str(error)) from error
 
 
 def decode_answer(value: bytes | None) -> AnswerEvent:
@@ -107,6 +125,11 @@ def decode_answer(value: bytes | None) -> AnswerEvent:
 def decode_contexts(value: bytes | None) -> ContextsEvent:
     """Read a contexts event, of any size. Raises WireError as ``decode_query``."""
     return _decode(ContextsEvent, value)
+
+
+def encode_document(event: DocumentEvent) -> bytes:
+    """Write a document event as ``encode_query`` does."""
+    return event.model_dump_json(exclude_none=True).encode()
 
 
 def encode_query(event: QueryEvent) -> bytes:
@@ -202,13 +225,18 @@ def _count(text: str | None) -> int:
     return int(text) if text is not None and ATTEMPTS_TEXT.fullmatch(text) else 0
 
 
+def _refuse_too_large(value: bytes | None, max_bytes: int) -> None:
+    if value is not None and len(value) > max_bytes:
+        raise WireError("event_too_large", f"the event has {len(value)} bytes; the limit is {max_bytes}")
+
+
 def _decode(model: type[Event], value: bytes | None, headers: Headers = ()) -> Event:
     if value is None:
         raise WireError("tombstone", "the record has no value; an event is a JSON object")
     text, parsed = _parsed(value)
     data = None
     try:
-        data = envelopes.unwrapped(parsed, _content_type(headers), _parsed_data) if model is QueryEvent else parsed
+        data = envelopes.unwrapped(parsed, _content_type(headers), _parsed_data) if model is not AnswerEvent else parsed
         # Read twice, on purpose: from bytes pydantic checks values of any kind several times faster than from objects.
         # Only from objects does it see that a number among them is beyond what a float holds.
         if data is not parsed or MAYBE_INFINITE.search(text):

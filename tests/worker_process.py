@@ -96,13 +96,15 @@ def start_worker_process(
     recall: RecallSettings,
     log_path: Path,
     *,
+    subcommand: str = "run",
     command: Sequence[str] | None = None,
     before: Callable[[], None] = nothing,
     **environment: str,
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
 
-    ``command``: what Python runs in its stead. ``before``: a module's function, called in its process first.
+    ``subcommand``: `run` or `index`. ``command``: what Python runs in its stead. ``before``: a module's function,
+    called in its process first.
     """
     port = free_port()
     settings = {
@@ -114,6 +116,9 @@ def start_worker_process(
         # Empty is not set.
         "KAFKA__CONTEXTS_TOPIC": kafka.contexts_topic or "",
         "KAFKA__GROUP_ID": kafka.group_id,
+        "KAFKA__DOCUMENTS_TOPIC": kafka.documents_topic,
+        "KAFKA__DOCUMENTS_DEAD_LETTER_TOPIC": kafka.documents_dead_letter_topic,
+        "KAFKA__DOCUMENTS_GROUP_ID": kafka.documents_group_id,
         "KAFKA__COMMIT_INTERVAL_S": str(kafka.commit_interval_s),
         "KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
         # A busy machine is no reason to leave work behind; nor is it one to be killed for.
@@ -129,7 +134,7 @@ def start_worker_process(
     whole = {**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}}
     process: Process
     if command is None:
-        process = ForkedCommand("run", environment=whole, out=log_path, err=log_path, before=before)
+        process = ForkedCommand(subcommand, environment=whole, out=log_path, err=log_path, before=before)
     else:
         with log_path.open("ab") as log:
             process = subprocess.Popen([sys.executable, *command], env=whole, stdout=log, stderr=subprocess.STDOUT)

@@ -12,8 +12,9 @@ from schemas.events import Models
 from worker.domain import Recall, Reranker
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.reply_topics import ReplyTopics
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics

@@ -16,9 +16,11 @@ from schemas import (
     dead_letter_info,
     decode_answer,
     decode_contexts,
+    decode_document,
     decode_query,
     encode_answer,
     encode_contexts,
+    encode_document,
     encode_query,
 )
 from schemas import export as schema_export
@@ -31,7 +33,12 @@ EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))
 ASYNCAPI: dict[str, Any] = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
 
 # Name of an example up to the first dot: what it is an example of.
-DECODERS = {"query-event": decode_query, "answer-event": decode_answer, "contexts-event": decode_contexts}
+DECODERS = {
+    "query-event": decode_query,
+    "document-event": decode_document,
+    "answer-event": decode_answer,
+    "contexts-event": decode_contexts,
+}
 
 
 def validator(event: str) -> Draft202012Validator:
@@ -108,10 +115,23 @@ def test_what_the_model_refuses_the_schema_refuses_too(broken: object) -> None:
         decode_query(json.dumps(broken).encode())
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [{}, {"op": "upsert"}, {"op": "insert", "text": "t"}, {"text": 1}, {"id": "", "text": "t"}, {"fields": []}, []],
+    ids=str,
+)
+def test_a_document_event_the_model_refuses_the_schema_refuses_too(broken: object) -> None:
+    assert problems("document-event", broken)
+    with pytest.raises(schemas.WireError):
+        decode_document(json.dumps(broken).encode())
+
+
 def test_what_the_models_write_validates() -> None:
     for path in EXAMPLES:
         if path.name.startswith("query-event"):
             written = encode_query(decode_query(path.read_bytes()))
+        elif path.name.startswith("document-event"):
+            written = encode_document(decode_document(path.read_bytes()))
         elif path.name.startswith("answer-event"):
             written = encode_answer(decode_answer(path.read_bytes()))
         elif path.name.startswith("contexts-event"):
@@ -137,6 +157,7 @@ def test_asyncapi_names_every_schema_the_version_and_the_default_topics() -> Non
     # Of replies, the query names it; early contexts have no topic by default, and a name that we suggest.
     assert addresses == {
         *(None, defaults.query_topic, defaults.answer_topic, defaults.dead_letter_topic),
+        *(defaults.documents_topic, defaults.documents_dead_letter_topic),
         "rag.contexts",
     }
 

@@ -11,6 +11,7 @@ from worker.answer.cache import AnswerCache, CachedAnswerer
 from worker.answer.extractive import BOUNDED_MARGIN, LOGIT_MARGIN, ExtractiveAnswerer
 from worker.answer.llm import LlmAnswerer
 from worker.app.traces import new_tracer, observe_batch
+from worker.app.watching import watch_delivery
 from worker.batching.batcher import BatchReport
 from worker.batching.executor import SingleThreadExecutor, compute_executor
 from worker.domain import Answerer, Reranker
@@ -18,12 +19,13 @@ from worker.errors import FatalError
 from worker.kafka.admin import topics
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.publish.best_effort import BestEffort
 from worker.kafka.publish.guarantees import new_guarantee
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.models import resolve as models
 from worker.query.early_contexts import EarlyContexts
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import load_embedder
@@ -89,14 +91,9 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.starting = "preparing the producer"
     new_source = partial(Source, client_id=settings.worker_id)
     delivery = Delivery(settings.kafka, service.job, guarantee, metrics, new_source=new_source)
-    health.joined = lambda: delivery.joined
-    health.brokers_down = lambda: delivery.source.brokers_down
-    # A quiet topic is polled that seldom.
-    health.poll_age_s = lambda: delivery.source.poll_age_s() - settings.kafka.poll_timeout_s
+    watch_delivery(health, delivery, settings.kafka)
     health.threads = (executor, *recall.threads, *reranking.threads)
-    health.stopped = lambda: delivery.why_stopped
     health.recall = lambda: recall.why_not_ready
-    health.progress = lambda: delivery.progress
     return delivery
 
 

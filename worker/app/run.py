@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -29,14 +30,17 @@ from worker.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
+Build = Callable[[Settings, Metrics, Health, AsyncExitStack], Awaitable[Delivery]]
+
 BEAT_S = 1.0
 """Between two looks at the threads; the loop's own heartbeat, whatever cadence the settings give to commits."""
 
 
-async def run_worker(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once. Returns the exit code.
+async def run_worker(settings: Settings, build: Build = build_delivery) -> int:
+    """Run what ``build`` builds until SIGTERM or SIGINT, then drain; return the exit code.
 
-    A signal that comes before the group is joined ends the process at once with ``EXIT_DRAINED``: it does not return.
+    A second signal ends the process at once. So does one that comes before the group is joined, with ``EXIT_DRAINED``:
+    it does not return then.
     """
     logs.configure(settings.telemetry)
     exit_on_signals(lambda: logger.info("told to stop while starting: the worker ends"))
@@ -47,7 +51,7 @@ async def run_worker(settings: Settings) -> int:
         with http.serve(settings.telemetry, metrics.registry, health):
             async with AsyncExitStack() as parts:
                 parts.callback(asyncio.create_task(keep_turning()).cancel)
-                delivery = await build_delivery(settings, metrics, health, parts)
+                delivery = await build(settings, metrics, health, parts)
                 parts.callback(health.end)
                 drained = await _consume(settings.kafka, delivery, health, end)
     except (FatalError, TransientError) as error:

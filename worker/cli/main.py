@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.argv[1:2] == ["run"]:
+if sys.argv[1:2] in (["run"], ["index"]):
     # Before everything else, for it takes seconds to import.
     from worker.app.stopping import exit_on_signals
 
@@ -17,7 +17,7 @@ import typer
 from rich.text import Text
 
 from worker.app.stopping import interruptible
-from worker.cli import answers, config, demo, dlq, evaluate, ingest, local, models, run, topics, tune
+from worker.cli import answers, config, demo, dlq, evaluate, index, ingest, local, models, run, topics, tune
 from worker.cli.terminal import EXIT_ERROR, Command, err, out
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
@@ -66,7 +66,7 @@ def _prepare(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand != "run":
+    if context.invoked_subcommand not in {"run", "index"}:
         quiet_commands()
 
 
@@ -84,6 +84,7 @@ for command in (
     ingest.ingest,
     answers.ask,
     answers.tail,
+    index.index,
     topics.topics,
     models.models,
     config.config,

@@ -8,7 +8,7 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer
 
 from worker.documents.document import Document
-from worker.domain import Metadata
+from worker.documents.metadata import DocumentMetadata
 
 MAX_CHUNK_TOKENS = 256
 """Chunks of models that would read more: a passage that answers one question, and fits a cross-encoder's pair."""
@@ -21,7 +21,7 @@ class Chunk:
     id: str
     """The document's id for its first chunk, `id#2` and so on for the others: a short document keeps its own id."""
     text: str
-    metadata: Metadata
+    metadata: DocumentMetadata
     content_hash: str
     """Of text, metadata and source: equal means nothing to do."""
 
@@ -45,7 +45,7 @@ class Chunker:
 
 
 def _chunk(document: Document, number: int, text: str, parts: int) -> Chunk:
-    position: Metadata = {"chunk": number} if parts > 1 else {}
+    position: DocumentMetadata = {"chunk": number} if parts > 1 else {}
     metadata = {**document.metadata, **position}
     identity = json.dumps([text, metadata, document.source], sort_keys=True, ensure_ascii=True)
     return Chunk(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.domain import Metadata
+from worker.documents.metadata import DocumentMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Document:
     """What was read to find it, as the user named it. Ingesting a source again removes what it no longer holds."""
     origin: str
     """Where exactly, for people: `corpus.jsonl:17`."""
-    metadata: Metadata = field(default_factory=dict)
+    metadata: DocumentMetadata = field(default_factory=dict)
     """What candidates and contexts carry, and filters can ask for."""
     format: Literal["text", "markdown"] = "text"
     """How to cut it."""

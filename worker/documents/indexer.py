@@ -10,14 +10,12 @@ from chromadb.api import ClientAPI
 
 from worker.documents.chunker import Chunk, Chunker
 from worker.documents.document import Document, ParsedRecord, Rejected
+from worker.documents.stored import HASH_KEY, SOURCE_KEY, stored_metadata
 from worker.domain import Result
 from worker.errors import FatalError, WorkerError
-from worker.recall.chroma_collections import PRIVATE_PREFIX, make_collection
+from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Embedder
-
-HASH_KEY = f"{PRIVATE_PREFIX}hash"
-SOURCE_KEY = f"{PRIVATE_PREFIX}source"
 
 COMMIT_CHUNKS = 128
 """Chunks embedded and written at once: what an interrupted run has to do again."""
@@ -183,7 +181,9 @@ class Indexer:
                     ids=[chunk.id for chunk, _ in changed],
                     embeddings=embeddings,
                     documents=[chunk.text for chunk, _ in changed],
-                    metadatas=[_stored(chunk, document.source, known.get(chunk.id, {})) for chunk, document in changed],
+                    metadatas=[
+                        stored_metadata(chunk, document.source, known.get(chunk.id, {})) for chunk, document in changed
+                    ],
                 )
             )
         updated = sum(chunk.id in known for chunk, _ in changed)
@@ -224,9 +224,3 @@ class Indexer:
             raise FatalError(
                 f"Ingesting into collection {self._name!r} failed, {self._connection.address} says: {error}"
             ) from error
-
-
-def _stored(chunk: Chunk, source: str, before: Mapping[str, Any]) -> dict[str, str | int | float | bool | None]:
-    # Chroma's upsert merges metadata: what is not said to be None stays.
-    cleared = dict.fromkeys(before, None)
-    return {**cleared, **chunk.metadata, HASH_KEY: chunk.content_hash, SOURCE_KEY: source}

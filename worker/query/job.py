@@ -4,7 +4,6 @@
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from schemas.events import AnswerEvent, Models, QueryEvent
 from schemas.replies import ReplyRefusal, ReplyTo, reply_to
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.consume.records import Record
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.early_contexts import EarlyContexts
@@ -29,31 +29,6 @@ from worker.telemetry.metrics import Metrics
 from worker.telemetry.tracing import OFF, Tracing
 
 logger = structlog.get_logger()
-
-
-class PoisonGuard:
-    """Against a broken producer: when too much of a topic is poison, stop instead of draining it into dead letters.
-
-    Counts the last events; poison is what can't be decoded. Belongs to the loop thread.
-    """
-
-    def __init__(self, *, limit: float, window: int) -> None:
-        """``limit`` is the share of poison, 0 to 1, that is still borne among ``window`` events; 1 bears all."""
-        self._limit = limit
-        self._recent: deque[bool] = deque(maxlen=window)
-        self._poison = 0
-
-    def count(self, *, poison: bool) -> None:
-        """Count one more event. FatalError once the window is full and holds more poison than is borne."""
-        if len(self._recent) == self._recent.maxlen:
-            self._poison -= self._recent[0]
-        self._recent.append(poison)
-        self._poison += poison
-        if len(self._recent) == self._recent.maxlen and self._poison > self._limit * len(self._recent):
-            raise FatalError(
-                f"{self._poison} of the last {len(self._recent)} events were poison: see `rerank-worker dlq list`, and "
-                "mend their producer; RERANK_WORKER_KAFKA__POISON_LIMIT=1 sets all poison aside without stopping"
-            )
 
 
 @dataclass(frozen=True, slots=True)

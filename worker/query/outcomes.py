@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
@@ -19,6 +18,7 @@ from schemas.events import AnswerEvent, DeadLetterInfo
 from schemas.replies import REPLY_REFUSED, ReplyRefusal, ReplyTo
 from worker.errors import PoisonError
 from worker.kafka.consume.records import Record
+from worker.kafka.deliver.dead_letter import dead_letter
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.mapping import Attempt, failed_event
@@ -27,9 +27,6 @@ from worker.telemetry.metrics import Metrics
 from worker.telemetry.tracing import QueryTrace, Sending
 
 logger = structlog.get_logger()
-
-# A key that is longer is left out too where a dead letter does not fit its topic.
-CLAIM_CHECK_KEY_BYTES = 1_024
 
 REFUSALS = frozenset(map(str, ReplyRefusal))
 
@@ -111,26 +108,23 @@ class Asked:
         """Return the record to be set aside, with why; and the reply that tells so, if one is wanted."""
         if self.trace is not None:
             self.trace.failed(reason)
-        position = self.record.position
-        info = DeadLetterInfo(
-            error_kind=kind,
-            error_class=reason,
-            error_message=message,
-            source_topic=position.topic,
-            source_partition=position.partition,
-            source_offset=position.offset,
-            source_timestamp=datetime.fromtimestamp(self.asked_at_s, UTC),
-            attempts=1 + wire.attempts(self.record.headers),
+        letter = dead_letter(
+            self.record,
+            kind,
+            reason,
+            message,
+            topic=self.settings.kafka.dead_letter_topic,
+            written_s=self.asked_at_s,
+            on_acknowledged=self._set_aside,
+            named={"query_id": self.query_id or None},
         )
-        return _DeadLetter(
-            self.settings.kafka.dead_letter_topic,
-            key=self.record.key,
-            value=self.record.value,
-            headers=wire.dead_letter_headers(info, self.record.headers),
-            asked=self,
-            info=info,
-            also=[self._failed(info, self.reply)] if isinstance(self.reply, ReplyTo) else (),
-        )
+        if not isinstance(self.reply, ReplyTo):
+            return letter
+        return replace(letter, also=[self._failed(letter.info, self.reply)])
+
+    def _set_aside(self, reason: str) -> None:
+        self.metrics.observe_dead_letter(reason)
+        self.count_reply()
 
     def _failed(self, info: DeadLetterInfo, to: ReplyTo) -> Publication:
         event = failed_event(
@@ -149,18 +143,6 @@ class Asked:
             asked=self,
             partition=-1 if to.partition is None else to.partition,
             asked_for=True,
-        )
-
-    def claim_check(self, info: DeadLetterInfo) -> Publication:
-        """Return a dead letter that fits any topic: where the record stands, in place of what it holds."""
-        key = self.record.key
-        return _ClaimCheck(
-            self.settings.kafka.dead_letter_topic,
-            key=key if key is not None and len(key) <= CLAIM_CHECK_KEY_BYTES else None,
-            value=None,
-            headers=[*wire.dead_letter_headers(info, ()), (wire.VALUE_OMITTED, b"true")],
-            asked=self,
-            info=info,
         )
 
     def count_reply(self, outcome: str | None = None) -> None:
@@ -196,36 +178,6 @@ class _Answer(Publication):
         if error.reason not in REFUSALS:
             return [self.asked.dead_letter("poison", error.reason, str(error))]
         return [_without_reply(self.asked, self.topic, error).answered(self.event, made_s=self.made_s)]
-
-
-@dataclass(frozen=True, slots=True)
-class _DeadLetter(Publication):
-    asked: Asked
-    info: DeadLetterInfo
-
-    def acknowledged(self) -> None:
-        info = self.info
-        self.asked.metrics.observe_dead_letter(info.error_class)
-        self.asked.count_reply()
-        logger.warning(
-            "dead-lettered",
-            kind=info.error_kind,
-            reason=info.error_class,
-            message=info.error_message,
-            **self.asked.log_fields,
-        )
-
-    def refused(self, error: PoisonError) -> Sequence[Publication] | None:  # noqa: ARG002 - it says nothing of the event
-        # The event is still in its own topic: a note of where is better than a partition that stands still for ever.
-        return [self.asked.claim_check(self.info)]
-
-
-@dataclass(frozen=True, slots=True)
-class _ClaimCheck(_DeadLetter):
-    """See ``Asked.claim_check``."""
-
-    def refused(self, error: PoisonError) -> Sequence[Publication] | None:  # noqa: ARG002 - there is nothing smaller
-        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What embeds: the seam, and the model by sentence-transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -121,14 +122,15 @@ class SentenceEmbedder:
         return tokenizer
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Embed questions in one forward pass; those asked lately cost nothing."""
+        """Embed questions in one forward pass; those asked lately cost nothing. FatalError: the device is lost."""
         keys = {text: blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest() for text in texts}
         vectors = {text: self._cache[key] for text, key in keys.items() if key in self._cache}
         unknown = [text for text in dict.fromkeys(texts) if text not in vectors]
         if unknown:
-            encoded = self._model.encode_query(
-                unknown, batch_size=len(unknown), normalize_embeddings=True, show_progress_bar=False
-            )
+            with _device_kept():
+                encoded = self._model.encode_query(
+                    unknown, batch_size=len(unknown), normalize_embeddings=True, show_progress_bar=False
+                )
             # Copies: a row of the batch would keep the whole batch in memory for as long as it is cached.
             rows = (row.copy() for row in self._in_float32(encoded))
             vectors.update(zip(unknown, rows, strict=True))
@@ -136,16 +138,28 @@ class SentenceEmbedder:
         return np.stack([vectors[text] for text in texts])
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """Embed passages in batches of ``DOCUMENT_BATCH``."""
-        encoded = self._model.encode_document(
-            list(texts), batch_size=DOCUMENT_BATCH, normalize_embeddings=True, show_progress_bar=False
-        )
+        """Embed passages in batches of ``DOCUMENT_BATCH``. FatalError: the device is lost."""
+        with _device_kept():
+            encoded = self._model.encode_document(
+                list(texts), batch_size=DOCUMENT_BATCH, normalize_embeddings=True, show_progress_bar=False
+            )
         return self._in_float32(encoded)
 
     def _in_float32(self, encoded: Any) -> Vectors:
         """Return embeddings as they are stored and compared; those of half precision are only nearly of length 1."""
         vectors = np.asarray(encoded, dtype=np.float32)
         return vectors if self._dtype == "float32" else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@contextmanager
+def _device_kept() -> Iterator[None]:
+    """Raise FatalError when the device is lost: after a CUDA fault every call of this process fails."""
+    import torch  # noqa: PLC0415 - loaded with the model
+
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise FatalError(f"the device that embeds is lost: {error}") from error
 
 
 def load_embedder(model: ResolvedModel, settings: Settings) -> SentenceEmbedder:

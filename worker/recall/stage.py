@@ -110,7 +110,7 @@ class BatchedRecall:
             except ExpiredError:
                 raise
             except TransientError as error:
-                self._on_failure(_code_of(error))
+                self._on_failure(store_error_code(error))
                 if not isinstance(error, StoreLostError):
                     raise
                 lost += 1
@@ -169,7 +169,8 @@ class BatchedRecall:
                 await self._recall_once(self._probe)
 
 
-def _code_of(error: TransientError) -> str:
+def store_error_code(error: TransientError) -> str:
+    """Return the code under which a failure of the vector store is counted."""
     match error:
         case StoreLostError():
             return "store_lost"

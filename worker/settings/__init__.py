@@ -5,6 +5,7 @@ combinations are refused, `rules.py`.
 """
 
 from worker.settings.answer import AnswerSettings
+from worker.settings.index import IndexSettings
 from worker.settings.kafka import KafkaSettings
 from worker.settings.recall import RecallSettings
 from worker.settings.rerank import RerankSettings
@@ -17,6 +18,7 @@ __all__ = [
     "ENV_FILE",
     "ENV_PREFIX",
     "AnswerSettings",
+    "IndexSettings",
     "KafkaSettings",
     "RecallSettings",
     "RerankSettings",

@@ -2,19 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
+from pydantic import Field, SecretStr
 
 from schemas.limits import MAX_EVENT_BYTES
-from worker.settings.fields import Count, Seconds, Section, UserPath
-
-
-def _separated(names: object) -> object:
-    return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
-
-
-TopicNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
-
+from worker.settings.fields import Count, Names, Seconds, Section, UserPath
 
 CLIENT_OPTIONS_BY_NAME = (
     "https_ca_location",
@@ -47,7 +38,14 @@ class KafkaSettings(Section):
     contexts_topic: str | None = None
     """Topic to which the contexts of every query go when its answer begins to be written, to be shown meanwhile. Best
     effort, under either delivery guarantee: no answer and no offset waits for them. Nothing is sent when absent."""
-    reply_topics: TopicNames = ()
+    documents_topic: str = "rag.documents"
+    """Topic of document events, which `rerank-worker index` follows; keep its last record of each key (compaction), and
+    an index can be built from it again."""
+    documents_dead_letter_topic: str = "rag.documents.dlq"
+    """Topic of document events that can't be indexed, as they came."""
+    documents_group_id: str = "rerank-worker-index"
+    """Consumer group of `rerank-worker index`. Another name begins at the topic's beginning."""
+    reply_topics: Names = ()
     """Topics to which a query may have its answer or its failure sent, by the header `reply-topic`, instead of to
     `answer_topic`: names, or beginnings of names with a `*` at the end. In the environment separated by commas. Never
     the query, contexts and dead-letter topics, and none that begins with two underscores. What else a query names is
@@ -155,3 +153,25 @@ class KafkaSettings(Section):
     """What the private key is encrypted with."""
     client_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Passed on to librdkafka for consumer, producer and admin; refused where the delivery guarantee rests on it."""
+
+
+def for_documents(kafka: KafkaSettings, *, into: str | None = None) -> KafkaSettings:
+    """Return how the live index uses the broker: documents stand where queries do, and nothing is answered.
+
+    ``into`` names a collection that is built beside the usual one, from the topic's beginning by a group of its own.
+
+    At least once, whatever queries have: no transaction reaches into the vector store, and to bring a document in again
+    changes nothing. What orders documents is not what is published but what is written.
+    """
+    return kafka.model_copy(
+        update={
+            "query_topic": kafka.documents_topic,
+            "dead_letter_topic": kafka.documents_dead_letter_topic,
+            "group_id": kafka.documents_group_id if into is None else f"{kafka.documents_group_id}-{into}",
+            "auto_offset_reset": kafka.auto_offset_reset if into is None else "earliest",
+            "contexts_topic": None,
+            "reply_topics": (),
+            "delivery_guarantee": "at_least_once",
+            "ordering": "none",
+        }
+    )

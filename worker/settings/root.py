@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from worker.settings.answer import AnswerSettings
 from worker.settings.fields import Seconds, UserPath
+from worker.settings.index import IndexSettings
 from worker.settings.kafka import KafkaSettings
 from worker.settings.recall import RecallSettings
 from worker.settings.rerank import RerankSettings
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     recall: RecallSettings = RecallSettings()
     rerank: RerankSettings = RerankSettings()
     answer: AnswerSettings = AnswerSettings()
+    index: IndexSettings = IndexSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

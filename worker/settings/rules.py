@@ -10,6 +10,7 @@ from worker.settings import (
     Settings,
     TelemetrySettings,
     answer_rules,
+    index_rules,
     recall_rules,
     rerank_rules,
     security_rules,
@@ -88,6 +89,7 @@ def check_settings(settings: Settings) -> None:
         *recall_rules.problems(settings.recall),
         *rerank_rules.problems(settings.rerank, settings.recall),
         *answer_rules.problems(settings.answer),
+        *index_rules.problems(settings.index),
         *_telemetry(settings.telemetry, settings.recall),
     ]
     if problems:
@@ -99,6 +101,8 @@ def _topics(kafka: KafkaSettings) -> Iterator[str]:
         "query_topic": kafka.query_topic,
         "answer_topic": kafka.answer_topic,
         "dead_letter_topic": kafka.dead_letter_topic,
+        "documents_topic": kafka.documents_topic,
+        "documents_dead_letter_topic": kafka.documents_dead_letter_topic,
     }
     if kafka.contexts_topic is not None:
         topics["contexts_topic"] = kafka.contexts_topic
@@ -107,6 +111,8 @@ def _topics(kafka: KafkaSettings) -> Iterator[str]:
             yield f"kafka.{name} is {topic!r}: a topic's name has up to 249 of the characters A-Z a-z 0-9 . _ -"
     if len(set(topics.values())) < len(topics):
         yield f"two of kafka.{', '.join(topics)} are the same: the worker would read its own"
+    if kafka.documents_group_id == kafka.group_id:
+        yield "kafka.documents_group_id is kafka.group_id: members of one group must read the same topic"
     yield from _reply_topics(kafka)
     if not kafka.bootstrap_servers.strip():
         yield "kafka.bootstrap_servers is empty: set host:port of at least one broker"

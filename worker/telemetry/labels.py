@@ -11,17 +11,22 @@ DEAD_LETTER_REASONS = (
     "answer_refused",
     "answer_too_large",
     "event_too_large",
+    "foreign_document",
     "incompatible_collection",
     "internal_error",
     "invalid_filter",
     "invalid_headers",
     "invalid_json",
+    "invalid_key",
     "invalid_schema",
     "invalid_utf8",
     "retries_exhausted",
     "store_crashed",
+    "store_refused",
     "tombstone",
+    "unavailable_value",
     "unknown_collection",
+    "unsupported_operation",
 )
 """Every reason of a dead letter that the worker knows of; others are counted too, from their first event on."""
 
@@ -47,7 +52,9 @@ LLM_ERRORS = (
 
 # How an event may end that ends with no dead letter: what fails is told beside one.
 _ANSWERED = tuple(status for status in AnswerStatus if status is not AnswerStatus.FAILED)
-BATCHERS = ("embed", "recall", "rerank")
+BATCHERS = ("embed", "recall", "rerank", "index")
+
+DOCUMENT_OUTCOMES = ("written", "unchanged", "deleted", "absent", "superseded", "abandoned", "ignored")
 
 
 def _each(label: str, values: Sequence[str]) -> list[dict[str, str]]:
@@ -60,6 +67,7 @@ def _errors(dependency: str, codes: Sequence[str]) -> list[dict[str, str]]:
 
 KNOWN: Mapping[str, Sequence[Mapping[str, str]]] = {
     "events": _each("outcome", (*_ANSWERED, DEAD_LETTER)),
+    "documents": _each("outcome", DOCUMENT_OUTCOMES),
     "dead_letters": _each("reason", DEAD_LETTER_REASONS),
     "replies": _each("outcome", ("sent", *ReplyRefusal)),
     "contexts_events": _each("outcome", ("sent", "failed", "dropped")),

@@ -35,6 +35,8 @@ STAGE_BUCKETS_S = (
     300.0,
 )
 END_TO_END_BUCKETS_S = (*STAGE_BUCKETS_S, 900.0)
+# Of changes that come as they happen; a backlog of hours shows as such.
+FRESHNESS_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
 BATCH_ITEM_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PREFIX = "rerank_worker"
@@ -67,7 +69,7 @@ class Metrics:
         )
         self.batch_items = self._histogram(
             "batch_items",
-            "Items of one micro-batch: questions to embed, queries of one call to recall, pairs to score.",
+            "Items of one micro-batch: questions to embed, queries of one call to recall, pairs to score, documents.",
             ["batcher"],
             BATCH_ITEM_BUCKETS,
         )
@@ -84,7 +86,9 @@ class Metrics:
             STAGE_BUCKETS_S,
         )
         self.batch_cost = self._counter(
-            "batch_cost", "Cost put into micro-batches (tokens, for rerank), padding left out.", ["batcher"]
+            "batch_cost",
+            "Cost put into micro-batches (tokens for rerank, characters for index), padding left out.",
+            ["batcher"],
         )
         self.batch_padded_cost = self._counter(
             "batch_padded_cost",
@@ -98,6 +102,18 @@ class Metrics:
         )
         self.events = self._counter(
             "events", "Query events that ended, by outcome: the answer's status, or dead_letter.", ["outcome"]
+        )
+        self.documents = self._counter(
+            "documents",
+            "Document events that ended without a dead letter, by outcome: written; unchanged; deleted; absent, to be "
+            "deleted and not there; superseded by a newer one; abandoned; ignored, being about no document.",
+            ["outcome"],
+        )
+        self.index_freshness_seconds = self._histogram(
+            "index_freshness_seconds",
+            "From a document's change, as its event says or by the record's Kafka timestamp, until searches see it.",
+            [],
+            FRESHNESS_BUCKETS_S,
         )
         self.dead_letters = self._counter("dead_letters", "Events dead-lettered, by reason.", ["reason"])
         self.replies = self._counter(

@@ -35,6 +35,8 @@ def test_topics_are_shown_and_created(broker: LocalBroker) -> None:
     assert created.returncode == 0
     assert created.stdout.count("\t3\t") == 3
     assert run("topics", "--create", **settings).stdout == created.stdout
+    documents = {**settings, "KAFKA__DOCUMENTS_TOPIC": f"cli-documents-{os.getpid()}"}
+    assert documents["KAFKA__DOCUMENTS_TOPIC"] in run("topics", "--documents", **documents).stdout
 
 
 def test_documents_are_ingested_once(chroma_server: LocalChroma, tmp_path: Path) -> None:

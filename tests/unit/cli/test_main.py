@@ -31,7 +31,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def test_help_names_every_command() -> None:
     text = runner.invoke(app, ["--help"]).stdout
-    for command in ("run", "ingest", "ask", "tail", "topics", "models", "local", "config", "demo", "version"):
+    for command in ("run", "ingest", "ask", "tail", "index", "topics", "models", "local", "config", "demo", "version"):
         assert command in text
 
 

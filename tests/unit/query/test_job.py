@@ -14,10 +14,10 @@ from worker.domain import Query
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
-from worker.kafka.deliver.in_flight import held_bytes
+from worker.kafka.deliver.in_flight import PoisonGuard, held_bytes
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import OnContexts, Outcome
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
@@ -264,33 +264,3 @@ async def test_a_clock_that_jumps_spoils_a_time_and_no_answer(jump_s: float) -> 
     answer = answer_of(await outcome_of(record(event()), unix_time_s=lambda: next(times)))
     assert answer.timings_ms.queue == 1_000
     assert answer.timings_ms.total >= 0
-
-
-def test_poison_now_and_then_is_borne() -> None:
-    guard = PoisonGuard(limit=0.5, window=10)
-    for number in range(1_000):
-        guard.count(poison=number % 2 == 0)
-
-
-def test_nothing_is_judged_before_the_window_is_full() -> None:
-    guard = PoisonGuard(limit=0.0, window=10)
-    for _ in range(9):
-        guard.count(poison=True)
-    with pytest.raises(FatalError, match=r"10 of the last 10 events.*POISON_LIMIT=1"):
-        guard.count(poison=True)
-
-
-def test_what_was_good_long_ago_does_not_count() -> None:
-    guard = PoisonGuard(limit=0.5, window=10)
-    for _ in range(10_000):
-        guard.count(poison=False)
-    for _ in range(5):
-        guard.count(poison=True)
-    with pytest.raises(FatalError, match="6 of the last 10"):
-        guard.count(poison=True)
-
-
-def test_a_limit_of_one_bears_everything() -> None:
-    guard = PoisonGuard(limit=1.0, window=10)
-    for _ in range(100):
-        guard.count(poison=True)

@@ -13,10 +13,10 @@ from worker.domain import Query
 from worker.errors import PoisonError, TransientError
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
-from worker.kafka.deliver.in_flight import held_bytes
+from worker.kafka.deliver.in_flight import PoisonGuard, held_bytes
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import OnContexts, Outcome
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics

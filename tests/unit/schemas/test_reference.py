@@ -7,6 +7,7 @@ import pytest
 
 from schemas import reference as docs
 from schemas.contexts import ContextsEvent, ContextsTimings
+from schemas.documents import DocumentEvent
 from schemas.events import AnswerEvent, CandidateInfo, QueryEvent
 from schemas.replies import REPLY_REFUSED
 from schemas.wire import DEAD_LETTER_HEADERS, PASSED_THROUGH
@@ -34,6 +35,7 @@ def test_every_field_and_header_is_described() -> None:
     assert cells("Answer event").keys() == AnswerEvent.model_fields.keys()
     assert cells("Contexts event").keys() == ContextsEvent.model_fields.keys()
     assert cells("ContextsTimings").keys() == ContextsTimings.model_fields.keys()
+    assert cells("Document event").keys() == DocumentEvent.model_fields.keys()
     assert cells("CandidateInfo").keys() == CandidateInfo.model_fields.keys()
     assert cells("Dead letter").keys() == DEAD_LETTER_HEADERS.keys()
     assert cells("Headers of queries and answers").keys() == PASSED_THROUGH
@@ -52,6 +54,7 @@ def test_every_field_and_header_is_described() -> None:
         ("Answer event", "answered_at", "date-time", "yes"),
         ("Contexts event", "stage", "`contexts`", "yes"),
         ("Contexts event", "contexts", "array of [ContextInfo](#contextinfo)", "yes"),
+        ("Document event", "op", "`upsert`, `delete` or null", "no"),
         ("Dead letter", "attempts", "string `^[0-9]+$`", "yes"),
     ],
 )

@@ -11,6 +11,7 @@ from worker.errors import FatalError
 from worker.kafka.config import consumer_config, producer_config
 from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, KafkaSettings, Settings
+from worker.settings.kafka import for_documents
 from worker.settings.load import load_settings, redacted
 from worker.settings.rules import CLIENT_OPTIONS_REFUSED, check_settings
 
@@ -256,6 +257,12 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"kafka": {"answer_topic": "rag.queries"}}, "answer_topic", "would read its own"),
         ({"kafka": {"contexts_topic": "rag.answers"}}, "contexts_topic", "would read its own"),
         ({"kafka": {"contexts_topic": "no topic"}}, "kafka.contexts_topic", "characters"),
+        ({"kafka": {"documents_topic": "rag.answers"}}, "documents_topic", "would read its own"),
+        ({"kafka": {"documents_group_id": "rerank-worker"}}, "kafka.documents_group_id", "the same topic"),
+        ({"index": {"events": "debezium"}}, "index.events is debezium", "index.text"),
+        ({"index": {"id": "{id}"}}, "index.id", "index.events documents"),
+        ({"index": {"metadata": "lang,_hash"}}, "index.metadata has _hash", "underscore"),
+        ({"index": {"title": "{title}", "metadata": "title"}}, "index.metadata has title", "set one of them"),
         ({"kafka": {"query_topic": "what is this?"}}, "kafka.query_topic", "characters"),
         ({"kafka": {"reply_topics": ["*"]}}, "kafka.reply_topics has '*'", "name how they begin"),
         ({"kafka": {"reply_topics": ["a*b"]}}, "kafka.reply_topics has 'a*b'", "at the end"),
@@ -439,3 +446,33 @@ def test_an_answers_request_is_set_by_variables(monkeypatch: pytest.MonkeyPatch)
     assert answer.user_prompt == "{{}} {question}: {passages}"
     monkeypatch.setenv("RERANK_WORKER_ANSWER__TEMPERATURE", "0.5")
     assert load_settings().answer.temperature == 0.5
+
+
+def test_what_makes_a_document_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}INDEX__EVENTS", "debezium")
+    monkeypatch.setenv(f"{ENV_PREFIX}INDEX__TEXT", r"{title}\n{body of it}")
+    monkeypatch.setenv(f"{ENV_PREFIX}INDEX__METADATA", "lang, year")
+    index = load_settings().index
+    assert (index.text, index.metadata) == ("{title}\n{body of it}", ("lang", "year"))
+
+
+@pytest.mark.parametrize(
+    "template", ["{}", "{0.real}", "{a.b}", "{a[0]}", "{a!r}", "{a:>9}", "{a", "a}", "{a{b}}", "no column"]
+)
+def test_a_template_of_more_than_columns_is_refused(monkeypatch: pytest.MonkeyPatch, template: str) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}INDEX__TEXT", template)
+    assert "index.text (RERANK_WORKER_INDEX__TEXT)" in refusal()
+
+
+def test_the_index_reads_documents_where_queries_would_be_and_answers_nothing() -> None:
+    kafka = KafkaSettings(delivery_guarantee="exactly_once", ordering="key", reply_topics=("replies",), partitions=3)
+    documents = for_documents(kafka)
+    assert (documents.query_topic, documents.dead_letter_topic) == ("rag.documents", "rag.documents.dlq")
+    assert (documents.group_id, documents.reply_topics, documents.partitions) == ("rerank-worker-index", (), 3)
+    assert (documents.delivery_guarantee, documents.ordering) == ("at_least_once", "none")
+
+
+def test_another_collection_is_filled_from_the_beginning_by_a_group_of_its_own() -> None:
+    documents = for_documents(KafkaSettings(auto_offset_reset="latest"), into="second")
+    assert (documents.group_id, documents.auto_offset_reset) == ("rerank-worker-index-second", "earliest")
+    assert for_documents(KafkaSettings(auto_offset_reset="latest")).auto_offset_reset == "latest"

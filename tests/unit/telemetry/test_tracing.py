@@ -21,9 +21,10 @@ from worker.domain import Candidate, Context, GeneratedAnswer, Query, Usage
 from worker.errors import TransientError
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
+from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.reply_topics import ReplyTopics
-from worker.query.job import PoisonGuard, Service
+from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics

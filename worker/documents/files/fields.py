@@ -1,12 +1,11 @@
 """The fields of one record of a JSONL or CSV file, checked."""
 
-import json
-import math
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from worker.documents.document import Document, ParsedRecord, Rejected
+from worker.documents.metadata import scalar
 
 
 class RecordFields(BaseModel):
@@ -26,7 +25,7 @@ class RecordFields(BaseModel):
             metadata["title"] = self.title
         for key, value in (self.metadata or {}).items():
             if value is not None:
-                metadata[key] = _scalar(key, value)
+                metadata[key] = scalar(key, value)
         identifier = origin if self.id in {None, ""} else str(self.id)
         return Document(id=identifier, text=self.text, source=source, origin=origin, metadata=metadata)
 
@@ -45,15 +44,6 @@ def from_fields(fields: dict[str, Any], *, source: str, file: str, origin: str) 
         return RecordFields.model_validate(fields).document(source=source, file=file, origin=origin)
     except ValueError as error:
         return Rejected(source, origin, _in_words(error))
-
-
-def _scalar(key: str, value: Any) -> str | int | float | bool:
-    """Make lists and objects JSON text: filters and answers carry scalars alone."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"metadata.{key}: more than 64 bits, make it a string")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"metadata.{key}: not a finite number")
-    return value if isinstance(value, str | int | float | bool) else json.dumps(value, ensure_ascii=False)
 
 
 def _in_words(error: ValueError) -> str:

@@ -48,25 +48,34 @@ def worker_topics(kafka: KafkaSettings) -> tuple[str, ...]:
     return (kafka.query_topic, kafka.answer_topic, kafka.dead_letter_topic, *early)
 
 
-def describe(kafka: KafkaSettings) -> list[TopicInfo]:
-    """Return the worker's topics. Blocks up to ``startup_timeout_s``; FatalError if no broker answers or lets us in."""
-    return _Cluster(kafka).describe()
+def index_topics(kafka: KafkaSettings) -> tuple[str, str]:
+    """Return the topics of the live index, whose settings are those ``for_documents``: documents, dead letters."""
+    return (kafka.query_topic, kafka.dead_letter_topic)
 
 
-def ensure(kafka: KafkaSettings, *, create: bool) -> list[TopicInfo]:
-    """Return the worker's topics, all of them there: creates what is missing if ``create``.
+def describe(kafka: KafkaSettings, names: Sequence[str] | None = None) -> list[TopicInfo]:
+    """Return the worker's topics, or those of ``names``.
+
+    Blocks up to ``startup_timeout_s``; FatalError if no broker answers or lets us in.
+    """
+    return _Cluster(kafka, names).describe()
+
+
+def ensure(kafka: KafkaSettings, *, create: bool, names: Sequence[str] | None = None) -> list[TopicInfo]:
+    """Return the worker's topics, or those of ``names``, all of them there: creates what is missing if ``create``.
 
     Blocks up to twice ``startup_timeout_s``. FatalError if no broker answers or a topic is missing and not created.
     """
-    cluster = _Cluster(kafka)
+    cluster = _Cluster(kafka, names)
     found = cluster.describe()
     missing = [topic.name for topic in found if topic.partitions == 0]
     if not missing:
         return found
     if not create:
+        option = "" if names is None else " --documents"
         raise FatalError(
             f"missing Kafka topics at {kafka.bootstrap_servers}: {', '.join(missing)}. Create them with "
-            "`rerank-worker topics --create`, or set RERANK_WORKER_KAFKA__CREATE_TOPICS=true"
+            f"`rerank-worker topics --create{option}`, or set RERANK_WORKER_KAFKA__CREATE_TOPICS=true"
         )
     # The dead-letter topic last, for what it must take depends on what the query topic does.
     _create(cluster.admin, [name for name in missing if name != kafka.dead_letter_topic], kafka)
@@ -110,8 +119,9 @@ def _leader_moves(error: Exception) -> bool:
 class _Cluster:
     """The brokers, as far as they let us look."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, names: Sequence[str] | None = None) -> None:
         self._kafka = kafka
+        self._names = worker_topics(kafka) if names is None else names
         self._refusal: KafkaError | None = None
         # Looking for a topic must not make it.
         config = common_config(kafka) | {"error_cb": self._on_error, "allow.auto.create.topics": False}
@@ -122,10 +132,10 @@ class _Cluster:
             raise FatalError(f"no Kafka client can be made with these settings: {_reason(error)}") from error
 
     def describe(self) -> list[TopicInfo]:
-        """Return the worker's topics; FatalError if no broker answers, lets us in or shows us one of them."""
+        """Return the topics; FatalError if no broker answers, lets us in or shows us one of them."""
         known = self._metadata(None).topics
         infos = []
-        for name in worker_topics(self._kafka):
+        for name in self._names:
             # A topic that may not be seen is left out of the whole list, and told apart when it is asked for.
             described = known[name] if name in known else self._metadata(name).topics[name]
             if described.error is not None and described.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:

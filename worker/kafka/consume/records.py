@@ -14,8 +14,10 @@ from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Posi
 LAST_TIMESTAMP_MS = 253_402_300_799_999
 """The end of the year 9999, and of Python's and most others' dates."""
 
-# Of a revoke's time, what its queries get; the rest is for their transaction or commit.
+# Of a revoke's time, what its queries get, and what those that were cut off then get to end; the rest is for their
+# transaction or commit.
 FINISH_SHARE = 0.8
+CANCEL_SHARE = 0.05
 TRANSACTION_SHARE = 0.1
 
 NO_LEASES: Mapping[Partition, Lease] = MappingProxyType({})

@@ -15,7 +15,7 @@ import structlog
 
 from worker.errors import FatalError
 from worker.kafka.consume.offsets import CompletedPrefix, Lease, Partition, Position
-from worker.kafka.consume.records import FINISH_SHARE, NO_LEASES, Record, SourceListener
+from worker.kafka.consume.records import CANCEL_SHARE, FINISH_SHARE, NO_LEASES, Record, SourceListener
 from worker.kafka.consume.source import Source
 from worker.kafka.deliver.in_flight import InFlight, Permit, held_bytes
 from worker.kafka.deliver.outcome import Guarantee, Job
@@ -168,6 +168,9 @@ class Delivery:
         finally:
             # Cut off too: the partitions have left by then.
             _cancel(tasks)
+        # What can't be taken back, a document being written, ends before the partition has another owner.
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._kafka.revoke_timeout_s * CANCEL_SHARE)
         self._rebalanced("revoked", partitions)
         return await self._guarantee.revoke(leaving)
 

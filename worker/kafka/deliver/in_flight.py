@@ -1,10 +1,15 @@
-"""What is in flight, in all and of each assigned partition, and what must pause for it. Belongs to the loop."""
+"""What is in flight, in all and of each assigned partition, what must pause for it, and how much was poison.
+
+Belongs to the loop.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
+from worker.errors import FatalError
 from worker.kafka.consume.offsets import Lease, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.deliver.ordering import PublishOrder
@@ -162,7 +167,34 @@ class Permit:
             self._bytes = 0
 
 
-def held_bytes(publication: Publication) -> int:
+def held_bytes(publication: Publication | None) -> int:
     """Return what an outcome holds in memory while it waits to be published, about."""
+    if publication is None:
+        return 0
     held = (publication.key, publication.value, *(part for header in publication.headers for part in header))
     return sum(len(part) for part in held if part is not None) + sum(map(held_bytes, publication.also))
+
+
+class PoisonGuard:
+    """Against a broken producer: when too much of a topic is poison, stop instead of draining it into dead letters.
+
+    Counts the last events; poison is what can't be decoded. Belongs to the loop.
+    """
+
+    def __init__(self, *, limit: float, window: int) -> None:
+        """``limit`` is the share of poison, 0 to 1, that is still borne among ``window`` events; 1 bears all."""
+        self._limit = limit
+        self._recent: deque[bool] = deque(maxlen=window)
+        self._poison = 0
+
+    def count(self, *, poison: bool) -> None:
+        """Count one more event. FatalError once the window is full and holds more poison than is borne."""
+        if len(self._recent) == self._recent.maxlen:
+            self._poison -= self._recent[0]
+        self._recent.append(poison)
+        self._poison += poison
+        if len(self._recent) == self._recent.maxlen and self._poison > self._limit * len(self._recent):
+            raise FatalError(
+                f"{self._poison} of the last {len(self._recent)} events were poison: see `rerank-worker dlq list`, and "
+                "mend their producer; RERANK_WORKER_KAFKA__POISON_LIMIT=1 sets all poison aside without stopping"
+            )

@@ -1,4 +1,4 @@
-"""The seams of delivery: a record becomes a job, its outcome a publication, and a guarantee makes that count."""
+"""The seams of delivery: a record becomes a job, its outcome a publication or none, and a guarantee lets that count."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,8 +47,11 @@ class Job(Protocol):
         """(query, document) pairs it may put in flight: its weight for backpressure."""
         ...
 
-    async def run(self) -> Publication:
-        """Return the outcome, to be published by the caller; FatalError is all it may raise."""
+    async def run(self) -> Publication | None:
+        """Return the outcome, to be published by the caller, or None: there is nothing to publish.
+
+        FatalError is all it may raise. Cancelled, it ends when what it can't take back has ended.
+        """
         ...
 
 
@@ -61,8 +64,8 @@ class Guarantee(Protocol):
     async def start(self) -> None:
         """Get ready to publish, before anything is consumed. FatalError if the broker refuses."""
 
-    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication) -> None:
-        """Return when the outcome counts. FatalError is all it raises.
+    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication | None) -> None:
+        """Return when the outcome counts; one of nothing counts by its being made. FatalError is all it raises.
 
         What the topic does not take now is tried again until it does; meanwhile the partition is stopped.
         """

@@ -25,11 +25,11 @@ class AtLeastOnce:
         """Start the producer; see ``Guarantee``."""
         self._producer.start()
 
-    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication) -> None:
+    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication | None) -> None:
         """Publish until the broker has it, however long that takes; see ``Guarantee``."""
         await partition.await_publish_order(position)
         # One after the other: what the broker has is not produced again because the next is not taken.
-        records = deque([publication])
+        records = deque([] if publication is None else [publication])
         while records:
             records.extend(
                 await self._policy.run(

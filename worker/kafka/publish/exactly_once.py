@@ -65,11 +65,11 @@ class ExactlyOnce:
         await self._thread.run(self._producer.start)
         self._task = self._loop.create_task(self._run())
 
-    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication) -> None:
+    async def deliver(self, partition: AssignedPartition, position: Position, publication: Publication | None) -> None:
         """Return when the transaction with this outcome and its offset is committed; see ``Guarantee``."""
         if self._broken is not None:
             raise self._broken
-        records = [publication, *publication.also]
+        records = [] if publication is None else [publication, *publication.also]
         outcome = PendingOutcome(partition, position, records, self._loop.create_future())
         self._pending.add(outcome)
         partition.complete(position)

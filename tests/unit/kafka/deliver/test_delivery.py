@@ -13,6 +13,7 @@ from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.kafka.consume.offsets import CompletedPrefix, Lease, LogId, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.consume.records import Record, SourceListener
+from worker.kafka.deliver import delivery as delivery_module
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.outcome import Job, Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
@@ -104,6 +105,9 @@ class FakeJob:
     error: Exception | None = None
     started: bool = False
     cancelled: bool = False
+    irrevocable: asyncio.Event | None = None
+    """What it waits for when it is cancelled: it can't take back what it has begun."""
+    ended: bool = False
 
     async def run(self) -> Publication:
         self.started = True
@@ -111,6 +115,9 @@ class FakeJob:
             await self._end.wait()
         except asyncio.CancelledError:
             self.cancelled = True
+            if self.irrevocable is not None:
+                await self.irrevocable.wait()
+            self.ended = True
             raise
         if self.error:
             raise self.error
@@ -252,6 +259,24 @@ async def test_jobs_that_outlast_the_revoke_budget_are_left_to_the_new_owner() -
         prefixes = await bench.delivery.on_revoked([P0])
         await until(lambda: bench.jobs[0, 1].cancelled)
         assert prefixes[P0].to_commit == Position("queries", 0, 0)
+
+
+async def test_a_job_that_can_not_take_back_what_it_has_begun_ends_before_its_partition_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery_module, "FINISH_SHARE", 0.0)
+    async with a_bench(revoke_timeout_s=HANG_S) as bench:
+        bench.feed(0, 0)
+        job = bench.jobs[0, 0]
+        job.irrevocable = asyncio.Event()
+        await until(lambda: job.started)
+        revoked = asyncio.create_task(bench.delivery.on_revoked([P0]))
+        await until(lambda: job.cancelled)
+        assert not revoked.done()
+        job.irrevocable.set()
+        prefixes = await revoked
+        assert job.ended
+        assert prefixes[P0].to_commit is None
 
 
 async def test_a_lost_partition_is_dropped_at_once_and_never_committed() -> None:

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.patience import HANG_S
-from worker.errors import TransientError
+from worker.errors import FatalError, TransientError
 from worker.kafka.consume.offsets import CompletedPrefix, Partition, Position
 from worker.kafka.consume.pauses import PauseSet
 from worker.kafka.consume.records import Record, SourceListener
 from worker.kafka.deliver.delivery import Delivery
-from worker.kafka.deliver.in_flight import InFlight
+from worker.kafka.deliver.in_flight import InFlight, PoisonGuard
 from worker.kafka.deliver.outcome import Publication
 from worker.kafka.publish.at_least_once import AtLeastOnce
 from worker.kafka.publish.guarantees import publish_policy
@@ -220,3 +221,33 @@ def test_the_metrics_tell_what_waits_and_where_the_marks_are() -> None:
     assert shown("completed_uncommitted_queries") == shown("oldest_event_age_seconds") == 0
     limits = [shown(f"{what}_limit") for what in ("in_flight_queries", "in_flight_pairs", "unpublished_bytes")]
     assert limits == [4, 100, 1_000]
+
+
+def test_poison_now_and_then_is_borne() -> None:
+    guard = PoisonGuard(limit=0.5, window=10)
+    for number in range(1_000):
+        guard.count(poison=number % 2 == 0)
+
+
+def test_nothing_is_judged_before_the_window_is_full() -> None:
+    guard = PoisonGuard(limit=0.0, window=10)
+    for _ in range(9):
+        guard.count(poison=True)
+    with pytest.raises(FatalError, match=r"10 of the last 10 events.*POISON_LIMIT=1"):
+        guard.count(poison=True)
+
+
+def test_what_was_good_long_ago_does_not_count() -> None:
+    guard = PoisonGuard(limit=0.5, window=10)
+    for _ in range(10_000):
+        guard.count(poison=False)
+    for _ in range(5):
+        guard.count(poison=True)
+    with pytest.raises(FatalError, match="6 of the last 10"):
+        guard.count(poison=True)
+
+
+def test_a_limit_of_one_bears_everything() -> None:
+    guard = PoisonGuard(limit=1.0, window=10)
+    for _ in range(100):
+        guard.count(poison=True)

@@ -41,7 +41,7 @@ def to(topic: str, value: bytes, also: Sequence[Publication] = ()) -> Publicatio
     return Publication(topic, None, value, (), also=also)
 
 
-async def delivered(producer: FakeProducer, publication: Publication) -> AssignedPartition:
+async def delivered(producer: FakeProducer, publication: Publication | None) -> AssignedPartition:
     partition = AssignedPartition(("queries", 0), max_pending=10, order=None, on_change=lambda: None)
     partition.track(Record(AT, None, b"", (), 0), now_s=0)
     guarantee = AtLeastOnce(None, producer, RetryPolicy(0.001, 0.001))  # type: ignore[arg-type]  # fakes
@@ -80,3 +80,10 @@ async def test_what_goes_out_instead_brings_its_own_and_leaves_what_was_to_go_ou
     )
     await delivered(producer, Replaceable("answers", None, b"answer", (), instead=[letter]))
     assert sorted(map(str, producer.taken)) == ["b'failed'", "b'note, which is smaller'"]
+
+
+async def test_an_outcome_of_nothing_counts_at_once() -> None:
+    producer = FakeProducer()
+    partition = await delivered(producer, None)
+    assert producer.taken == []
+    assert partition.prefix.to_commit == AT

@@ -1,0 +1,88 @@
+"""From the settings to the parts of a live index, as ``build`` does it for queries."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+
+from worker.app.traces import observe_batch
+from worker.app.watching import watch_delivery
+from worker.batching.executor import compute_executor
+from worker.documents.chunker import Chunker
+from worker.documents.stream.decode import Decoder
+from worker.documents.stream.job import IndexService
+from worker.documents.stream.stage import Indexing
+from worker.documents.stream.store import DocumentStore
+from worker.errors import FatalError, WorkerError
+from worker.kafka.admin import topics
+from worker.kafka.consume.source import Source
+from worker.kafka.deliver.delivery import Delivery
+from worker.kafka.deliver.in_flight import PoisonGuard
+from worker.kafka.publish.guarantees import new_guarantee
+from worker.models import resolve as models
+from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.embedder import load_embedder
+from worker.settings import Settings
+from worker.telemetry.health import Health
+from worker.telemetry.metrics import Metrics
+
+CLOSE_TIMEOUT_S = 1.0
+"""For what waits to fail; a batch under way ends with the thread it runs on."""
+
+
+async def build_index(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
+    """Build what follows the documents topic; ``parts`` takes it down again. What fails fast comes first.
+
+    ``settings.kafka`` is as ``for_documents`` makes it.
+    """
+    kafka = settings.kafka
+    health.starting = "looking for the Kafka topics"
+    await asyncio.to_thread(topics.ensure, kafka, create=kafka.create_topics, names=topics.index_topics(kafka))
+    await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, kafka)
+
+    # What fails is tried again change by change, for ever (``Indexing``), and not call by call as well.
+    connection = ChromaConnection(settings.recall.model_copy(update={"attempts": 1}))
+    parts.callback(connection.close)
+    health.starting = "loading the model"
+    embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
+    executor = await parts.enter_async_context(compute_executor("index"))
+    embedder = await executor.run(partial(load_embedder, embedding, settings))
+    metrics.models.info({"embedding": embedding.name, "cross_encoder": "", "answer": ""})
+
+    health.starting = "reaching the vector store"
+    decoder = Decoder(settings.index, topic=kafka.query_topic)
+    new_store = partial(
+        DocumentStore,
+        connection,
+        embedder,
+        Chunker(embedder.new_tokenizer(), embedder.max_tokens),
+        collection=settings.recall.collection,
+        source=decoder.source,
+        top_k=settings.recall.top_k,
+        timeout_s=settings.recall.timeout_s,
+    )
+    try:
+        store = await executor.run(new_store)
+    except WorkerError:
+        raise
+    except Exception as error:
+        raise FatalError(f"Chroma at {connection.address} gives no collection for documents: {error}") from error
+    indexing = Indexing(
+        store.apply,
+        settings.index,
+        executor,
+        on_batch=partial(observe_batch, metrics, None, "index"),
+        on_failure=partial(metrics.observe_dependency_error, "store"),
+    )
+    parts.push_async_callback(partial(indexing.close, timeout_s=CLOSE_TIMEOUT_S))
+
+    guard = PoisonGuard(limit=kafka.poison_limit, window=kafka.poison_window)
+    service = IndexService(kafka, decoder, indexing, metrics, guard)
+    guarantee = partial(new_guarantee, kafka, settings.worker_id, on_commit=metrics.observe_commit)
+    health.starting = "preparing the producer"
+    delivery = Delivery(
+        kafka, service.job, guarantee, metrics, new_source=partial(Source, client_id=settings.worker_id)
+    )
+    watch_delivery(health, delivery, kafka)
+    health.threads = (executor,)
+    health.recall = lambda: indexing.why_waiting
+    return delivery
