@@ -28,6 +28,9 @@ from worker.recall.embedder import Embedder
 DOCUMENT_KEY = f"{PRIVATE_PREFIX}document"
 """Of each chunk: its document's id, by which those are found that a shorter version no longer has."""
 
+Owner = tuple[object, object]
+"""Source and document that a chunk is of."""
+
 
 class StoreRefusedError(Exception):
     """The store failed at a call of its own accord: perhaps one document's doing, which a smaller batch shows."""
@@ -81,16 +84,17 @@ class DocumentStore:
         whatever else it or the model says of a batch that one of these may be to blame for.
         """
         chunks = [[] if each.document is None else self._chunker.chunks(each.document) for each in changes]
-        foreign = self._foreign([chunk.id for each in chunks for chunk in each])
+        owners = self._owners([chunk.id for each in chunks for chunk in each])
         results: list[Outcome | Exception] = []
         plans: list[Plan] = []
         for change, wanted in zip(changes, chunks, strict=True):
-            taken = next((chunk.id for chunk in wanted if chunk.id in foreign), None)
+            own = (self._source, change.id)
+            taken = next((chunk.id for chunk in wanted if owners.setdefault(chunk.id, own) != own), None)
             if taken is None:
                 plans.append(planned(change, wanted, before.get(change.id, {})))
                 results.append(plans[-1].outcome)
             else:
-                results.append(_taken(taken, foreign[taken]))
+                results.append(_taken(taken, *owners[taken]))
         self._write(plans, before)
         return results
 
@@ -98,14 +102,15 @@ class DocumentStore:
         """Take the documents of changes out, whose chunks ``before`` has; raises as ``write``."""
         self._delete([Plan(change, "deleted", delete=list(before[change.id])) for change in changes])
 
-    def _foreign(self, ids: Sequence[str]) -> Mapping[str, object]:
-        """Return which of the ids are another source's, and whose."""
-        owners: dict[str, object] = {}
-        for some in _sliced(ids, self._most_chunks):
+    def _owners(self, ids: Sequence[str]) -> dict[str, Owner]:
+        """Return whose those of the ids are that the collection holds."""
+        owners: dict[str, Owner] = {}
+        # Chroma refuses to be asked for an id twice, which of two documents only a clash makes.
+        for some in _sliced(list(dict.fromkeys(ids)), self._most_chunks):
             held = self._ask(partial(Collection.get, ids=list(some), include=["metadatas"]))
-            metadatas = held["metadatas"] or []
-            owners |= {chunk: each.get(SOURCE_KEY) for chunk, each in zip(held["ids"], metadatas, strict=True)}
-        return {chunk: owner for chunk, owner in owners.items() if owner != self._source}
+            for chunk, metadata in zip(held["ids"], held["metadatas"] or [], strict=True):
+                owners[chunk] = (metadata.get(SOURCE_KEY), metadata.get(DOCUMENT_KEY))
+        return owners
 
     def _write(self, plans: Sequence[Plan], before: Mapping[str, Stored]) -> None:
         new = [(plan.change, chunk) for plan in plans for chunk in plan.write]
@@ -173,11 +178,11 @@ def _noted(change: Change, chunk: Chunk, source: str, before: Mapping[str, Store
     return stored_metadata(chunk, source, stood, **{DOCUMENT_KEY: change.id}, **mark)
 
 
-def _taken(chunk: str, owner: object) -> PoisonError:
+def _taken(chunk: str, source: object, document: object) -> PoisonError:
     return PoisonError(
         "foreign_document",
-        f"the id {chunk!r} is already that of a document of {owner!r}: have index.id make others, or index into "
-        "another collection",
+        f"the id {chunk!r} is already that of a part of {document or 'a document'!r} of {source!r}: give it another, "
+        "or index into another collection",
     )
 
 

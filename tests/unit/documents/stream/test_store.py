@@ -165,6 +165,18 @@ def test_what_files_have_put_there_is_not_touched(
     assert held(chroma_client) == {"a": "A file's.", "b": "A file's, too.", "c": "Mine."}
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["of one batch", "one after the other"])
+def test_a_document_whose_id_is_that_of_anothers_chunk_overwrites_nothing(
+    store: DocumentCollections, make_change: MakeChange, chroma_client: ClientAPI, together: bool
+) -> None:
+    changes = [make_change("USER", LONG, 0), make_change("USER#2", "Two.", 1), make_change("USER#42", "Mine.", 2)]
+    outcomes = store.apply(changes) if together else [store.apply([change])[0] for change in changes]
+    assert (outcomes[0], outcomes[2]) == ("written", "written")
+    assert isinstance(outcomes[1], PoisonError)
+    assert held(chroma_client).keys() == {"USER", "USER#2", "USER#3", "USER#42"}
+    assert held(chroma_client)["USER#2"] == "Six seven eight nine ten."
+
+
 def test_lists_in_metadata_can_be_asked_into(
     store: DocumentCollections, make_change: MakeChange, chroma_client: ClientAPI
 ) -> None:
