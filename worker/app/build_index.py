@@ -66,6 +66,7 @@ async def build_index(
             source=decoder.source,
             top_k=settings.recall.top_k,
             timeout_s=settings.recall.timeout_s,
+            on_step=executor.still_at_work,
         )
 
     try:

@@ -49,10 +49,12 @@ class DocumentStore:
         source: str,
         top_k: int,
         timeout_s: float,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the collection if there is none, as ``ingest`` does. Raises as ``write``.
 
-        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store.
+        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store. ``on_step`` is told of
+        each document that was cut and each batch of chunks that was written.
         """
         self._connection = connection
         self._embedder = embedder
@@ -61,6 +63,7 @@ class DocumentStore:
         self._source = source
         self._top_k = top_k
         self._timeout_s = timeout_s
+        self._on_step = on_step
         self._collection: Collection | None = self._call(
             lambda client: make_collection(client, collection, embedder, top_k=top_k)
         )
@@ -83,7 +86,7 @@ class DocumentStore:
         early, doing it again does the rest. Raises TransientError where the store can't be reached, FatalError, and
         whatever else it or the model says of a batch that one of these may be to blame for.
         """
-        chunks = [[] if each.document is None else self._chunker.chunks(each.document) for each in changes]
+        chunks = [self._chunks(change) for change in changes]
         owners = self._owners([chunk.id for each in chunks for chunk in each])
         results: list[Outcome | Exception] = []
         plans: list[Plan] = []
@@ -97,6 +100,11 @@ class DocumentStore:
                 results.append(_taken(taken, *owners[taken]))
         self._write(plans, before)
         return results
+
+    def _chunks(self, change: Change) -> list[Chunk]:
+        chunks = [] if change.document is None else self._chunker.chunks(change.document)
+        self._on_step()
+        return chunks
 
     def remove(self, changes: Sequence[Change], before: Mapping[str, Stored]) -> None:
         """Take the documents of changes out, whose chunks ``before`` has; raises as ``write``."""
@@ -116,6 +124,7 @@ class DocumentStore:
         new = [(plan.change, chunk) for plan in plans for chunk in plan.write]
         for some in _sliced(new, self._most_chunks):
             self._upsert(some, before)
+            self._on_step()
         remarked = [plan.change for plan in plans if plan.remark and plan.change.may_be_written()]
         for changes in _sliced(remarked, self._most_chunks):
             marks: list[Any] = [change.mark.stored for change in changes]

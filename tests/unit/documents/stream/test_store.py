@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
+from tests.patience import HANG_S
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document
 from worker.documents.indexer import Indexer
 from worker.documents.stream import store as store_module
 from worker.documents.stream.changes import Change
 from worker.documents.stream.collections import DocumentCollections
+from worker.documents.stream.store import DocumentStore
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
+from worker.recall.chroma_connection import ChromaConnection
 
 NewStore = Callable[[], DocumentCollections]
 MakeChange = Callable[..., Change]
@@ -208,6 +211,30 @@ def test_more_chunks_than_the_store_takes_at_once_go_in_parts(
     assert len(held(chroma_client)) == 7
     assert store.apply([make_change("a", None, 2), make_change("b", None, 3)]) == ["deleted", "deleted"]
     assert held(chroma_client) == {}
+
+
+def test_the_steps_of_a_long_call_are_told(
+    connection: ChromaConnection,
+    embedder: Any,
+    chunker: Chunker,
+    make_change: MakeChange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Who waits for one call to end must be able to tell a document of a megabyte from a call that hangs.
+    monkeypatch.setattr(store_module, "COMMIT_CHUNKS", 2)
+    steps: list[int] = []
+    store = DocumentStore(
+        connection,
+        embedder,
+        chunker,
+        collection="documents",
+        source="kafka:docs",
+        top_k=5,
+        timeout_s=HANG_S,
+        on_step=lambda: steps.append(len(embedder.batches)),
+    )
+    store.write([make_change("a", LONGER, 0), make_change("b", "B.", 1)], {})
+    assert steps == [0, 0, 1, 2, 3]
 
 
 def test_a_write_that_was_broken_off_is_finished_when_it_comes_again(
