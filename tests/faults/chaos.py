@@ -1,127 +1,146 @@
 """``make chaos``: a seeded random schedule of faults under traffic, a line for each, and the oracle's verdict.
 
-Three lanes run at once, of faults to the consumer group, to Kafka and to what else it lives on: what breaks software is
-two things at a time. The seed fixes each lane's faults, their order and their lengths; the machine decides how they
-meet.
+``queries`` has workers that answer, ``index`` those of a live index; the faults beneath them are the same.
 """
 
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from random import Random
 from typing import Annotated, Any
 
 import typer
 
+from tests.faults import query_faults
 from tests.faults.cluster import Cluster
-from tests.faults.faults import LANES, NOT_DONE, Fault, happen
+from tests.faults.index import world as index
 from tests.faults.oracle import Verdict
+from tests.faults.schedule import Chaos
 from tests.faults.world import TOPIC_MADE_AGAIN, Guarantee, Ordering, Promise, Protocol, World, running_world
 from worker.settings import Settings
 
-LONGEST_PAUSE_S = 0.3
 # What is deleted unanswered with its topic proves nothing: rarer than the others.
-WEIGHTS = {TOPIC_MADE_AGAIN: 0.25}
+RARER = {TOPIC_MADE_AGAIN: 0.25}
 # A backlog of an hour of faults is worked off at full speed, but it is one.
 SETTLE_TIMEOUT_S = 1_800.0
 
+Seed = Annotated[int, typer.Option(help="Same seed, same faults.")]
+Minutes = Annotated[float, typer.Option(help="How long faults happen.")]
+Group = Annotated[Protocol, typer.Option(help="How the workers form a group.")]
+Report = Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")]
+Logs = Annotated[Path | None, typer.Option(help="Keep all logs here.")]
 
-@dataclass
-class Chaos:
-    """One run."""
-
-    world: World
-    seed: int
-    minutes: float
-    happened: "Counter[str]" = field(default_factory=Counter)
-
-    def run(self, events: int) -> Verdict:
-        """Ask the events and let the faults happen meanwhile; then wait for what is left, without faults."""
-        self._began_s = time.monotonic()
-        self._over = threading.Event()
-        self.world.traffic.ask(events)
-        with ThreadPoolExecutor(len(LANES), thread_name_prefix="lane") as lanes:
-            running = [lanes.submit(self._lane, faults, number) for number, faults in enumerate(LANES)]
-            wait(running, return_when=FIRST_EXCEPTION)
-            self._over.set()
-        for lane in running:
-            lane.result()
-        self._say("", "no more faults; waiting for what is left")
-        return self.world.settle(SETTLE_TIMEOUT_S)
-
-    def _lane(self, faults: dict[str, Fault], number: int) -> None:
-        random = Random(f"{self.seed}-{number}")
-        names = sorted(faults)
-        weights = [WEIGHTS.get(name, 1.0) for name in names]
-        while not self._over.wait(random.uniform(0, LONGEST_PAUSE_S)) and self._elapsed_s < self.minutes * 60:
-            [name] = random.choices(names, weights)
-            detail = happen(self.world, name, random)
-            self.happened[name] += not detail.startswith(NOT_DONE)
-            self._say(name, detail)
-
-    @property
-    def _elapsed_s(self) -> float:
-        return time.monotonic() - self._began_s
-
-    def _say(self, name: str, detail: str) -> None:
-        seen, pending = self.world.observer.progress
-        print(f"{self._elapsed_s:7.1f} s  {name:24} {detail:40} {seen - pending:>7,} of {seen:,}", flush=True)
+app = typer.Typer(pretty_exceptions_enable=False)
 
 
-def main(
-    seed: Annotated[int, typer.Option(help="Same seed, same faults.")] = 1,
-    minutes: Annotated[float, typer.Option(help="How long faults happen.")] = 5.0,
+@app.command(name="queries")
+def of_queries(
+    seed: Seed = 1,
+    minutes: Minutes = 5.0,
     events: Annotated[int, typer.Option(help="Queries asked meanwhile.")] = 5_000,
     guarantee: Annotated[Guarantee, typer.Option(help="What the workers promise.")] = "at_least_once",
-    protocol: Annotated[Protocol, typer.Option(help="How they form a group.")] = "consumer",
+    protocol: Group = "consumer",
     ordering: Annotated[Ordering, typer.Option(help="Whether answers of a key keep their order.")] = "none",
-    report: Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")] = None,
-    logs: Annotated[Path | None, typer.Option(help="Keep all logs here.")] = None,
+    report: Report = None,
+    logs: Logs = None,
 ) -> None:
     """Exit 0 if nothing was lost, committed early, repeated beyond the bound, out of order or ended the wrong way."""
     promise = Promise(guarantee, protocol, ordering)
-    print(f"chaos: seed {seed}, {minutes:g} minutes, {events:,} events, {promise}", flush=True)
-    # Asked at a pace that lasts as long as the faults do.
-    per_second = events / (minutes * 60) * 1.1
+    print(f"chaos: seed {seed}, {minutes:g} minutes, {events:,} queries, {promise}", flush=True)
+    with (
+        _cluster(logs) as (cluster, data_dir),
+        running_world(cluster, data_dir, promise, seed=seed, per_second=_pace(events, minutes)) as world,
+    ):
+        chaos = Chaos(world, query_faults.LANES, seed, lambda: world.progress)
+        began_s = time.monotonic()
+        world.traffic.ask(events)
+        chaos.for_minutes(minutes, RARER)
+        verdict = world.settle(SETTLE_TIMEOUT_S)
+        result = {
+            "seed": seed,
+            "promise": asdict(promise),
+            "ordered": promise.ordered,
+            **_told(chaos, minutes, began_s),
+            **_described(verdict),
+            "repeats_allowed": world.repeats_allowed,
+            "wrong": [*world.wrong(verdict), *_ended(world)],
+        }
+    _end(result, _counted(result), report)
+
+
+@app.command(name="index")
+def of_the_index(
+    seed: Seed = 1,
+    minutes: Minutes = 5.0,
+    events: Annotated[int, typer.Option(help="Edits made meanwhile.")] = 5_000,
+    documents: Annotated[int, typer.Option(help="Documents that are edited.")] = 1_500,
+    protocol: Group = "consumer",
+    report: Report = None,
+    logs: Logs = None,
+) -> None:
+    """Exit 0 if the collection is the topic's last state by key, and what is poison, and that alone, dead-lettered."""
+    print(
+        f"chaos: seed {seed}, {minutes:g} minutes, {events:,} edits of {documents:,} documents, {protocol}", flush=True
+    )
+    per_second = _pace(events, minutes)
+    with (
+        _cluster(logs) as (cluster, data_dir),
+        index.running_index(
+            cluster, data_dir, protocol, seed=seed, documents=documents, per_second=per_second
+        ) as world,
+    ):
+        chaos = Chaos(world, index.LANES, seed, lambda: world.progress)
+        began_s = time.monotonic()
+        world.traffic.ask(events)
+        chaos.for_minutes(minutes, {})
+        verdict = world.settle(SETTLE_TIMEOUT_S)
+        result = {
+            "seed": seed,
+            "protocol": protocol,
+            **_told(chaos, minutes, began_s),
+            **verdict.described,
+            "wrong": [*verdict.wrong, *_ended(world)],
+        }
+    counted = (
+        f"{result['documents']:,} documents in {result['chunks']:,} chunks: {result['missing']} missing, "
+        f"{result['other_state']} of another state, {result['left_over']} left over, {result['doubled']} doubled; "
+        f"{sum(verdict.poison.values()):,} poison events, {result['not_dead_lettered']} of them not dead-lettered"
+    )
+    _end(result, counted, report)
+
+
+@contextmanager
+def _cluster(logs: Path | None) -> Iterator[tuple[Cluster, Path]]:
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         data_dir = logs or Path(scratch)
-        cache_dir = Settings().cache_dir.expanduser()
-        with (
-            Cluster(cache_dir, data_dir) as cluster,
-            running_world(cluster, data_dir, promise, seed=seed, per_second=per_second) as world,
-        ):
-            chaos = Chaos(world, seed, minutes)
-            began_s = time.monotonic()
-            verdict = chaos.run(events)
-            seconds = time.monotonic() - began_s
-            exits = world.supervisor.exits
-            wrong = world.wrong(verdict)
-            last_exits = world.supervisor.stop()
-            if any(last_exits):
-                wrong.append(f"at the end the workers ended with {last_exits}")
-    result = {
-        "seed": seed,
-        "promise": asdict(promise),
-        "ordered": promise.ordered,
+        with Cluster(Settings().cache_dir.expanduser(), data_dir) as cluster:
+            yield cluster, data_dir
+
+
+def _pace(events: int, minutes: float) -> float:
+    # Events a second: they last as long as the faults do.
+    return events / (minutes * 60) * 1.1
+
+
+def _told(chaos: Chaos[Any], minutes: float, began_s: float) -> dict[str, Any]:
+    exits = chaos.world.supervisor.exits
+    return {
         "minutes_of_faults": minutes,
-        "seconds": round(seconds, 1),
+        "seconds": round(time.monotonic() - began_s, 1),
         "faults": sum(chaos.happened.values()),
         "faults_by_kind": dict(sorted(chaos.happened.items())),
         "worker_restarts_by_exit_code": dict(sorted(Counter(map(str, exits)).items())),
-        **_described(verdict),
-        "repeats_allowed": world.repeats_allowed,
-        "wrong": wrong,
     }
-    if report is not None:
-        report.write_text(json.dumps(result, indent=1) + "\n")
-    print(_summary(result))
-    sys.exit(1 if wrong else 0)
+
+
+def _ended(world: World | index.IndexWorld) -> list[str]:
+    last_exits = world.supervisor.stop()
+    return [f"at the end the workers ended with {last_exits}"] if any(last_exits) else []
 
 
 def _described(verdict: Verdict) -> dict[str, Any]:
@@ -138,22 +157,24 @@ def _described(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _summary(result: dict[str, Any]) -> str:
-    verdict = "BROKEN" if result["wrong"] else "as promised"
+def _counted(result: dict[str, Any]) -> str:
     broken_order = f", {result['out_of_order']} out of order" if result["ordered"] else ""
-    lines = [
-        f"{result['faults']:,} faults, {result['events']:,} events in {result['seconds']:,} s: {result['outcomes']}",
-        (
-            f"{result['lost']} lost, {result['committed_early']} committed early{broken_order}, "
-            f"{result['repeats']} repeated ({result['repeats_allowed']:,} allowed)"
-        ),
-        *(f"  {line}" for line in result["wrong"]),
-        f"verdict: {verdict} (seed {result['seed']})",
-    ]
-    return "\n".join(lines)
+    return (
+        f"{result['outcomes']}\n{result['lost']} lost, {result['committed_early']} committed early{broken_order}, "
+        f"{result['repeats']} repeated ({result['repeats_allowed']:,} allowed)"
+    )
+
+
+def _end(result: dict[str, Any], counted: str, report: Path | None) -> None:
+    if report is not None:
+        report.write_text(json.dumps(result, indent=1) + "\n")
+    verdict = "BROKEN" if result["wrong"] else "as promised"
+    print(f"{result['faults']:,} faults, {result['events']:,} events in {result['seconds']:,} s: {counted}")
+    for line in result["wrong"]:
+        print(f"  {line}")
+    print(f"verdict: {verdict} (seed {result['seed']})")
+    sys.exit(1 if result["wrong"] else 0)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(main)
     app()

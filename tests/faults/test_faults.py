@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from tests.faults.faults import FAULTS, happen
+from tests.faults.faults import happen
+from tests.faults.query_faults import FAULTS
 from tests.faults.world import World
 from tests.patience import HANG_S
 
@@ -16,7 +17,7 @@ EVENTS = 200
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_promised_holds_through(world: World, fault: str) -> None:
     world.traffic.ask(EVENTS)
-    happen(world, fault, Random(fault))
+    happen(world, fault, FAULTS, Random(fault))
     verdict = world.settle(HANG_S)
     assert verdict.asked == world.traffic.produced
     wrong = world.wrong(verdict)

@@ -1,11 +1,12 @@
 """What is asked while the faults happen."""
 
 import json
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from confluent_kafka import Producer
@@ -40,16 +41,46 @@ def client_config(kafka: KafkaSettings) -> dict[str, Any]:
     return {"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0, METADATA_AGE: METADATA_AGE_MS}
 
 
-class Traffic:
-    """Produces query events at a steady rate, in a thread of its own, until there are enough."""
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A record to produce."""
 
-    def __init__(self, kafka: KafkaSettings, *, seed: int, per_second: float) -> None:
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def queries(seed: int) -> Callable[[int], Event]:
+    """Return what makes a query event of a number; the same seed makes the same ones in their order."""
+    random = Random(seed)
+
+    def make(number: int) -> Event:
+        draw = random.random()
+        event = QueryEvent(
+            id=f"q{number}",
+            text="capital of france",
+            top_k=1,
+            generate=draw < GENERATE_SHARE,
+            deadline_ms=100 if draw > 1 - DEADLINE_SHARE else None,
+        )
+        is_poison = GENERATE_SHARE <= draw < GENERATE_SHARE + POISON_SHARE
+        value = f"{POISON} {number}".encode() if is_poison else wire.encode_query(event)
+        return Event(b"%d" % random.randrange(KEYS), value)
+
+    return make
+
+
+class Traffic:
+    """Produces events at a steady rate, in a thread of its own, until there are enough."""
+
+    def __init__(self, kafka: KafkaSettings, event: Callable[[int], Event], *, per_second: float) -> None:
+        """``event`` makes one of its number; it is called once for each, in order, by one thread at a time."""
         self._kafka = kafka
         self._topic = kafka.query_topic
         self._producer = self._new_producer()
         # Held by whoever produces.
         self._producing = threading.Lock()
-        self._random = random.Random(seed)
+        self._event = event
         self.per_second = per_second
         self._wanted = 0
         self.produced = 0
@@ -66,7 +97,7 @@ class Traffic:
         # Another producer, which knows nothing of the order of a key: these have one each.
         with self._producing, raw_producer(self._kafka.bootstrap_servers) as producer:
             for _ in range(count):
-                value, partition = values(self.produced), self._random.randrange(self._kafka.partitions)
+                value, partition = values(self.produced), self.produced % self._kafka.partitions
                 producer.send(self._topic, value, headers=headers, key=value[:100], partition=partition)
                 self.produced += 1
                 self._wanted += 1
@@ -107,20 +138,13 @@ class Traffic:
                 self._producer.poll(0)
 
     def _produce_one(self) -> None:
-        number = self.produced
-        draw = self._random.random()
-        event = QueryEvent(
-            id=f"q{number}",
-            text="capital of france",
-            top_k=1,
-            generate=draw < GENERATE_SHARE,
-            deadline_ms=100 if draw > 1 - DEADLINE_SHARE else None,
-        )
-        is_poison = GENERATE_SHARE <= draw < GENERATE_SHARE + POISON_SHARE
-        value = f"{POISON} {number}".encode() if is_poison else wire.encode_query(event)
-        try:
-            self._producer.produce(self._topic, key=b"%d" % self._random.randrange(KEYS), value=value)
-        except BufferError:
-            self._producer.poll(1)
-            return
-        self.produced += 1
+        event = self._event(self.produced)
+        while not self._stopping.is_set():
+            try:
+                self._producer.produce(self._topic, event.value, event.key, headers=list(event.headers))
+            except BufferError:
+                # Brokers that are away: what has been made goes out, in its order, when they are back.
+                self._producer.poll(1)
+            else:
+                self.produced += 1
+                return

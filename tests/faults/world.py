@@ -1,44 +1,43 @@
 """Everything a fault can happen to: brokers and their network, the vector store, the LLM, two workers; and traffic."""
 
-import json
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
 
 from tests.fakes.llm import FakeLlm, fake_llm
 from tests.faults.cluster import Cluster
 from tests.faults.observer import Observer
 from tests.faults.oracle import Verdict
+from tests.faults.stack import (
+    MAX_IN_FLIGHT,
+    PARTITIONS,
+    POLL_BATCH,
+    SESSION_TIMEOUT_S,
+    WORKERS,
+    Chroma,
+    Stack,
+    worker_settings,
+)
 from tests.faults.supervisor import Supervisor
-from tests.faults.traffic import METADATA_AGE, METADATA_AGE_MS, Traffic, client_config
+from tests.faults.traffic import Traffic, client_config, queries
 from tests.hanging_worker import hang_on_signal
-from tests.patience import HANG_S
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
 from worker.documents.files.ingest import ingest
 from worker.kafka.admin.topics import ensure
 from worker.kafka.consume.log_watch import INTERVAL_S
-from worker.local.chroma import local_chroma
-from worker.local.process import free_port
-from worker.settings import KafkaSettings, RecallSettings, Settings
+from worker.settings import KafkaSettings, Settings
 
-PARTITIONS = 4
-MAX_IN_FLIGHT = 64
-POLL_BATCH = 32
-SESSION_TIMEOUT_S = 6.0
-# A pass takes milliseconds; a worker that stood still through most of this in one is taken for hanging, rightly.
-HANG_TIMEOUT_S = 20.0
 # Beyond the interval: the brokers' answer.
 NOTICED_S = 5.0
 TOPIC_MADE_AGAIN = "topic-made-again"
-WORKERS = ("a", "b")
 
 Guarantee = Literal["at_least_once", "exactly_once"]
 Protocol = Literal["classic", "consumer"]
@@ -72,37 +71,20 @@ class Promise:
         return f"{self.guarantee}, group.protocol={self.protocol}, ordering={self.ordering}"
 
 
-class Chroma:
-    """The vector store; its data outlives it."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="faults")
-        self._data_dir = data_dir
-        self._running = ExitStack()
-
-    def start(self) -> None:
-        self._running.enter_context(local_chroma(self._data_dir, port=self.recall.port))
-
-    def stop(self) -> None:
-        self._running.close()
-
-
-@dataclass(frozen=True)
-class World:
-    """A running stack under traffic."""
+@dataclass(frozen=True, kw_only=True)
+class World(Stack):
+    """A running stack under traffic of queries."""
 
     promise: Promise
-    kafka: KafkaSettings
-    """The topics and the group, by the brokers' own addresses."""
-    cluster: Cluster
-    chroma: Chroma
     llm: FakeLlm
-    supervisor: Supervisor
     traffic: Traffic
     observer: Observer
-    admin: AdminClient
-    disruptions: "Counter[str]" = field(default_factory=Counter)
-    """How often each fault was that may make partitions change hands with work unfinished or uncommitted."""
+
+    @property
+    def progress(self) -> str:
+        """How many queries were seen, and how many of them have their outcome."""
+        seen, pending = self.observer.progress
+        return f"{seen - pending:>7,} of {seen:,}"
 
     def wrong(self, verdict: Verdict) -> list[str]:
         """Return what of the promise is broken, a line each."""
@@ -112,11 +94,6 @@ class World:
     def repeats_allowed(self) -> int:
         """The in-flight bound, once for each disruption."""
         return self.promise.repeats_allowed(self.disruptions, per_second=self.traffic.per_second)
-
-    def configure_topic(self, topic: str, name: str, value: str) -> None:
-        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        self.admin.incremental_alter_configs([resource], request_timeout=HANG_S)[resource].result(HANG_S)
 
     def settle(self, timeout_s: float) -> Verdict:
         """Wait until all that was asked has its outcome, or the time is up; what came of it."""
@@ -148,6 +125,7 @@ def running_world(
             partitions=PARTITIONS,
             replication_factor=3,
             session_timeout_s=SESSION_TIMEOUT_S,
+            group_protocol=promise.protocol,
             commit_interval_s=0.5,
         )
         ensure(kafka, create=True)
@@ -155,13 +133,13 @@ def running_world(
         supervisor = parts.enter_context(closing(Supervisor(start, WORKERS)))
         supervisor.await_ready()
         yield World(
-            promise,
-            kafka,
-            cluster,
-            chroma,
-            llm,
-            supervisor,
-            traffic=parts.enter_context(closing(Traffic(kafka, seed=seed, per_second=per_second))),
+            promise=promise,
+            kafka=kafka,
+            cluster=cluster,
+            chroma=chroma,
+            llm=llm,
+            supervisor=supervisor,
+            traffic=parts.enter_context(closing(Traffic(kafka, queries(seed), per_second=per_second))),
             observer=parts.enter_context(closing(Observer(kafka))),
             admin=AdminClient(client_config(kafka)),
         )
@@ -178,24 +156,14 @@ def _starter(
             chroma.recall,
             data_dir / f"worker-{name}.log",
             before=hang_on_signal,
-            WORKER_ID=name,
             KAFKA__DELIVERY_GUARANTEE=promise.guarantee,
-            KAFKA__GROUP_PROTOCOL=promise.protocol,
             KAFKA__ORDERING=promise.ordering,
-            KAFKA__MAX_IN_FLIGHT=str(MAX_IN_FLIGHT),
-            KAFKA__POLL_BATCH=str(POLL_BATCH),
             KAFKA__TRANSACTION_TIMEOUT_S="10",
-            KAFKA__PUBLISH_RETRY_MAX_S="2",
-            KAFKA__DELIVERY_TIMEOUT_S="10",
-            KAFKA__STARTUP_TIMEOUT_S="60",
-            KAFKA__CLIENT_OPTIONS=json.dumps({METADATA_AGE: METADATA_AGE_MS, "statistics.interval.ms": 1_000}),
-            RECALL__TIMEOUT_S="5",
-            TELEMETRY__HANG_TIMEOUT_S=f"{HANG_TIMEOUT_S:g}",
-            KAFKA__CLOSE_TIMEOUT_S="5",
             ANSWER__BASE_URL=llm.base_url,
             ANSWER__MODEL="fake-llm",
             ANSWER__TIMEOUT_S="3",
             ANSWER__ATTEMPTS="2",
+            **worker_settings(name, kafka),
         )
 
     return start
