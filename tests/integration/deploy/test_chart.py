@@ -20,6 +20,7 @@ from tests.prometheus import DASHBOARDS, rules
 from worker.cli.main import app
 from worker.kafka.admin.topics import DEAD_LETTER_ROOM
 from worker.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings
+from worker.settings.kafka import for_documents
 from worker.settings.load import environment_names, load_settings
 from worker.telemetry.health import HEARTBEAT_TIMEOUT_S
 from worker.telemetry.http import PAGES
@@ -35,9 +36,11 @@ EVERYTHING = {
     "keda": {"enabled": True},
     "cache": {"persistentVolume": {"enabled": True}},
 }
+INDEX = {"enabled": True, "keda": {"enabled": True}}
 VALUES: dict[str, dict[str, Any]] = {
     "default": {},
     "everything": EVERYTHING,
+    "index": {**EVERYTHING, "index": INDEX},
     **{path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("values-*.yaml"))},
 }
 OF_OPERATORS: dict[str, type[BaseModel]] = {
@@ -54,8 +57,22 @@ def chart() -> Chart:
 
 
 def workload(manifests: list[Manifest]) -> Manifest:
-    [found] = [each for each in manifests if each["kind"] in {"Deployment", "StatefulSet"}]
+    [found] = [each for each in manifests if each["kind"] in {"Deployment", "StatefulSet"} and not indexes(each)]
     return found
+
+
+def indexes(manifest: Manifest) -> bool:
+    """Whether a manifest is there for the live index."""
+    return str(manifest["metadata"]["name"]).endswith("-index")
+
+
+def of_index(manifests: list[Manifest], kind: str) -> Manifest:
+    return one([each for each in manifests if indexes(each)], kind)
+
+
+def index_container(manifests: list[Manifest]) -> Manifest:
+    [container] = of_index(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(container)
 
 
 def one(manifests: list[Manifest], kind: str) -> Manifest:
@@ -236,9 +253,10 @@ def test_a_workers_name_is_its_pods(chart: Chart) -> None:
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
 def test_all_pods_are_of_the_restricted_profile_and_write_to_volumes_alone(chart: Chart, kind: str) -> None:
-    manifests = chart.render({**EVERYTHING, "kind": kind, "mounts": [{"path": "/etc/ca", "secret": "ca"}]})
+    mounts = [{"path": "/etc/ca", "secret": "ca"}]
+    manifests = chart.render({**EVERYTHING, "kind": kind, "mounts": mounts, "index": INDEX})
     pods = pod_templates(manifests)
-    assert len(pods) == 3
+    assert len(pods) == 4
     allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     for pod in pods:
         spec = pod["spec"]
@@ -255,16 +273,17 @@ def test_all_pods_are_of_the_restricted_profile_and_write_to_volumes_alone(chart
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
-            mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-            assert set(mounts.values()) <= known
-            assert {"/tmp", "/cache", "/etc/rerank-worker", "/etc/ca"} <= set(mounts)  # noqa: S108 - a mount's path
+            mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            assert set(mounted.values()) <= known
+            assert {"/tmp", "/cache", "/etc/rerank-worker", "/etc/ca"} <= set(mounted)  # noqa: S108 - a mount's path
             for variable in ("RERANK_WORKER_CACHE_DIR", "HF_HOME"):
                 assert environment(container)[variable]["value"].startswith("/cache/")
 
 
 def test_containers_run_commands_that_there_are_with_variables_that_are_settings(chart: Chart) -> None:
     ingest = {"enabled": True, "volume": {"emptyDir": {}}, "collection": "handbook", "skipInvalid": True}
-    manifests = chart.render({**EVERYTHING, "ingest": ingest, "gpu": {"enabled": True}})
+    index = {**INDEX, "into": "documents-2"}
+    manifests = chart.render({**EVERYTHING, "ingest": ingest, "index": index, "gpu": {"enabled": True}})
     commands = typer.main.get_command(app).commands
     ran = set()
     for container in (each for pod in pod_templates(manifests) for each in containers(pod)):
@@ -273,7 +292,7 @@ def test_containers_run_commands_that_there_are_with_variables_that_are_settings
         ran.add(name)
         given = {variable for variable in environment(container) if variable.startswith(ENV_PREFIX)}
         assert given - {CONFIG_FILE_VARIABLE} <= set(environment_names())
-    assert ran == {"run", "models", "topics", "ingest"}
+    assert ran == {"run", "index", "models", "topics", "ingest"}
 
 
 def test_secrets_come_out_of_secrets_alone(chart: Chart) -> None:
@@ -304,6 +323,7 @@ def test_secrets_come_out_of_secrets_alone(chart: Chart) -> None:
         ({"replica": 3}, "replica"),
         ({"staticMembership": True}, "staticMembership needs kind StatefulSet"),
         ({"keda": {"enabled": True, "maxReplicas": 13}}, "above the 12 partitions"),
+        ({"index": {"enabled": True, "keda": {"enabled": True, "maxReplicas": 13}}}, "index.keda.maxReplicas is above"),
         (
             {"keda": {"enabled": True}, "settings": {"kafka": {"security_protocol": "sasl_ssl"}}},
             "keda knows settings.kafka.sasl_mechanism",
@@ -433,6 +453,55 @@ def test_keda_scales_what_there_is_and_logs_in_as_the_worker_does(chart: Chart) 
         "username": ("rerank-worker-login", "username"),
         "password": ("rerank-worker", "password"),
     }
+
+
+def test_an_index_runs_as_a_worker_does_and_follows_its_own_topic(chart: Chart) -> None:
+    kafka = {"documents_topic": "shop.public.docs", "documents_group_id": "shop", "drain_timeout_s": 90}
+    values = {**EVERYTHING, "index": INDEX, "settings": {"kafka": kafka}, "gpu": {"enabled": True}}
+    manifests = chart.render(values)
+    index, worker = index_container(manifests), worker_container(manifests)
+    for shared in ("image", "ports", "startupProbe", "livenessProbe", "readinessProbe", "volumeMounts"):
+        assert index[shared] == worker[shared]
+    pods = [each["spec"]["template"]["spec"] for each in (of_index(manifests, "Deployment"), workload(manifests))]
+    assert [pod["terminationGracePeriodSeconds"] for pod in pods] == [110, 110]
+    assert [each["args"] for each in pods[0]["initContainers"]] == [["models", "--path", "embedding"]]
+    # The GPU is for pairs.
+    assert set(index["resources"]["limits"]) == {"cpu", "memory"}
+    assert environment(index)["RERANK_WORKER_RECALL__DEVICE"]["value"] == "cpu"
+    scaled = of_index(manifests, "ScaledObject")["spec"]
+    target = of_index(manifests, "Deployment")
+    assert scaled["scaleTargetRef"]["name"] == target["metadata"]["name"]
+    assert "replicas" not in target["spec"]
+    [trigger] = scaled["triggers"]
+    assert (trigger["metadata"]["topic"], trigger["metadata"]["consumerGroup"]) == ("shop.public.docs", "shop")
+
+
+def test_an_index_is_scaled_by_the_group_that_it_is_of(chart: Chart) -> None:
+    for into in (None, "documents-2"):
+        kafka = for_documents(DEFAULTS.kafka, into=into)
+        manifests = chart.render({"index": {**INDEX, "into": into or ""}})
+        [trigger] = of_index(manifests, "ScaledObject")["spec"]["triggers"]
+        assert trigger["metadata"]["topic"] == kafka.query_topic
+        assert trigger["metadata"]["consumerGroup"] == kafka.group_id
+        assert index_container(manifests)["args"] == (["index", "--into", into] if into else ["index"])
+
+
+def test_workers_and_index_are_not_taken_for_each_other(chart: Chart) -> None:
+    manifests = chart.render({**EVERYTHING, "index": INDEX})
+    own = of_index(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    workers = workload(manifests)["spec"]["template"]["metadata"]["labels"]
+    for kind in ("Deployment", "PodDisruptionBudget", "PodMonitor"):
+        theirs = one([each for each in manifests if not indexes(each)], kind)["spec"]["selector"]
+        its = of_index(manifests, kind)["spec"]["selector"]
+        assert (selects(its, own), selects(its, workers)) == (True, False)
+        assert (selects(theirs, own), selects(theirs, workers)) == (False, True)
+    assert selects(one(manifests, "NetworkPolicy")["spec"]["podSelector"], own)
+
+
+def test_an_indexs_topics_are_made_too(chart: Chart) -> None:
+    [job] = [each for each in chart.render(VALUES["index"]) if each["kind"] == "Job"]
+    made = [each["args"] for each in job["spec"]["template"]["spec"]["containers"]]
+    assert made == [["topics", "--create"], ["topics", "--create", "--documents"]]
 
 
 def test_scaled_to_zero_is_no_alarm(chart: Chart) -> None:

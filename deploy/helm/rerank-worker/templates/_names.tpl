@@ -27,6 +27,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/component: worker
 {{- end -}}
 
+{{- define "rerank-worker.indexName" -}}
+{{- include "rerank-worker.fullname" . }}-index
+{{- end -}}
+
+{{/* Processes of the live index are no workers: they answer nothing. */}}
+{{- define "rerank-worker.indexLabels" -}}
+{{ include "rerank-worker.selectorLabels" . }}
+app.kubernetes.io/component: index
+{{- end -}}
+
 {{- define "rerank-worker.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "rerank-worker.fullname" .) .Values.serviceAccount.name -}}

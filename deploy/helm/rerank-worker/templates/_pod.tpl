@@ -139,3 +139,41 @@ priorityClassName: {{ . }}
   value: cuda
 {{- end }}
 {{- end -}}
+
+{{/* The port of what consumes, a worker or an index process, and the probes that ask it. */}}
+{{- define "rerank-worker.telemetry" -}}
+ports:
+  - name: telemetry
+    containerPort: {{ include "rerank-worker.port" . }}
+# /live is served before models load and says yes while they do: this waits for Python and torch alone.
+startupProbe:
+  httpGet: {path: /live, port: telemetry}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: {{ divf .Values.startupTimeoutSeconds 5 | ceil | int }}
+# /live itself bears 30 s without a turn of the loop or a poll. Half a minute more and the worker is restarted,
+# long before the broker gives up on it (kafka.max_poll_interval_s). One that is stuck hears no SIGTERM and
+# drains nothing, so it is not given the time to.
+livenessProbe:
+  httpGet: {path: /live, port: telemetry}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+  terminationGracePeriodSeconds: 10
+# No traffic comes by it: it tells rollouts and the disruption budget that the group has taken the worker in.
+readinessProbe:
+  httpGet: {path: /ready, port: telemetry}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
+{{- end -}}
+
+{{/* What a pod of the live index knows and no other does, as a list. */}}
+{{- define "rerank-worker.indexEnv" -}}
+- name: RERANK_WORKER_WORKER_ID
+  valueFrom:
+    fieldRef: {fieldPath: metadata.name}
+# Else it would be where pairs are scored, which may be a GPU that this pod has none of.
+- name: RERANK_WORKER_RECALL__DEVICE
+  value: cpu
+{{- end -}}

@@ -41,6 +41,9 @@
 {{- if and .Values.keda.enabled (gt (int (.Values.keda.maxReplicas | default 0)) $partitions) -}}
 {{- fail (printf "keda.maxReplicas is above the %d partitions of settings.kafka.partitions: further workers would have none" $partitions) -}}
 {{- end -}}
+{{- if and .Values.index.enabled .Values.index.keda.enabled (gt (int (.Values.index.keda.maxReplicas | default 0)) $partitions) -}}
+{{- fail (printf "index.keda.maxReplicas is above the %d partitions of settings.kafka.partitions: further processes would have none" $partitions) -}}
+{{- end -}}
 {{- if and .Values.ingest.enabled (not .Values.ingest.volume) -}}
 {{- fail "ingest.enabled without ingest.volume: name the volume that has the documents" -}}
 {{- end -}}
