@@ -56,6 +56,7 @@ def prometheus_of(port: int, folder: Path) -> Iterator[httpx.Client]:
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(DEPLOY / "prometheus" / pattern) for pattern in config["rule_files"]]
+    config["scrape_configs"] = config["scrape_configs"][:1]
     config["scrape_configs"][0].pop("dns_sd_configs")
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     written = folder / "prometheus.yml"

@@ -506,7 +506,9 @@ def test_an_indexs_topics_are_made_too(chart: Chart) -> None:
 
 def test_scaled_to_zero_is_no_alarm(chart: Chart) -> None:
     assert alerts(chart.render(EVERYTHING)) == expected_alerts() - {"RerankWorkerNone"}
-    kept = chart.render({**EVERYTHING, "keda": {"enabled": True, "minReplicas": 1}})
+    assert "RerankWorkerIndexNone" not in alerts(chart.render({**EVERYTHING, "index": INDEX}))
+    one_kept = {"enabled": True, "minReplicas": 1}
+    kept = chart.render({**EVERYTHING, "keda": one_kept, "index": {"enabled": True, "keda": one_kept}})
     assert alerts(kept) == expected_alerts()
 
 
@@ -546,13 +548,20 @@ def test_alerts_lead_to_their_runbooks(chart: Chart) -> None:
 
 
 def test_what_is_scraped_is_named_as_the_rules_expect(chart: Chart) -> None:
-    manifests = chart.render({"podMonitor": {"enabled": True}, "fullnameOverride": "answers"})
-    [endpoint] = one(manifests, "PodMonitor")["spec"]["podMetricsEndpoints"]
-    assert endpoint["port"] in {port["name"] for port in worker_container(manifests)["ports"]}
-    job = next(each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job")
-    asked = {match for rule in rules() for match in re.findall(r'job=~"([^"]+)"', rule["expr"])}
-    assert asked
-    assert all(re.fullmatch(each, job) for each in asked)
+    manifests = chart.render({"podMonitor": {"enabled": True}, "fullnameOverride": "answers", "index": INDEX})
+    monitors = {indexes(each): each["spec"] for each in manifests if each["kind"] == "PodMonitor"}
+    of_index = 'job=~"rerank-worker-index.*"'
+    expressions = {rule["expr"] for rule in rules() if "up{job" in rule["expr"]}
+    assert len(expressions) == 2
+    for is_index, monitor in monitors.items():
+        [endpoint] = monitor["podMetricsEndpoints"]
+        assert endpoint["port"] in {port["name"] for port in worker_container(manifests)["ports"]}
+        job = next(each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job")
+        for expression in expressions:
+            [asked, *_] = re.findall(r'job=~"([^"]+)"', expression)
+            [*left_out] = re.findall(r'job!~"([^"]+)"', expression)
+            meant = bool(re.fullmatch(asked, job)) and not any(re.fullmatch(each, job) for each in left_out)
+            assert meant == ((of_index in expression) == is_index), (job, expression)
 
 
 def test_a_worker_reaches_what_its_settings_name_and_no_other_port(chart: Chart) -> None:

@@ -73,8 +73,9 @@ def test_the_worker_starts_with_these_settings(monkeypatch: pytest.MonkeyPatch, 
     assert settings.answer.base_url is None, "an empty variable must not be an empty address"
 
 
-def test_the_worker_has_time_to_drain() -> None:
-    grace_s = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+@pytest.mark.parametrize("service", ["worker", "index"])
+def test_what_consumes_has_time_to_drain(service: str) -> None:
+    grace_s = float(SERVICES[service]["stop_grace_period"].removesuffix("s"))
     kafka = Settings().kafka
     assert grace_s > kafka.drain_timeout_s + kafka.close_timeout_s
 
@@ -119,6 +120,15 @@ def test_what_is_asked_and_measured_outlives_its_container() -> None:
 def test_what_only_watches_is_started_when_asked_for() -> None:
     watching = {name for name, described in SERVICES.items() if described.get("profiles") == ["observability"]}
     assert watching == {"prometheus", "grafana"}
+
+
+def test_the_live_index_is_a_worker_with_another_command_for_those_who_ask_for_it() -> None:
+    assert SERVICES["index"]["profiles"] == ["index"]
+    assert SERVICES["index"]["command"] == ["index"]
+    assert SERVICES["index"]["environment"] == SERVICES["worker"]["environment"]
+    config = yaml.safe_load((REPOSITORY / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    scraped = {job["job_name"]: job["dns_sd_configs"][0]["names"] for job in config["scrape_configs"]}
+    assert scraped == {"rerank-worker": ["worker"], "rerank-worker-index": ["index"]}
 
 
 def test_a_worker_starts_when_there_is_something_to_find() -> None:
