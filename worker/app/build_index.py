@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
-from worker.app.traces import observe_batch
+from worker.app.traces import new_tracer, observe_batch
 from worker.app.watching import watch_delivery
 from worker.batching.executor import compute_executor
 from worker.documents.chunker import Chunker
@@ -26,6 +26,7 @@ from worker.recall.embedder import load_embedder
 from worker.settings import Settings
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import Names, Tracing
 
 CLOSE_TIMEOUT_S = 1.0
 """For what waits to fail; a batch under way ends with the thread it runs on."""
@@ -43,6 +44,8 @@ async def build_index(
     health.starting = "looking for the Kafka topics"
     await asyncio.to_thread(topics.ensure, kafka, create=kafka.create_topics, names=topics.index_topics(kafka))
     await asyncio.to_thread(topics.warn_if_dead_letters_may_not_fit, kafka)
+
+    tracer = new_tracer(settings, parts)
 
     # What fails is tried again change by change, for ever (``Indexing``), and not call by call as well.
     connection = ChromaConnection(settings.recall.model_copy(update={"attempts": 1}))
@@ -79,13 +82,14 @@ async def build_index(
         DocumentCollections(stores).apply,
         settings.index,
         executor,
-        on_batch=partial(observe_batch, metrics, None, "index"),
+        on_batch=partial(observe_batch, metrics, tracer, "index"),
         on_failure=partial(metrics.observe_dependency_error, "store"),
     )
     parts.push_async_callback(partial(indexing.close, timeout_s=CLOSE_TIMEOUT_S))
 
     guard = PoisonGuard(limit=kafka.poison_limit, window=kafka.poison_window)
-    service = IndexService(kafka, decoder, indexing, metrics, guard)
+    tracing = Tracing(tracer, Names(group=kafka.group_id, client_id=settings.worker_id))
+    service = IndexService(kafka, decoder, indexing, metrics, guard, tracing=tracing)
     guarantee = partial(new_guarantee, kafka, settings.worker_id, on_commit=metrics.observe_commit)
     health.starting = "preparing the producer"
     delivery = Delivery(

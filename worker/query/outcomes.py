@@ -24,7 +24,7 @@ from worker.kafka.publish.reply_topics import ReplyTopics
 from worker.query.mapping import Attempt, failed_event
 from worker.settings import Settings
 from worker.telemetry.metrics import Metrics
-from worker.telemetry.tracing import QueryTrace, Sending
+from worker.telemetry.tracing import EventTrace, Sending
 
 logger = structlog.get_logger()
 
@@ -48,7 +48,7 @@ class Asked:
     unix_time_s: Callable[[], float]
     reply: ReplyTo | ReplyRefusal | None = None
     """Where the reply goes; or why it does not go where it was wanted; None: to the answer topic, as by default."""
-    trace: QueryTrace | None = None
+    trace: EventTrace | None = None
     """None where the query is not traced: its own context goes on as it came then."""
     attempt_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     """What this attempt is told by, for the same query may be worked on again."""

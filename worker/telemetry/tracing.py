@@ -1,14 +1,15 @@
-"""Spans of a query's way, by OpenTelemetry: what is recorded and under which names.
+"""Spans of an event's way, a query's or a document's, by OpenTelemetry: what is recorded and under which names.
 
-Off unless an endpoint is set (``otlp.py``); what is not recorded costs next to nothing. Names are those that
-OpenTelemetry's semantic conventions have for messaging and generative AI, both still in development, and OpenInference
-for the reranker, of which the others know nothing. Texts are put down only if asked for.
+Long: a span a method. Off unless an endpoint is set (``otlp.py``); what is not recorded costs next to nothing. Names are
+those that OpenTelemetry's semantic conventions have for messaging, databases and generative AI, and OpenInference for the
+reranker, of which the others know nothing. Texts are put down only if asked for.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Literal
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -72,8 +73,8 @@ class Sending:
     end: Callable[[], None]
 
 
-class QueryTrace:
-    """One query's recorded way, from its record to the acknowledgement of its answer."""
+class EventTrace:
+    """One event's recorded way: of a query, from its record to the acknowledgement of its answer."""
 
     def __init__(self, tracer: Tracer, names: Names, span: Span) -> None:
         self._tracer = tracer
@@ -87,7 +88,7 @@ class QueryTrace:
         """What a sample of a histogram names this trace by."""
 
     def note(self, outcome: str) -> None:
-        """Put down what became of the query."""
+        """Put down what became of the event."""
         self._span.set_attribute("rerank_worker.outcome", outcome)
 
     def failed(self, reason: str) -> None:
@@ -117,9 +118,12 @@ class Tracing:
 
     @contextmanager
     def process(
-        self, topic: str, partition: int, offset: int, key: bytes | None, headers: wire.Headers, *, query_id: str
-    ) -> Iterator[QueryTrace | None]:
-        """Record the work on one event; None where it is not recorded. What is inside belongs to it."""
+        self, topic: str, partition: int, offset: int, key: bytes | None, headers: wire.Headers, **ids: str
+    ) -> Iterator[EventTrace | None]:
+        """Record the work on one event; None where it is not recorded. What is inside belongs to it.
+
+        ``ids``: of what the event is about, by our names.
+        """
         if self.tracer is None:
             yield None
             return
@@ -130,13 +134,13 @@ class Tracing:
             "messaging.kafka.offset": offset,
             "messaging.consumer.group.name": self.names.group,
             "messaging.client.id": self.names.client_id,
-            "rerank_worker.query_id": query_id,
+            **{f"rerank_worker.{name}": value for name, value in ids.items()},
         }
         links = [Link(creation)] if creation.is_valid else []
         # Of a single message the creation may be the parent, and should be linked (messaging spans, "Trace structure").
         span = self.tracer.start_span(f"process {topic}", asked, SpanKind.CONSUMER, attributes, links)
         with _current(span):
-            yield QueryTrace(self.tracer, self.names, span) if span.is_recording() else None
+            yield EventTrace(self.tracer, self.names, span) if span.is_recording() else None
 
     def recall(self, collection: str, text: str) -> AbstractContextManager[StageSpan]:
         """Record a search."""
@@ -175,6 +179,19 @@ class Tracing:
             "gen_ai.request.model": self.names.answerer,
         }
         return self._stage(f"chat {self.names.answerer}", SpanKind.CLIENT, attributes, {"input.value": text})
+
+    def write(
+        self, operation: Literal["upsert", "delete"], collection: str | None
+    ) -> AbstractContextManager[StageSpan]:
+        """Record the bringing in of a document, from its wait for those before it to the store's answer.
+
+        ``collection``: None where it is taken out of any.
+        """
+        attributes = {"db.system.name": "chroma", "db.operation.name": operation}
+        if collection is None:
+            return self._stage(operation, SpanKind.CLIENT, attributes, {})
+        named = attributes | {"db.collection.name": collection}
+        return self._stage(f"{operation} {collection}", SpanKind.CLIENT, named, {})
 
     def _stage(
         self, name: str, kind: SpanKind, attributes: Mapping[str, AttributeValue], texts: Mapping[str, AttributeValue]

@@ -6,6 +6,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
@@ -19,6 +20,7 @@ from worker.kafka.deliver.dead_letter import DeadLetter, dead_letter
 from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.settings import KafkaSettings
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.tracing import OFF, EventTrace, Tracing
 
 logger = structlog.get_logger()
 
@@ -35,6 +37,7 @@ class IndexService:
     metrics: Metrics
     poison_guard: PoisonGuard
     unix_time_s: Callable[[], float] = time.time
+    tracing: Tracing = OFF
 
     def job(self, record: Record) -> "IndexJob":
         """Decode a record into a job; a record that can't be decoded becomes a job that dead-letters it."""
@@ -54,37 +57,50 @@ class IndexJob:
 
     async def run(self) -> DeadLetter | None:
         """Return the dead letter, or None when the collection is as the event wants it; see ``Job``."""
-        service, decoded, position = self._service, self._decoded, self._record.position
-        fields = {"topic": position.topic, "partition": position.partition, "offset": position.offset}
-        with structlog.contextvars.bound_contextvars(**fields):
+        service, decoded, record = self._service, self._decoded, self._record
+        topic, partition, offset = record.position.topic, record.position.partition, record.position.offset
+        about = {"document_id": decoded.id} if isinstance(decoded, Wanted) else {}
+        with (
+            structlog.contextvars.bound_contextvars(topic=topic, partition=partition, offset=offset),
+            service.tracing.process(topic, partition, offset, record.key, record.headers, **about) as trace,
+        ):
             service.poison_guard.count(poison=isinstance(decoded, PoisonError))
             try:
-                await self._bring_in(decoded)
+                await self._bring_in(decoded, trace)
             except PoisonError as error:
-                return self._dead_letter(error.reason, str(error))
+                return self._dead_letter(error.reason, str(error), trace)
             except FatalError:
                 raise
             except Exception as error:
                 # A bug that one event brings out must not stop the others, nor restart the process for ever.
                 logger.exception("internal error")
-                return self._dead_letter("internal_error", f"{type(error).__name__}: the worker's log has more")
+                return self._dead_letter("internal_error", f"{type(error).__name__}: the worker's log has more", trace)
         return None
 
-    async def _bring_in(self, wanted: Wanted | PoisonError | None) -> None:
+    async def _bring_in(self, wanted: Wanted | PoisonError | None, trace: EventTrace | None) -> None:
         if isinstance(wanted, PoisonError):
             raise wanted
         service = self._service
-        if wanted is None:
-            service.metrics.documents.labels(outcome="ignored").inc()
-            return
-        change = Change(wanted.id, wanted.document, wanted.collection, Mark.of(self._record))
-        outcome = await service.indexing.apply(change)
+        outcome = "ignored" if wanted is None else await self._apply(wanted)
         service.metrics.documents.labels(outcome=outcome).inc()
+        if trace is not None:
+            trace.note(outcome)
         # What was there already, or had been undone, was not made findable now.
-        if outcome in FRESH and wanted.happened_s is not None:
-            service.metrics.index_freshness_seconds.observe(max(0.0, service.unix_time_s() - wanted.happened_s))
+        if wanted is not None and outcome in FRESH and wanted.happened_s is not None:
+            service.metrics.index_freshness_seconds.observe(
+                max(0.0, service.unix_time_s() - wanted.happened_s),
+                exemplar=None if trace is None else dict(trace.exemplar),
+            )
 
-    def _dead_letter(self, reason: str, message: str) -> DeadLetter:
+    async def _apply(self, wanted: Wanted) -> str:
+        change = Change(wanted.id, wanted.document, wanted.collection, Mark.of(self._record))
+        operation: Literal["upsert", "delete"] = "delete" if wanted.document is None else "upsert"
+        with self._service.tracing.write(operation, wanted.collection):
+            return await self._service.indexing.apply(change)
+
+    def _dead_letter(self, reason: str, message: str, trace: EventTrace | None) -> DeadLetter:
+        if trace is not None:
+            trace.failed(reason)
         now_s = self._service.unix_time_s()
         return dead_letter(
             self._record,

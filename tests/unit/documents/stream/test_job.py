@@ -1,9 +1,15 @@
 """One document event, from its bytes to what becomes of it: nothing to publish, or a dead letter as it came."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from schemas import wire
 from worker.documents.stream.changes import Change, Outcome
@@ -15,7 +21,10 @@ from worker.kafka.deliver.dead_letter import DeadLetter
 from worker.kafka.deliver.in_flight import PoisonGuard
 from worker.settings import IndexSettings, KafkaSettings
 from worker.settings.kafka import for_documents
+from worker.telemetry.marks import MARK
 from worker.telemetry.metrics import Metrics
+from worker.telemetry.otlp import new_provider
+from worker.telemetry.tracing import Names, Tracing
 
 MakeRecord = Callable[..., Record]
 KAFKA = for_documents(KafkaSettings())
@@ -27,9 +36,12 @@ class FakeIndexing:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.outcome: Outcome | Exception = "written"
+        self.mark: object = None
+        """What a batch that has the last change would be linked to."""
 
     async def apply(self, change: Change) -> Outcome:
         self.changes.append(change)
+        self.mark = MARK.get()
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -44,6 +56,7 @@ class Bench:
         self.guard = PoisonGuard(limit=1.0, window=100)
         self.decoder = Decoder(IndexSettings.model_validate(settings), topic="docs", collection="documents")
         self.now_s = 0.0
+        self.tracing = Tracing()
 
     async def outcome(self, record: Record) -> DeadLetter | None:
         service = IndexService(
@@ -53,6 +66,7 @@ class Bench:
             self.metrics,
             self.guard,
             lambda: self.now_s,
+            self.tracing,
         )
         letter = await service.job(record).run()
         if letter is not None:
@@ -154,3 +168,79 @@ async def test_a_dead_letter_that_does_not_fit_becomes_a_note(bench: Bench, make
     [note] = letter.refused(PoisonError("answer_too_large", "too large")) or []
     assert (note.topic, note.key, note.value) == (letter.topic, b"doc-1", None)
     assert wire.header(note.headers, wire.VALUE_OMITTED) == "true"
+
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+SAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-01".encode())
+
+
+@pytest.fixture
+def recorded(bench: Bench) -> InMemorySpanExporter:
+    exporter = InMemorySpanExporter()
+    provider = new_provider(SimpleSpanProcessor(exporter), worker_id="w1", ratio=1.0)
+    bench.tracing = Tracing(provider.get_tracer("tests"), Names(group="index", client_id="w1"))
+    return exporter
+
+
+def by_name(recorded: InMemorySpanExporter) -> Mapping[str, ReadableSpan]:
+    return {span.name: span for span in recorded.get_finished_spans()}
+
+
+def of(span: ReadableSpan) -> Mapping[str, object]:
+    return span.attributes or {}
+
+
+async def test_an_event_is_traced_from_its_producer_to_the_store(
+    bench: Bench, recorded: InMemorySpanExporter, make_record: MakeRecord
+) -> None:
+    await bench.outcome(replace(make_record(b"doc-1", {"text": "Secret."}), headers=(SAMPLED,)))
+    spans = by_name(recorded)
+    process, upsert = spans["process docs"], spans["upsert documents"]
+    assert process.kind is SpanKind.CONSUMER
+    assert process.parent is not None
+    assert (f"{process.parent.trace_id:032x}", f"{process.parent.span_id:016x}") == (TRACE, PARENT)
+    assert [f"{link.context.span_id:016x}" for link in process.links] == [PARENT]
+    assert of(process)["messaging.consumer.group.name"] == "index"
+    assert of(process)["messaging.kafka.offset"] == 41
+    assert of(process)["rerank_worker.document_id"] == "doc-1"
+    assert of(process)["rerank_worker.outcome"] == "written"
+    assert upsert.kind is SpanKind.CLIENT
+    assert upsert.parent is not None
+    assert upsert.parent.span_id == process.context.span_id
+    assert of(upsert) == {
+        "db.system.name": "chroma",
+        "db.collection.name": "documents",
+        "db.operation.name": "upsert",
+    }
+    # The batch that it shares with others is linked to it.
+    assert bench.indexing.mark == upsert.context
+    assert "Secret" not in " ".join(span.to_json() for span in spans.values())
+
+
+async def test_a_delete_names_no_collection_and_a_dead_letter_is_an_error(
+    bench: Bench, recorded: InMemorySpanExporter, make_record: MakeRecord
+) -> None:
+    bench.indexing.outcome = "deleted"
+    await bench.outcome(make_record(b"doc-1", None))
+    assert "delete" in by_name(recorded)
+    recorded.clear()
+    bench.indexing.outcome = PoisonError("foreign_document", "it is a file's")
+    await bench.outcome(make_record(b"doc-1", {"text": "Body."}))
+    for span in by_name(recorded).values():
+        assert span.status.status_code is StatusCode.ERROR
+    assert of(by_name(recorded)["process docs"])["error.type"] == "foreign_document"
+
+
+async def test_how_fresh_it_is_names_the_trace(
+    bench: Bench, recorded: InMemorySpanExporter, make_record: MakeRecord
+) -> None:
+    await bench.outcome(replace(make_record(b"doc-1", {"text": "Body."}), headers=(SAMPLED,)))
+    page = openmetrics(bench.metrics.registry).decode()
+    [line] = [line for line in page.splitlines() if "index_freshness_seconds_bucket" in line and "# {" in line]
+    assert f'trace_id="{TRACE}"' in line
+
+
+async def test_nothing_is_traced_where_nobody_wants_it(bench: Bench, make_record: MakeRecord) -> None:
+    await bench.outcome(replace(make_record(b"doc-1", {"text": "Body."}), headers=(SAMPLED,)))
+    assert bench.indexing.mark is None
+    assert "# {" not in openmetrics(bench.metrics.registry).decode()
