@@ -1,28 +1,40 @@
-"""The collection is the topic's last state by key, whatever happened: real Kafka, Chroma, model, processes."""
+"""The live index as production runs it, with the real model: what it makes of events, and of its traces.
 
-import os
+What holds while things break is shown by tests/faults/index.
+"""
+
+import json
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
-from tests.integration.documents.live_index import Oracle, dead_letters, indexed, produce
+from tests.fakes.collector import fake_collector
+from tests.integration.documents.live_index import indexed
 from tests.patience import HANG_S
 from tests.topics import committed
-from tests.worker_process import WorkerProcess, start_worker_process
+from tests.worker_process import start_worker_process
 from worker.kafka.admin.topics import ensure, index_topics
-from worker.local.chroma import local_chroma
-from worker.local.process import await_condition, free_port
+from worker.kafka.config import common_config
+from worker.local.chroma import LocalChroma
+from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 from worker.settings.kafka import for_documents
 
 pytestmark = pytest.mark.slow
 
-# A soak has more: RERANK_WORKER_TESTS_INDEX_EVENTS=10000.
-EVENTS_A_PHASE = int(os.environ.get("RERANK_WORKER_TESTS_INDEX_EVENTS", "500"))
-KEYS = EVENTS_A_PHASE * 3 // 10
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CONTEXT = [("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01".encode())]
+LONG = " ".join(["Debezium reads the log of a database and writes a record for each change of a row."] * 30)
+EVENTS = [
+    ("changes", {"text": LONG}),
+    ("offsets", {"text": "A group commits how far it has read."}),
+    ("gone", {"text": "This one is deleted again."}),
+    ("changes", {"text": "Debezium reads the log of a database.", "metadata": {"teams": ["data"]}}),
+    ("gone", None),
+]
 
 
 @pytest.fixture
@@ -36,55 +48,34 @@ def kafka(kafka_settings: Callable[..., KafkaSettings]) -> KafkaSettings:
     return kafka
 
 
-@pytest.fixture
-def start_index(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Callable[[RecallSettings], WorkerProcess]]:
-    """Starts processes of `rerank-worker index`; ends those that the test leaves running."""
-    started: list[WorkerProcess] = []
-
-    def start(recall: RecallSettings) -> WorkerProcess:
-        log_path = tmp_path / f"index-{len(started)}.log"
-        # However slow the machine is, a drain is to end by itself.
-        settings = {"KAFKA__POISON_LIMIT": "1", "KAFKA__DRAIN_TIMEOUT_S": str(HANG_S)}
-        started.append(start_worker_process(kafka, recall, log_path, subcommand="index", **settings))
-        return started[-1]
-
-    yield start
-    for worker in started:
-        if not worker.ended:
-            worker.kill()
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_collection_is_the_topics_last_state_by_key(
-    kafka: KafkaSettings, start_index: Callable[[RecallSettings], WorkerProcess], tmp_path: Path, seed: int
+def test_the_collection_follows_the_topic_and_each_event_is_one_trace(
+    kafka: KafkaSettings, chroma_server: LocalChroma, tmp_path: Path
 ) -> None:
-    recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="live")
-    oracle, documents = Oracle(seed, KEYS), for_documents(kafka)
+    documents = for_documents(kafka)
+    recall = RecallSettings(host=chroma_server.host, port=chroma_server.port, collection=kafka.documents_topic)
+    producer = Producer(common_config(documents) | {"enable.idempotence": True})
+    with fake_collector() as collector:
+        index = start_worker_process(
+            kafka,
+            recall,
+            tmp_path / "index.log",
+            subcommand="index",
+            TELEMETRY__OTLP_ENDPOINT=f"http://127.0.0.1:{collector.port}",
+        ).await_ready()
+        for key, value in EVENTS:
+            said = None if value is None else json.dumps(value).encode()
+            producer.produce(documents.query_topic, key=key.encode(), value=said, headers=CONTEXT)
+        assert producer.flush(HANG_S) == 0
+        assert await_condition(lambda: committed(documents) == len(EVENTS), timeout_s=HANG_S), index.describe()
+        assert index.stop() == 0
 
-    def done() -> int:
-        return committed(documents)
+        assert indexed(recall) == {
+            "changes": "Debezium reads the log of a database.",
+            "offsets": "A group commits how far it has read.",
+        }
 
-    with ExitStack() as store:
-        store.enter_context(local_chroma(tmp_path / "chroma", port=recall.port))
-        doomed, other = start_index(recall).await_ready(), start_index(recall).await_ready()
-
-        produce(documents, oracle.events(EVENTS_A_PHASE))
-        assert await_condition(lambda: done() > EVENTS_A_PHASE // 5, timeout_s=HANG_S)
-        doomed.kill()
-        successor = start_index(recall).await_ready()
-
-        produce(documents, oracle.events(EVENTS_A_PHASE))
-        assert await_condition(lambda: done() > EVENTS_A_PHASE, timeout_s=HANG_S)
-    produce(documents, oracle.events(EVENTS_A_PHASE))
-    waiting = "documents wait for the vector store"
-    assert await_condition(lambda: waiting in other.log_path.read_text(), timeout_s=HANG_S)
-
-    with local_chroma(tmp_path / "chroma", port=recall.port):
-        successor.await_ready()
-        newcomer = start_index(recall).await_ready()
-        produce(documents, oracle.events(EVENTS_A_PHASE))
-        assert other.stop() == 0
-        assert await_condition(lambda: done() == oracle.sent, timeout_s=HANG_S), newcomer.describe()
-        assert indexed(recall) == oracle.texts
-        assert len(dead_letters(documents)) == oracle.poisoned
-        assert (successor.stop(), newcomer.stop()) == (0, 0)
+        mine = [span.name for span in collector.spans if span.trace_id.hex() == TRACE]
+        writes = ["delete", *[f"upsert {recall.collection}"] * 4]
+        assert sorted(mine) == sorted([f"process {documents.query_topic}"] * len(EVENTS) + writes)
+        linked = {link.trace_id.hex() for batch in collector.named("batch index") for link in batch.links}
+        assert linked == {TRACE}
