@@ -13,6 +13,7 @@ from worker.documents.stream.collections import DocumentCollections
 from worker.documents.stream.decode import Decoder
 from worker.documents.stream.job import IndexService
 from worker.documents.stream.stage import Indexing
+from worker.documents.stream.standstill import Standstill
 from worker.documents.stream.store import DocumentStore
 from worker.errors import FatalError, WorkerError
 from worker.kafka.admin import topics
@@ -47,8 +48,10 @@ async def build_index(
 
     tracer = new_tracer(settings, parts)
 
+    standstill = Standstill(session_timeout_s=kafka.session_timeout_s)
+    await parts.enter_async_context(standstill.watching())
     # What fails is tried again change by change, for ever (``Indexing``), and not call by call as well.
-    connection = ChromaConnection(settings.recall.model_copy(update={"attempts": 1}))
+    connection = ChromaConnection(settings.recall.model_copy(update={"attempts": 1}), standstill.check)
     parts.callback(connection.close)
     health.starting = "loading the model"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)

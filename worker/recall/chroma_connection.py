@@ -43,8 +43,10 @@ class StoreLostError(TransientError):
 class DirectConnection:
     """One Chroma client, connected when first needed, on the thread that asks. Call it from one thread at a time."""
 
-    def __init__(self, settings: RecallSettings) -> None:
+    def __init__(self, settings: RecallSettings, before_request: Callable[[], None] | None = None) -> None:
+        """``before_request`` is called when a request has been made and is about to be sent, and may raise."""
         self._settings = settings
+        self._before_request = before_request
         self._client: Client | None = None
 
     def ask(self, operation: Callable[[ClientAPI], Result], *, deadline: float) -> Result:
@@ -58,6 +60,7 @@ class DirectConnection:
         try:
             if self._client is None:
                 self._client = connect(self._settings, timeout_s=self._left_s(deadline))
+                _hook(self._client, self._before_request)
             _limit(self._client, timeout_s=self._left_s(deadline))
             return operation(self._client)
         except WorkerError:
@@ -84,9 +87,11 @@ class DirectConnection:
 class ChromaConnection:
     """For commands: a connection that is asked again when it fails. Blocking; call it from one thread at a time."""
 
-    def __init__(self, settings: RecallSettings) -> None:
+    def __init__(self, settings: RecallSettings, before_request: Callable[[], None] | None = None) -> None:
+        """``before_request`` is as ``DirectConnection`` has it: an embedded store, which sends none, calls it never."""
         self._settings = settings
-        self._direct = DirectConnection(settings)
+        self._before_request = before_request
+        self._direct = DirectConnection(settings, before_request)
         self._thread: SingleThreadExecutor | None = None
         self._policy = RetryPolicy(FIRST_PAUSE_S, LONGEST_PAUSE_S, attempts=settings.attempts)
 
@@ -129,7 +134,7 @@ class ChromaConnection:
             # The thread ends with its call, and the connection is its alone until then.
             self._thread.submit(self._direct.close)
             self._thread.close()
-            self._thread, self._direct = None, DirectConnection(self._settings)
+            self._thread, self._direct = None, DirectConnection(self._settings, self._before_request)
             raise no_answer(self._settings) from None
 
 
@@ -140,10 +145,22 @@ def no_answer(settings: RecallSettings) -> TransientError:
 
 def _limit(client: ClientAPI, *, timeout_s: float) -> None:
     """Have each read and write of the client's next calls end in time; an embedded store can't be limited."""
-    # Chroma's client has no setting for this and waits for ever (1.5.9); an embedded store has no session.
-    session: Any = getattr(getattr(client, "_server", None), "_session", None)
-    if isinstance(session, httpx.Client):
+    # Chroma's client has no setting for this and waits for ever (1.5.9).
+    session = _session(client)
+    if session is not None:
         session.timeout = httpx.Timeout(timeout_s)
+
+
+def _hook(client: ClientAPI, before_request: Callable[[], None] | None) -> None:
+    session = _session(client)
+    if session is not None and before_request is not None:
+        session.event_hooks = {"request": [lambda _request: before_request()]}
+
+
+def _session(client: ClientAPI) -> httpx.Client | None:
+    """Return what sends the client's requests; an embedded store has none."""
+    session: Any = getattr(getattr(client, "_server", None), "_session", None)
+    return session if isinstance(session, httpx.Client) else None
 
 
 def _refined(error: Exception, where: str) -> FatalError | TransientError | None:  # noqa: PLR0911 - one line a kind

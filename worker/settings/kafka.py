@@ -74,7 +74,8 @@ class KafkaSettings(Section):
     """Bytes of the largest query event that is read; a larger one is dead-lettered, `event_too_large`. Reading takes
     the loop's time, some 60 ms for 64 of 64 KiB."""
     session_timeout_s: Seconds = 45.0
-    """A consumer not heard of for this long is replaced. `classic` only: for `consumer` groups the broker sets it."""
+    """A consumer not heard of for this long is replaced. `classic` only: for `consumer` groups the broker sets it, and
+    `index` should know it: no longer here than there."""
     max_poll_interval_s: Seconds = 300.0
     """The broker takes the partitions from a consumer that has not polled for this long."""
     max_in_flight: Count = 256

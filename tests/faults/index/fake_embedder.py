@@ -3,6 +3,7 @@
 What of a text stands beside it in the collection can be told by its vector all the same: each text has its own.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -58,14 +59,36 @@ def new_chunker() -> Chunker:
     return Chunker(FakeEmbedder().new_tokenizer(), FakeEmbedder.max_tokens)
 
 
+STANDS_STILL = "standsstill"
+"""A word at which a process that was told to stands still for good, unless it is woken."""
+
+
+class StoppingEmbedder(FakeEmbedder):
+    """Has embedded, and stops its process before anybody gets the vectors."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        vectors = super().embed_documents(texts)
+        if any(STANDS_STILL in text for text in texts):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return vectors
+
+
+def embed_and_stop() -> None:
+    """Have the live index of this process stop when it has embedded the word; called beforehand."""
+    _embed_with(StoppingEmbedder())
+
+
 def embed_by_digest() -> None:
     """Have the live index of this process embed so; for a worker's process, called beforehand."""
-    from worker.app import build_index  # noqa: PLC0415 - seconds, which the oracle's own tests have no use for
-
     told = threading.Event()
     signal.signal(HANG_SIGNAL, lambda _number, _frame: told.set())
+    _embed_with(FakeEmbedder(told))
+
+
+def _embed_with(embedder: FakeEmbedder) -> None:
+    from worker.app import build_index  # noqa: PLC0415 - seconds, which the oracle's own tests have no use for
 
     def load(_model: ResolvedModel, _settings: Settings) -> FakeEmbedder:
-        return FakeEmbedder(told)
+        return embedder
 
     build_index.load_embedder = load  # type: ignore[assignment]
