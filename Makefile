@@ -51,8 +51,9 @@ fuzz: $(STAMP) ## Send a worker records of any headers, keys, filters and timest
 chaos: SEED ?= 1
 chaos: MINUTES ?= 5
 chaos: EVENTS ?= 5000
-chaos: $(STAMP) ## Break things at random under load and judge what comes of it (SEED, MINUTES, EVENTS, OPTIONS)
-	@$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES) --events $(EVENTS) $(OPTIONS)
+chaos: OF ?= queries
+chaos: $(STAMP) ## Break things at random under load and judge what comes of it (OF=queries or index, SEED, MINUTES, EVENTS, OPTIONS)
+	@$(BIN)/python -m tests.faults.chaos $(OF) --seed $(SEED) --minutes $(MINUTES) --events $(EVENTS) $(OPTIONS)
 
 # Where no engine answers it is skipped, and says so.
 container-test: $(STAMP) ## Build the image and run the stack on a Docker engine: asked, scaled, stopped, watched

@@ -1,8 +1,8 @@
 """Spans of an event's way, a query's or a document's, by OpenTelemetry: what is recorded and under which names.
 
-Long: a span a method. Off unless an endpoint is set (``otlp.py``); what is not recorded costs next to nothing. Names are
-those that OpenTelemetry's semantic conventions have for messaging, databases and generative AI, and OpenInference for the
-reranker, of which the others know nothing. Texts are put down only if asked for.
+Long: a span a method. Off unless an endpoint is set (``otlp.py``); what is not recorded costs next to nothing. Names
+are those that OpenTelemetry's semantic conventions have for messaging, databases and generative AI, and OpenInference
+for the reranker, of which the others know nothing. Texts are put down only if asked for.
 """
 
 import time
