@@ -90,7 +90,6 @@ class Editor:
                 lambda: (key, b'{"title": "no text"}', "invalid_schema"),
                 lambda: (key, json.dumps({"text": "x" * MAX_EVENT_BYTES}).encode(), "event_too_large"),
                 lambda: (key, UNAVAILABLE, "unavailable_value"),
-                lambda: (key + b"#2", b'{"text": "a chunk, it says"}', "invalid_key"),
                 lambda: (None, b'{"text": "of nothing"}', "invalid_key"),
                 lambda: (self._random.choice(FOREIGN).encode(), b'{"text": "taken over"}', "foreign_document"),
             ]
