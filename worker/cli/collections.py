@@ -115,7 +115,9 @@ def swap(
         except TransientError as error:
             raise TransientError(f"{error} Whether it was swapped, `rerank-worker collections list` tells.") from error
     follow = f"{settings.recall.follow_s:g} s (recall.follow_s)"
-    out.print(f"{name} reads {new}; every worker follows within {follow}", markup=False, highlight=False)
+    _say(f"{name} reads {new}; every worker follows within {follow}")
+    if report.current is not None and report.current.embedding_model != report.new.embedding_model:
+        _say(f"workers of another embedding model than {report.new.embedding_model} read what they did until restarted")
 
 
 @contextmanager
