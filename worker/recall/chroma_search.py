@@ -47,8 +47,7 @@ class ChromaSearch:
 
     def __init__(self, settings: RecallSettings, embedder: EmbeddingModel, readings: Readings | None = None) -> None:
         """``embedder``: whose vectors are searched with. ``readings`` is told which collection each name reads."""
-        self._settings = settings
-        self._embedder = embedder
+        self._settings, self._embedder = settings, embedder
         self._readings = readings or Readings()
         self._connection = DirectConnection(settings)
         self._collections: dict[str, Followed] = {}
@@ -138,8 +137,9 @@ class ChromaSearch:
             return known
 
     def _open(self, client: ClientAPI, name: str) -> Followed:
+        look_at_s = time.monotonic() + self._settings.follow_s
         followed = follow(client, name, self._embedder, top_k=self._settings.top_k)
-        self._look_at_s[name] = time.monotonic() + self._settings.follow_s
+        self._look_at_s[name] = look_at_s
         self._readings.note(name, followed.collection.handle.name, why_not=followed.why_not)
         return followed
 

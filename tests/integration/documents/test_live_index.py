@@ -1,7 +1,6 @@
 """The collection is the topic's last state by key, whatever happened: real Kafka, Chroma, model, processes."""
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,6 @@ from tests.integration.documents.live_index import Oracle, dead_letters, indexed
 from tests.patience import HANG_S
 from tests.topics import committed
 from tests.worker_process import WorkerProcess, start_worker_process
-from worker.kafka.admin.topics import ensure, index_topics
 from worker.local.chroma import local_chroma
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings
@@ -23,17 +21,6 @@ pytestmark = pytest.mark.slow
 # A soak has more: RERANK_WORKER_TESTS_INDEX_EVENTS=10000.
 EVENTS_A_PHASE = int(os.environ.get("RERANK_WORKER_TESTS_INDEX_EVENTS", "500"))
 KEYS = EVENTS_A_PHASE * 3 // 10
-
-
-@pytest.fixture
-def kafka(kafka_settings: Callable[..., KafkaSettings]) -> KafkaSettings:
-    """As the index has it, with topics of its own."""
-    name = uuid.uuid4().hex[:8]
-    topics = {"documents_topic": f"documents-{name}", "documents_dead_letter_topic": f"dead-documents-{name}"}
-    kafka = kafka_settings(**topics, documents_group_id=f"index-{name}")
-    documents = for_documents(kafka)
-    ensure(documents, create=True, names=index_topics(documents))
-    return kafka
 
 
 @pytest.fixture
