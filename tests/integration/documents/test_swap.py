@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
-from schemas import wire
 from schemas.events import AnswerEvent, AnswerStatus, QueryEvent
 from tests.forked_command import run_command
 from tests.integration.documents.live_index import Event, produce
 from tests.patience import HANG_S
 from tests.topics import held
 from tests.worker_process import HTTP, WorkerProcess, start_worker_process
+from worker.client import QueryClient
 from worker.documents.document import Document
 from worker.documents.files.ingest import ingest
-from worker.kafka.config import common_config
 from worker.local.chroma import LocalChroma
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings, Settings
@@ -31,66 +29,66 @@ pytestmark = pytest.mark.slow
 
 NAME, NEW = "swapped", "swapped-2"
 FOLLOW_S = 1.0
-PAUSE_S = 0.05
-"""Between two queries."""
+TOGETHER = 4
+"""Queries under way at once."""
 ENOUGH = 40
 """Answers that show from where they come."""
 TEXTS = {
     f"doc-{number}": f"What broker {number} says of offset {number * 7} and of its leader." for number in range(60)
 }
+ASKED = list(TEXTS.values())
 
 
 @dataclass
-class Asked:
-    """Queries, and when each was asked."""
+class Asking:
+    """What is asked, a few queries at a time, as soon as those before them are answered."""
 
-    at_s: dict[str, float] = field(default_factory=dict)
+    answers: list[tuple[float, AnswerEvent]] = field(default_factory=list)
+    """With the moment, on the monotonic clock, when each was asked."""
+    failures: list[BaseException] = field(default_factory=list)
+
+    def go_on(self, kafka: KafkaSettings, stopped: threading.Event) -> None:
+        try:
+            with QueryClient(kafka) as client:
+                while not stopped.is_set():
+                    at_s, first = time.monotonic(), len(self.answers)
+                    events = [
+                        QueryEvent(id=f"q{n}", text=ASKED[n % len(ASKED)]) for n in range(first, first + TOGETHER)
+                    ]
+                    # Raises for a dead letter.
+                    answers = client.ask_all(events, timeout_s=HANG_S)
+                    self.answers += [(at_s, answer) for answer in answers]
+        except Exception as error:
+            self.failures.append(error)
+            raise
+
+    def answered_from(self, moment_s: float) -> set[object]:
+        """Wait for ``ENOUGH`` answers to what was asked later than that; return from which collections they come."""
+
+        def later() -> list[AnswerEvent]:
+            return [answer for at_s, answer in list(self.answers) if at_s > moment_s]
+
+        assert await_condition(lambda: len(later()) >= ENOUGH or bool(self.failures), timeout_s=HANG_S)
+        assert self.failures == []
+        return {version for answer in later() for version in versions(answer)}
 
 
 @contextmanager
-def asking(kafka: KafkaSettings) -> Iterator[Asked]:
+def asking(kafka: KafkaSettings) -> Iterator[Asking]:
     """Ask all the time, until the block ends."""
-    asked, stopped = Asked(), threading.Event()
-    producer = Producer(common_config(kafka) | {"enable.idempotence": True})
-
-    def ask() -> None:
-        texts = list(TEXTS.values())
-        while not stopped.wait(PAUSE_S):
-            number = len(asked.at_s)
-            event = QueryEvent(id=f"q{number}", text=texts[number % len(texts)])
-            asked.at_s[event.id] = time.monotonic()
-            producer.produce(kafka.query_topic, key=event.id.encode(), value=wire.encode_query(event))
-            producer.poll(0)
-
-    thread = threading.Thread(target=ask, name="asking")
+    asked, stopped = Asking(), threading.Event()
+    thread = threading.Thread(target=asked.go_on, args=(kafka, stopped), name="asking")
     thread.start()
     try:
         yield asked
     finally:
         stopped.set()
         thread.join(HANG_S)
-    assert producer.flush(HANG_S) == 0
-
-
-def answers_of(kafka: KafkaSettings) -> list[AnswerEvent]:
-    return [wire.decode_answer(message.value()) for message in held(kafka, kafka.answer_topic)]
 
 
 def versions(answer: AnswerEvent) -> set[object]:
     """From which of the two collections its contexts come."""
     return {context.metadata["version"] for context in answer.contexts}
-
-
-def answered_since(kafka: KafkaSettings, asked: Asked, moment_s: float, worker: WorkerProcess) -> set[object]:
-    """From which collections the queries asked later than that are answered, once there are ``ENOUGH`` of them."""
-    later: list[AnswerEvent] = []
-
-    def enough() -> bool:
-        later[:] = [answer for answer in answers_of(kafka) if asked.at_s[answer.query_id] > moment_s]
-        return len(later) >= ENOUGH
-
-    assert await_condition(enough, timeout_s=HANG_S), worker.describe()
-    return {version for answer in later for version in versions(answer)}
 
 
 @pytest.fixture
@@ -167,33 +165,27 @@ def test_running_workers_follow_a_swap_and_the_way_back_and_no_query_is_lost_or_
         )
         assert await_condition(lambda: index.metric("rerank_worker_documents_total") == len(TEXTS), timeout_s=HANG_S)
         assert index.stop() == 0
-        report = collections("swap", NAME, NEW)
+        report = collections("swap", NAME, NEW, "--sample", "10")
         swapped_s = time.monotonic()
         assert "overlap: 100.0%" in report
         assert f"the group {kafka.documents_group_id}-{NEW} is 0 events behind the topic" in report
         assert f"{NAME} reads {NEW}; every worker follows within 1 s" in report
         # What is asked later than that is answered from the new one alone, for as long as nobody swaps back.
-        assert answered_since(kafka, asked, swapped_s + FOLLOW_S, worker) == {"new"}
-        collections("swap", NAME, NAME)
-        back_s = time.monotonic()
-        assert answered_since(kafka, asked, back_s + FOLLOW_S, worker) == {"old"}
+        assert asked.answered_from(swapped_s + FOLLOW_S) == {"new"}
+        collections("swap", NAME, NAME, "--sample", "0")
+        assert asked.answered_from(time.monotonic() + FOLLOW_S) == {"old"}
 
-    answers: list[AnswerEvent] = []
-
-    def all_answered() -> bool:
-        answers[:] = answers_of(kafka)
-        return {answer.query_id for answer in answers} == set(asked.at_s)
-
-    assert await_condition(all_answered, timeout_s=HANG_S), worker.describe()
+    answers = [answer for _, answer in asked.answers]
+    assert asked.failures == []
     assert {answer.status for answer in answers} == {AnswerStatus.OK}
+    assert {len(versions(answer)) for answer in answers} == {1}, "an answer is of one collection"
+    assert versions(answers[0]) == {"old"}
+    assert len(held(kafka, kafka.query_topic)) == len(answers)
     assert held(kafka, kafka.dead_letter_topic) == []
     failed = ("rerank_worker_dependency_errors_total", "rerank_worker_dead_letters_total")
     assert worker.metrics(*failed) == [0.0, 0.0], worker.describe()
-    assert {len(versions(answer)) for answer in answers} == {1}, "an answer is of one collection"
-    assert versions(min(answers, key=lambda answer: asked.at_s[answer.query_id])) == {"old"}
     slowest_ms = max(answer.timings_ms.recall for answer in answers)
-    print(f"{len(answers)} answers to {len(asked.at_s)} queries; slowest recall {slowest_ms:.0f} ms")
-
+    print(f"{len(answers)} queries, all answered; slowest recall {slowest_ms:.0f} ms")
     shown = f'rerank_worker_collection_info{{collection="{NAME}",reads="{NAME}"}} 1.0'
     assert shown in HTTP.get(f"{worker.telemetry}/metrics").text
     log = worker.log_path.read_text()
