@@ -177,8 +177,9 @@ def _documents(connection: ChromaConnection, collection: Collection, chunks: int
 
 
 def _behind(settings: Settings, new: str) -> Behind:
-    # The group of what is configured has no collection's name in its own.
-    kafka = for_documents(settings.kafka, into=None if new == settings.recall.collection else new)
+    # The group of what `index` fills without `--into` has no collection's name in its own.
+    usual = new in {settings.recall.collection, *settings.index.collections}
+    kafka = for_documents(settings.kafka, into=None if usual else new)
     try:
         require_reachable(kafka)
         return Behind(group=kafka.group_id, events=lag(kafka))
