@@ -31,7 +31,7 @@ NAME, NEW = "swapped", "swapped-2"
 FOLLOW_S = 1.0
 TOGETHER = 4
 """Queries under way at once."""
-ENOUGH = 40
+ENOUGH = 20
 """Answers that show from where they come."""
 TEXTS = {
     f"doc-{number}": f"What broker {number} says of offset {number * 7} and of its leader." for number in range(60)

@@ -7,6 +7,7 @@ import pytest
 from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.errors import NotFoundError
+from structlog.testing import capture_logs
 
 from tests.searching import Searching
 from tests.unit.conftest import FakeHashEmbedder
@@ -113,11 +114,13 @@ def test_a_name_that_does_not_exist_is_made_to_point_alone(
     assert read(search, make_query) == "of-documents-3"
 
 
-def test_who_writes_writes_what_it_names(chroma_client: ClientAPI, embedder: Embedder) -> None:
+def test_who_writes_writes_what_it_names_and_is_warned(chroma_client: ClientAPI, embedder: Embedder) -> None:
     fill(chroma_client, "documents", embedder)
     fill(chroma_client, "documents-2", embedder)
     point(chroma_client, "documents", "documents-2")
-    assert make_collection(chroma_client, "documents", embedder, top_k=5).name == "documents"
+    with capture_logs() as logs:
+        assert make_collection(chroma_client, "documents", embedder, top_k=5).name == "documents"
+    assert [(each["log_level"], each["points_to"]) for each in logs] == [("warning", "documents-2")]
 
 
 @pytest.mark.parametrize(
