@@ -97,14 +97,15 @@ def start_worker_process(
     log_path: Path,
     *,
     subcommand: str = "run",
+    arguments: Sequence[str] = (),
     command: Sequence[str] | None = None,
     before: Callable[[], None] = nothing,
     **environment: str,
 ) -> WorkerProcess:
     """Start a worker with the offline models; ``environment`` has settings without their prefix. It does not wait.
 
-    ``subcommand``: `run` or `index`. ``command``: what Python runs in its stead. ``before``: a module's function,
-    called in its process first.
+    ``subcommand``: `run` or `index`, with its ``arguments``. ``command``: what Python runs in its stead. ``before``: a
+    module's function, called in its process first.
     """
     port = free_port()
     settings = {
@@ -134,7 +135,7 @@ def start_worker_process(
     whole = {**os.environ, **{f"RERANK_WORKER_{name}": value for name, value in settings.items()}}
     process: Process
     if command is None:
-        process = ForkedCommand(subcommand, environment=whole, out=log_path, err=log_path, before=before)
+        process = ForkedCommand(subcommand, *arguments, environment=whole, out=log_path, err=log_path, before=before)
     else:
         with log_path.open("ab") as log:
             process = subprocess.Popen([sys.executable, *command], env=whole, stdout=log, stderr=subprocess.STDOUT)

@@ -29,6 +29,7 @@ from worker.query.job import Service
 from worker.query.pipeline import Pipeline
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import load_embedder
+from worker.recall.pointer import Readings
 from worker.recall.stage import BatchedRecall
 from worker.rerank.remote import RemoteReranker
 from worker.rerank.scorer import load_scorer
@@ -57,9 +58,10 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     embedding_executor = executor if embedder.on_cpu else await parts.enter_async_context(compute_executor("embed"))
 
     health.starting = "reaching the vector store"
+    readings = Readings(partial(_show_reading, metrics, settings.recall.collection))
     recall = BatchedRecall(
         embedder,
-        partial(ChromaSearch, settings.recall, embedder),
+        partial(ChromaSearch, settings.recall, embedder, readings),
         settings.recall,
         on_embedded=partial(observe, "embed"),
         on_batch=partial(observe, "recall"),
@@ -94,6 +96,12 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.threads = (executor, *recall.threads, *reranking.threads)
     health.recall = lambda: recall.why_not_ready
     return delivery
+
+
+def _show_reading(metrics: Metrics, default: str, name: str, reads: str) -> None:
+    # Of others, which queries name, there may be any number.
+    if name == default:
+        metrics.collection.info({"collection": name, "reads": reads})
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,11 @@
 """`rerank-worker evaluate`: is reranking worth it on these documents, and what to set."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from worker.cli.terminal import err, out
-
-if TYPE_CHECKING:
-    from worker.evaluation.recalling import Watch
+from worker.cli.terminal import err, out, watching
 
 EXIT_BELOW = 4
 MOST = 1_000
@@ -110,7 +105,7 @@ def evaluate(
         judge_sample=None if judge is None else judge_sample,
         bars=parse_bars(fail_below or ()),
     )
-    with _progress() as watch:
+    with watching() as watch:
         report = evaluated(settings, request, watch)
     if as_json:
         print(report.model_dump_json(indent=2), flush=True)  # noqa: T201 - for other programs, never wrapped
@@ -136,24 +131,3 @@ def _counts(option: str, text: str | None) -> list[int]:
     if counts[0] < 1 or counts[-1] > MOST:
         raise typer.BadParameter(f"{option}: from 1 to {MOST:,}")
     return counts
-
-
-@contextmanager
-def _progress() -> "Iterator[Watch]":
-    """Show on a terminal what goes on, and how far it is; elsewhere nothing."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def watch(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
-
-        yield watch

@@ -73,6 +73,15 @@ def resolve(role: Role, settings: Settings) -> ResolvedModel:
     return model
 
 
+def resolve_here(role: Role, settings: Settings) -> ResolvedModel:
+    """Return the model of a role if this machine has it; nothing is downloaded. FatalError if it has not."""
+    name = settings.recall.embedding_model if role == "embedding" else settings.rerank.model
+    cached = None if settings.models == "offline" or Path(name).expanduser().is_dir() else hub.from_cache(name)
+    if cached is not None:
+        return ResolvedModel(role, name, cached, "cache")
+    return resolve(role, settings.model_copy(update={"models": "offline"}))
+
+
 def _from_hub(role: Role, name: str, settings: Settings) -> ResolvedModel:
     cached = hub.from_cache(name)
     if cached is not None:

@@ -11,8 +11,9 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.errors import NotFoundError
 
-from worker.errors import TransientError
+from worker.errors import FatalError, TransientError
 from worker.recall.embedder import EmbeddingModel
+from worker.recall.pointer import Pointer
 
 MODEL_KEY = "embedding_model"
 DIMENSION_KEY = "embedding_dimension"
@@ -38,6 +39,16 @@ class DefaultCollectionMissingError(TransientError):
     """The collection of queries that name none does not exist (yet)."""
 
 
+class DanglingPointerError(NotFoundError):
+    """A name points to a collection that does not exist."""
+
+    def __init__(self, pointer: Pointer) -> None:
+        super().__init__(
+            f"The collection {pointer.name!r} points to {pointer.target!r}, which does not exist: have it point to "
+            f"another with `rerank-worker collections swap {pointer.name} COLLECTION`."
+        )
+
+
 class IncompatibleCollectionError(Exception):
     """The collection's vectors do not come from the model that embeds the queries."""
 
@@ -54,20 +65,65 @@ class OpenCollection:
     """A collection that was found compatible."""
 
     handle: Collection
+    """Its name is the collection's own, wherever the name that was asked for points."""
     space: Space | None
     """None if cosine similarity cannot be told from its distances."""
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where a name leads a reader."""
+
+    collection: OpenCollection
+    """The one to read."""
+    named: Collection
+    """The one of that name: as long as it says the same, so does this."""
+    why_not: IncompatibleCollectionError | None
+    """Why ``collection`` is not the one that the name points to."""
+
+
+def find_collection(client: ClientAPI, name: str) -> Collection:
+    """Return the collection of that name, whatever is in it; nothing is ever downloaded. Raises NotFoundError."""
+    if not NAME.fullmatch(name):
+        raise NotFoundError(f"{name!r} cannot be the name of a collection")
+    return client.get_collection(name, embedding_function=None)
+
+
+def follow(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> Followed:
+    """Open for search what a name points to, or the newest before it that was built with this model.
+
+    Raises as ``open_collection``: IncompatibleCollectionError if nothing is readable with this model.
+    """
+    named = find_collection(client, name)
+    pointer = Pointer.of(named)
+    why_not: IncompatibleCollectionError | None = None
+    for each in pointer.readable:
+        try:
+            handle = named if each == name else find_collection(client, each)
+            return Followed(_checked(handle, embedder, top_k=top_k), named, why_not)
+        except NotFoundError as error:
+            # Not passed over: what is older would be read, and nobody told, because the newest was deleted.
+            if each == pointer.current:
+                raise DanglingPointerError(pointer) from error
+        except IncompatibleCollectionError as error:
+            why_not = why_not or error
+    if why_not is None:
+        raise NotFoundError(f"{name!r} was made to point and points nowhere")
+    raise why_not
+
+
 def open_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> OpenCollection:
-    """Open a collection for search; nothing is ever downloaded.
+    """Open a collection, wherever its name points.
 
     One that says nothing of its model (made elsewhere) is taken with a warning if its dimension fits. Raises
     IncompatibleCollectionError, and chromadb's NotFoundError if there is none. ``top_k`` is the usual one: a
     collection whose `ef_search` is below twice that is warned about.
     """
-    if not NAME.fullmatch(name):
-        raise NotFoundError(f"{name!r} cannot be the name of a collection")
-    handle = client.get_collection(name, embedding_function=None)
+    return _checked(find_collection(client, name), embedder, top_k=top_k)
+
+
+def _checked(handle: Collection, embedder: EmbeddingModel, *, top_k: int) -> OpenCollection:
+    name = handle.name
     metadata: Mapping[str, Any] = handle.metadata or {}
     hnsw: Mapping[str, Any] = handle.configuration_json.get("hnsw") or {}
     space: Space | None = hnsw.get("space")
@@ -86,12 +142,13 @@ def open_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, t
 
 
 def make_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> Collection:
-    """Return the collection, created for cosine similarity and this model if there is none.
+    """Return the collection to write to, created for cosine similarity and this model if there is none.
 
-    Raises IncompatibleCollectionError if there is one built with another model.
+    Never the one that its name points to: who fills one beside it, or keeps an old one fresh for a way back, names it.
+    Raises IncompatibleCollectionError if there is one built with another model, FatalError if it is there to point.
     """
     try:
-        return open_collection(client, name, embedder, top_k=top_k).handle
+        handle = open_collection(client, name, embedder, top_k=top_k).handle
     except NotFoundError:
         client.get_or_create_collection(
             name,
@@ -99,7 +156,16 @@ def make_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, t
             metadata={MODEL_KEY: embedder.model_name, DIMENSION_KEY: embedder.dimension},
             configuration={"hnsw": {"space": "cosine", "ef_search": max(LEAST_EF_SEARCH, 2 * top_k)}},
         )
-    return open_collection(client, name, embedder, top_k=top_k).handle
+        handle = open_collection(client, name, embedder, top_k=top_k).handle
+    pointer = Pointer.of(handle)
+    if pointer.alone:
+        raise FatalError(
+            f"Collection {name!r} only points, to {pointer.target!r}, and takes no documents: name that one "
+            "(`index --into`, `ingest --collection`)."
+        )
+    if pointer.target is not None:
+        logger.warning("what is written here is not what queries read", collection=name, points_to=pointer.target)
+    return handle
 
 
 def _check_recorded(name: str, metadata: Mapping[str, Any], embedder: EmbeddingModel) -> None:

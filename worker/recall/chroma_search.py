@@ -18,14 +18,17 @@ from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_client import address
 from worker.recall.chroma_collections import (
     PRIVATE_PREFIX,
+    DanglingPointerError,
     DefaultCollectionMissingError,
+    Followed,
     IncompatibleCollectionError,
     OpenCollection,
     Space,
-    open_collection,
+    follow,
 )
 from worker.recall.chroma_connection import DirectConnection, StoreFailedError, StoreLostError
 from worker.recall.embedder import EmbeddingModel, Vectors
+from worker.recall.pointer import Readings
 from worker.settings import RecallSettings
 
 logger = structlog.get_logger()
@@ -42,12 +45,14 @@ Found = Sequence[Candidate] | WorkerError
 class ChromaSearch:
     """Searches over one connection. Blocking; call it from one thread at a time."""
 
-    def __init__(self, settings: RecallSettings, embedder: EmbeddingModel) -> None:
-        """``embedder``: whose vectors are searched with."""
-        self._settings = settings
-        self._embedder = embedder
+    def __init__(self, settings: RecallSettings, embedder: EmbeddingModel, readings: Readings | None = None) -> None:
+        """``embedder``: whose vectors are searched with. ``readings`` is told which collection each name reads."""
+        self._settings, self._embedder = settings, embedder
+        self._readings = readings or Readings()
         self._connection = DirectConnection(settings)
-        self._collections: dict[str, OpenCollection] = {}
+        self._collections: dict[str, Followed] = {}
+        self._look_at_s: dict[str, float] = {}
+        """When to see whether a name leads elsewhere now, on the monotonic clock."""
 
     def find(
         self, queries: Sequence[Query], vectors: Vectors, *, within_s: float, after_loss: bool = False
@@ -105,20 +110,38 @@ class ChromaSearch:
     def _query(self, client: ClientAPI, group: Sequence[Query], vectors: Vectors) -> tuple[OpenCollection, QueryResult]:
         name = group[0].collection
         known = self._collections.pop(name, None)
+        if known is not None and self._look_at_s[name] <= time.monotonic():
+            known = self._looked(client, name, known)
         try:
-            collection = known or self._open(client, name)
-            result = _ask(collection, group, vectors)
+            used = known or self._open(client, name)
+            result = _ask(used.collection, group, vectors)
         except (NotFoundError, InvalidArgumentError):
             if known is None:
                 raise
             # Perhaps deleted and made anew since: what is remembered of it, its model too, may be wrong.
-            collection = self._open(client, name)
-            result = _ask(collection, group, vectors)
-        self._collections[name] = collection
-        return collection, result
+            used = self._open(client, name)
+            result = _ask(used.collection, group, vectors)
+        self._collections[name] = used
+        return used.collection, result
 
-    def _open(self, client: ClientAPI, name: str) -> OpenCollection:
-        return open_collection(client, name, self._embedder, top_k=self._settings.top_k)
+    def _looked(self, client: ClientAPI, name: str, known: Followed) -> Followed:
+        """Return where the name leads now; where that can't be read, what is known stays: it may well work."""
+        self._look_at_s[name] = time.monotonic() + self._settings.follow_s
+        try:
+            named, was = client.get_collection(name, embedding_function=None), known.named
+            unchanged = named.id == was.id and named.metadata == was.metadata
+            return known if unchanged else self._open(client, name)
+        except Exception as error:  # noqa: BLE001 - of an outage the search itself will tell
+            if isinstance(error, (NotFoundError, IncompatibleCollectionError)):
+                self._readings.note(name, known.collection.handle.name, why_not=error)
+            return known
+
+    def _open(self, client: ClientAPI, name: str) -> Followed:
+        look_at_s = time.monotonic() + self._settings.follow_s
+        followed = follow(client, name, self._embedder, top_k=self._settings.top_k)
+        self._look_at_s[name] = look_at_s
+        self._readings.note(name, followed.collection.handle.name, why_not=followed.why_not)
+        return followed
 
     def _as_worker_error(self, error: Exception, query: Query) -> WorkerError:  # noqa: PLR0911 - one line a kind
         name = query.collection
@@ -130,6 +153,10 @@ class ChromaSearch:
             case IncompatibleCollectionError():
                 # The query chose it: one bad event must not end the process.
                 return PoisonError("incompatible_collection", str(error))
+            case DanglingPointerError() if name == self._settings.collection:
+                return DefaultCollectionMissingError(str(error))
+            case DanglingPointerError():
+                return PoisonError("unknown_collection", str(error))
             case NotFoundError() if name == self._settings.collection:
                 # Of the worker's own collection the query knows nothing: it waits, as for a store that is away.
                 return DefaultCollectionMissingError(

@@ -36,7 +36,10 @@ class RecallSettings(Section):
     path: UserPath = Path(".local/chroma")
     """Folder of the embedded store."""
     collection: str = "documents"
-    """Collection of queries that name none."""
+    """Collection of queries that name none; it may point to another one."""
+    follow_s: Seconds = 5.0
+    """How often a worker looks where a collection's name points (`rerank-worker collections swap`): so long after a
+    swap its searches go to the new collection. One request of about a millisecond, by each connection in use."""
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """Hub name or folder. Must be the model the collection was built with: checked at start."""
     device: str = "auto"

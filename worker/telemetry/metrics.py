@@ -187,6 +187,12 @@ class Metrics:
         )
         self.build = Info("build", "Version of the worker.", namespace=PREFIX, registry=registry)
         self.models = Info("models", "Models in use.", namespace=PREFIX, registry=registry)
+        self.collection = Info(
+            "collection",
+            "Default collection, and the one that is read in its place: where it points, if the embedding model fits.",
+            namespace=PREFIX,
+            registry=registry,
+        )
 
         # Looked up once a label: prometheus_client takes longer over that than over counting.
         self._of_stage = cache(self.stage_seconds.labels)

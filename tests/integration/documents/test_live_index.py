@@ -4,8 +4,6 @@ What holds while things break is shown by tests/faults/index.
 """
 
 import json
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from tests.integration.documents.live_index import indexed
 from tests.patience import HANG_S
 from tests.topics import committed
 from tests.worker_process import start_worker_process
-from worker.kafka.admin.topics import ensure, index_topics
 from worker.kafka.config import common_config
 from worker.local.chroma import LocalChroma
 from worker.local.process import await_condition
@@ -35,17 +32,6 @@ EVENTS = [
     ("changes", {"text": "Debezium reads the log of a database.", "metadata": {"teams": ["data"]}}),
     ("gone", None),
 ]
-
-
-@pytest.fixture
-def kafka(kafka_settings: Callable[..., KafkaSettings]) -> KafkaSettings:
-    """As the index has it, with topics of its own."""
-    name = uuid.uuid4().hex[:8]
-    topics = {"documents_topic": f"documents-{name}", "documents_dead_letter_topic": f"dead-documents-{name}"}
-    kafka = kafka_settings(**topics, documents_group_id=f"index-{name}")
-    documents = for_documents(kafka)
-    ensure(documents, create=True, names=index_topics(documents))
-    return kafka
 
 
 def test_the_collection_follows_the_topic_and_each_event_is_one_trace(

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from worker.errors import FatalError
 from worker.models import offline_cross_encoder, packages
 from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME, HUB_NAME
-from worker.models.resolve import DEFAULT_CROSS_ENCODER, DEFAULT_EMBEDDING, resolve
+from worker.models.resolve import DEFAULT_CROSS_ENCODER, DEFAULT_EMBEDDING, resolve, resolve_here
 from worker.settings import Settings
 
 COMMIT = "a" * 40
@@ -150,3 +150,26 @@ def test_the_offline_cross_encoder_asked_for_by_name_needs_no_word_with_the_hub(
     with capture_logs() as logs:
         assert resolve("cross-encoder", named(CROSS_ENCODER_NAME)).source == "bundled"
     assert logs == []
+
+
+@pytest.mark.parametrize("models", ["auto", "hub"])
+def test_a_model_that_has_to_be_here_comes_from_the_cache_or_a_folder_and_never_from_the_hub(
+    hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: str
+) -> None:
+    def asked(*_: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr("worker.models.hub.require_reachable", asked)
+    monkeypatch.setattr("worker.models.hub.download", asked)
+    cached = cache(hub_cache, "a/cached", "config.json", "model.safetensors")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    found = [
+        resolve_here("embedding", Settings.model_validate({"models": models, "recall": {"embedding_model": name}}))
+        for name in ("a/cached", str(folder))
+    ]
+    assert [(each.source, each.path) for each in found] == [("cache", cached), ("folder", folder)]
+    with pytest.raises(FatalError, match="'a/not-here' is neither a folder here"):
+        resolve_here(
+            "embedding", Settings.model_validate({"models": models, "recall": {"embedding_model": "a/not-here"}})
+        )
