@@ -125,6 +125,30 @@ def test_a_column_left_out_is_known_in_a_list_and_in_base64(
         decode(make_record(b"1", {"title": "T", "tags": value}), events="rows", text="{title}", metadata="tags")
 
 
+# Of numbers, the code points; of UUIDs, the one that Java makes of the name.
+LEFT_OUT = ["body", "tags", "nums", "bigs", "uuids", "days", "info", "pairs", "bytes"]
+
+
+@pytest.mark.parametrize("topic", ["shop.public.large", "map.public.large"])
+@pytest.mark.parametrize("column", LEFT_OUT)
+def test_a_column_left_out_is_known_in_every_type_that_can_say_so(decode: Decode, topic: str, column: str) -> None:
+    with pytest.raises(PoisonError, match=f"left out '{column}'") as caught:
+        decode(WRITTEN[topic, 1], events="debezium", text="{title}", metadata=column)
+    assert caught.value.reason == "unavailable_value"
+
+
+def test_truncate_is_set_aside_though_it_has_no_key(decode: Decode) -> None:
+    with pytest.raises(PoisonError, match="TRUNCATE") as caught:
+        decode(WRITTEN["all.public.kinds", 6], events="debezium", text="{tenant}")
+    assert caught.value.reason == "unsupported_operation"
+
+
+def test_a_key_of_two_columns_names_the_row_and_its_delete(decode: Decode) -> None:
+    told = [decode(WRITTEN["shop.public.kinds", offset], events="debezium", text="{tenant}") for offset in (0, 1, 2)]
+    assert [wanted.id for wanted in told if wanted is not None] == ['{"number":"Kg==","tenant":"acme"}'] * 3
+    assert [wanted.document is None for wanted in told if wanted is not None] == [False, True, True]
+
+
 def test_a_change_is_as_old_as_the_database_says(decode: Decode) -> None:
     inserted = decode(WRITTEN["shop.public.docs", 2], events="debezium", **COLUMNS)
     unwrapped = decode(WRITTEN["flat.public.docs", 3], events="rows", **COLUMNS)
