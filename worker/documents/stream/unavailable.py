@@ -1,4 +1,4 @@
-"""What Debezium writes for a value that it does not have: large, and left alone by the update. Short: its forms alone."""
+"""What Debezium writes for a value it does not have: large, and left alone by the update. Short: its forms alone."""
 
 import base64
 import hashlib

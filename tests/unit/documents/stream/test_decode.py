@@ -125,6 +125,53 @@ def test_a_column_left_out_is_known_in_a_list_and_in_base64(
         decode(make_record(b"1", {"title": "T", "tags": value}), events="rows", text="{title}", metadata="tags")
 
 
+READ_WITH_SCHEMAS = {
+    "price": 12.5,
+    "anynum": 3.14159,
+    "day": "2026-11-27",
+    "clock": "10:11:12.500000",
+    "moment": "2026-11-27T10:11:12.123456",
+    "moment3": "2026-11-27T10:11:12.123000",
+    "zoned": "2026-11-27T08:11:12.123456Z",
+    "yes": True,
+    "info": '{"lang": "en"}',
+    "tags": ["a", "b"],
+    "nums": [1, 2],
+    "uid": "123e4567-e89b-12d3-a456-426614174000",
+    "mood": "happy",
+    "ratio": 2.5,
+}
+ALONE = {"price": "BOI=", "anynum": '{"scale": 5, "value": "BMsv"}', "day": 20784, "moment": 1795774272123456}
+IN_WORDS = {"price": "12.50", "anynum": "3.14159", "day": "2026-11-27Z", "moment": "2026-11-27T10:11:12.123456Z"}
+TYPES = {
+    "with schemas": ("sch.public.kinds", "debezium", '{"number":42,"tenant":"acme"}', READ_WITH_SCHEMAS),
+    "unwrapped, with schemas": ("flatsch.public.kinds", "rows", '{"number":42,"tenant":"acme"}', READ_WITH_SCHEMAS),
+    "without": ("shop.public.kinds", "debezium", '{"number":"Kg==","tenant":"acme"}', ALONE),
+    "without, by a connector that writes words": (
+        "str.public.kinds",
+        "debezium",
+        '{"number":"42","tenant":"acme"}',
+        IN_WORDS,
+    ),
+}
+
+
+@pytest.mark.parametrize(("topic", "events", "identifier", "metadata"), TYPES.values(), ids=TYPES.keys())
+def test_columns_are_what_their_schema_says_or_as_they_came(
+    decode: Decode, topic: str, events: str, identifier: str, metadata: dict[str, object]
+) -> None:
+    names = ",".join([*metadata, "nothing"])
+    wanted = decode(WRITTEN[topic, 0], events=events, text="{price}", metadata=names)
+    assert upserted(wanted) == (identifier, str(metadata["price"]), metadata)
+
+
+def test_a_delete_has_the_id_of_its_row_with_schemas_too(decode: Decode) -> None:
+    told = [decode(WRITTEN["sch.public.kinds", offset], events="debezium", text="{tenant}") for offset in (0, 1, 2)]
+    assert {wanted.id for wanted in told if wanted is not None} == {'{"number":42,"tenant":"acme"}'}
+    unwrapped = decode(WRITTEN["flatsch.public.kinds", 1], events="rows", text="{tenant}")
+    assert deleted(unwrapped) == '{"number":42,"tenant":"acme"}'
+
+
 # Of numbers, the code points; of UUIDs, the one that Java makes of the name.
 LEFT_OUT = ["body", "tags", "nums", "bigs", "uuids", "days", "info", "pairs", "bytes"]
 
