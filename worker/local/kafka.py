@@ -14,13 +14,11 @@ from confluent_kafka.admin import AdminClient
 
 from worker.errors import FatalError
 from worker.local.jars import fetched_jars, finished, tail
-from worker.local.process import ServerProcess, free_port
+from worker.local.process import ServerProcess, free_port, on_free_port
 
 # Both take seconds, and minutes where everything else on the machine starts too.
 FORMAT_TIMEOUT_S = 180.0
 START_TIMEOUT_S = 180.0
-# A port found free can be taken before the JVM binds it.
-START_ATTEMPTS = 3
 
 # Start-up over peak speed: a small heap, one cheap collector, no optimising compiler warm-up.
 JVM_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -37,13 +35,7 @@ def java_kafka(
 ) -> Iterator[str]:
     """Run a broker on ``data_dir`` (kept, reused) and yield its bootstrap address; ``properties`` are added."""
     jars = resolve_jars(cache_dir)
-    for attempt in range(1, START_ATTEMPTS + 1):
-        try:
-            address, server = start_broker(jars, data_dir, port or free_port(), properties or {})
-            break
-        except FatalError as error:
-            if port is not None or attempt == START_ATTEMPTS or "Address already in use" not in str(error):
-                raise
+    address, server = on_free_port(lambda port: start_broker(jars, data_dir, port, properties or {}), port)
     with server:
         yield address
 

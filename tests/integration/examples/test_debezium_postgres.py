@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -21,21 +22,23 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> ModuleType:
+def example(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> Iterator[ModuleType]:
     """The script, with everything it fetches at hand. Skips where this machine or its network lacks something."""
     monkeypatch.syspath_prepend(EXAMPLES / "debezium-postgres")
-    for name in ("connect", "postgres", "run", "story"):
-        monkeypatch.setitem(sys.modules, name, importlib.import_module(name))
-    run, postgres = sys.modules["run"], sys.modules["postgres"]
+    run, postgres, connect = (importlib.import_module(name) for name in ("run", "postgres", "connect"))
     if lack := missing_tools() or postgres.lacking():
         pytest.skip(f"not on this machine: {lack}")
     try:
-        sys.modules["connect"].resolve_jars(cache_dir)
+        connect.resolve_jars(cache_dir)
+        if postgres.installed_programs() is None:
+            postgres.resolve_jar(cache_dir)
     except FatalError as error:
         if NO_NETWORK.search(str(error)):
-            pytest.skip(f"Maven can't fetch the example's jars: {error}")
+            pytest.skip(f"what the example fetches can't be fetched: {error}")
         raise
-    return run
+    yield run
+    for name in ("run", "story", "postgres", "connect"):
+        sys.modules.pop(name, None)
 
 
 def test_answers_follow_the_rows_of_a_database(example: ModuleType, cache_dir: Path, tmp_path: Path) -> None:
