@@ -13,7 +13,7 @@ import httpx
 import psycopg
 from connect import resolve_jars, running_connector
 from postgres import lacking, running_postgres
-from story import Story, write_first_rows
+from story import Step, Story, write_first_rows
 
 from worker.app.stopping import STOP_SIGNALS, interruptible
 from worker.client import QueryClient
@@ -133,6 +133,12 @@ def _ready(probe: httpx.Client, address: str) -> bool:
         return False
 
 
+def _printed(step: Step) -> str:
+    # Where nothing was changed there is no time to tell.
+    done = [f"  {step.sql};", f"  {step.seconds:.1f} s later:"] if step.sql else []
+    return "\n".join(["", step.said, *done, f"  {step.found}"])
+
+
 def main() -> None:
     """Tell the story on a terminal."""
     if lack := missing_tools() or lacking():
@@ -148,9 +154,7 @@ def main() -> None:
             with running(Settings(), folder) as place:
                 print(f"... after {time.monotonic() - begun_s:.0f} s all of it runs.", flush=True)
                 for step in place.story().steps():
-                    print(
-                        f"\n{step.said}\n  SQL    {step.sql or '-'}\n  {step.seconds:4.1f} s {step.found}", flush=True
-                    )
+                    print(_printed(step), flush=True)
     except WorkerError as error:
         raise SystemExit(f"error: {error}") from error
     print(f"\nEverything is stopped, after {time.monotonic() - begun_s:.0f} s in all.")

@@ -48,7 +48,7 @@ class Step:
     found: str
     """The question and what answers it, or why the event was set aside."""
     seconds: float
-    """From the commit in the database until an answer showed it."""
+    """From the commit in the database until an answer showed it, or the event was set aside."""
 
 
 class Story:
