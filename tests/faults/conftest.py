@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.world import Promise, World, running_world
-from worker.local.kafka import missing_tools
+from worker.local.jars import missing_tools
 from worker.settings import Settings
 
 PROMISES = [

@@ -1,13 +1,11 @@
 """`rerank-worker demo`: the whole stack, real questions through Kafka, what reranking did to them."""
 
-import shutil
 import sys
-import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -21,9 +19,10 @@ from worker.demo.gain import gain
 from worker.demo.latencies import latency_table, stage_quantiles
 from worker.demo.setup import NAME, own_variables, settings_with
 from worker.documents.samples.corpus import Question, questions
-from worker.errors import FatalError, WorkerError
+from worker.errors import FatalError
 from worker.local.broker import LocalBroker
 from worker.local.process import ServerProcess
+from worker.local.scratch import scratch_folder
 from worker.local.stack import StackChoice, StackState, running_stack
 from worker.models.resolve import ResolvedModel, resolve
 from worker.settings import ENV_PREFIX, Settings
@@ -46,7 +45,7 @@ def run_demo(settings: Settings, console: Console) -> None:
     started_s = time.monotonic()
     console.rule("[bold]rerank-worker demo")
     stoppable = interruptible(*STOP_SIGNALS, ending=_ending, say=_say_stopping)
-    with _scratch() as data_dir, stoppable:
+    with scratch_folder(NAME) as data_dir, stoppable:
         _show(settings, console, data_dir)
     _say(
         console,
@@ -165,20 +164,6 @@ def _ready(probe: httpx.Client, variables: Mapping[str, str]) -> bool:
         return probe.get(f"{_telemetry(variables)}/ready").is_success
     except httpx.TransportError:
         return False
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Yield a folder of this run's own; it is kept, and named, only if something failed."""
-    folder = Path(tempfile.mkdtemp(prefix="rerank-worker-demo-"))
-    try:
-        yield folder
-    except WorkerError as error:
-        raise FatalError(f"{error}\nThe logs are in {folder}") from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ending(number: int) -> BaseException:

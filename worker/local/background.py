@@ -14,7 +14,8 @@ from pathlib import Path
 
 from worker.app.stopping import STOP_SIGNALS, interruptible
 from worker.errors import FatalError
-from worker.local.kafka import RESOLVE_TIMEOUT_S, START_TIMEOUT_S
+from worker.local.jars import RESOLVE_TIMEOUT_S
+from worker.local.kafka import START_TIMEOUT_S
 from worker.local.process import TAIL_LINES, await_condition
 from worker.local.stack import StackChoice, StackState, running_stack
 from worker.settings import Settings

@@ -9,7 +9,8 @@ from typing import Literal
 
 from worker.errors import FatalError
 from worker.local.docker_kafka import docker_kafka, engine_missing
-from worker.local.kafka import java_kafka, missing_tools
+from worker.local.jars import missing_tools
+from worker.local.kafka import java_kafka
 from worker.local.mock_kafka import mock_kafka
 
 BOOTSTRAP_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"

@@ -1,13 +1,7 @@
 """Real Apache Kafka on this machine without Docker: its published jars, one KRaft node, one JVM."""
 
 import base64
-import hashlib
-import json
 import logging
-import re
-import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,48 +11,22 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from filelock import FileLock
 
 from worker.errors import FatalError
-from worker.local.process import ServerProcess, free_port
+from worker.local.jars import fetched_jars, finished, tail
+from worker.local.process import ServerProcess, free_port, on_free_port
 
-# Resolving downloads about 45 MB the first time.
-RESOLVE_TIMEOUT_S = 600.0
 # Both take seconds, and minutes where everything else on the machine starts too.
 FORMAT_TIMEOUT_S = 180.0
 START_TIMEOUT_S = 180.0
-# A port found free can be taken before the JVM binds it.
-START_ATTEMPTS = 3
-MINIMUM_JAVA = 17
-MANIFEST = "sha256.json"
 
 # Start-up over peak speed: a small heap, one cheap collector, no optimising compiler warm-up.
 JVM_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
-def missing_tools() -> str | None:
-    """Return what this machine lacks to run Kafka from its jars, in words; None if nothing."""
-    java, maven = shutil.which("java"), shutil.which("mvn")
-    if java is None or maven is None:
-        return "Java 17 or newer and Maven (Debian: apt install openjdk-17-jre-headless maven)"
-    printed = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr  # noqa: S603
-    version = re.search(r'version "(\d+)', printed)
-    if version is None or int(version[1]) < MINIMUM_JAVA:
-        return f"Java {MINIMUM_JAVA} or newer (found: {printed.splitlines()[0] if printed else 'nothing'})"
-    return None
-
-
 def resolve_jars(cache_dir: Path) -> Path:
-    """Return the folder of Kafka's jars, fetched by Maven once per pom and machine. Blocks; FatalError."""
-    pom = _packaged("pom.xml")
-    root = cache_dir.expanduser() / "kafka"
-    folder = root / hashlib.sha256(pom.encode()).hexdigest()[:12]
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "lock", timeout=RESOLVE_TIMEOUT_S):
-        if not _complete(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            _fetch_jars(pom, folder)
-    return folder
+    """Return the folder of Kafka's jars, about 45 MB the first time. Blocks; FatalError."""
+    return fetched_jars("Kafka", _packaged("pom.xml"), cache_dir.expanduser() / "kafka")
 
 
 @contextmanager
@@ -67,13 +35,7 @@ def java_kafka(
 ) -> Iterator[str]:
     """Run a broker on ``data_dir`` (kept, reused) and yield its bootstrap address; ``properties`` are added."""
     jars = resolve_jars(cache_dir)
-    for attempt in range(1, START_ATTEMPTS + 1):
-        try:
-            address, server = start_broker(jars, data_dir, port or free_port(), properties or {})
-            break
-        except FatalError as error:
-            if port is not None or attempt == START_ATTEMPTS or "Address already in use" not in str(error):
-                raise
+    address, server = on_free_port(lambda port: start_broker(jars, data_dir, port, properties or {}), port)
     with server:
         yield address
 
@@ -146,47 +108,8 @@ def _packaged(name: str) -> str:
     return installed.read_text() if installed.is_file() else checkout.read_text()
 
 
-def _fetch_jars(pom: str, folder: Path) -> None:
-    if lacking := missing_tools():
-        raise FatalError(f"Kafka's jars are not in {folder} and can't be fetched without {lacking}")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as scratch:
-        pom_path = Path(scratch) / "pom.xml"
-        pom_path.write_text(pom)
-        jars = Path(scratch) / "jars"
-        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={jars}"]
-        fetched = _run(["mvn", "-q", "-B", "-f", str(pom_path), *goal], RESOLVE_TIMEOUT_S)
-        if fetched.returncode != 0:
-            raise FatalError(f"Maven could not fetch Kafka's jars:\n{_tail(fetched.stdout)}")
-        manifest = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in sorted(jars.glob("*.jar"))}
-        (jars / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        jars.rename(folder)
-
-
-def _complete(folder: Path) -> bool:
-    try:
-        manifest: dict[str, str] = json.loads((folder / MANIFEST).read_text())
-        return bool(manifest) and all(
-            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in manifest.items()
-        )
-    except (OSError, ValueError):
-        return False
-
-
 def _format(java: Sequence[str], config: Path, cluster_id: str, quorum: str) -> None:
     command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(config), quorum]
-    formatted = _run(command, FORMAT_TIMEOUT_S)
+    formatted = finished(command, FORMAT_TIMEOUT_S)
     if formatted.returncode != 0:
-        raise FatalError(f"Kafka's storage could not be formatted:\n{_tail(formatted.stdout)}")
-
-
-def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(  # noqa: S603 - our own commands
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FatalError(f"{command[0]} took over {timeout_s:g} s") from error
-
-
-def _tail(output: str) -> str:
-    return "\n".join(f"  {line}" for line in output.splitlines()[-15:])
+        raise FatalError(f"Kafka's storage could not be formatted:\n{tail(formatted.stdout)}")

@@ -8,13 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 from worker.errors import FatalError
 from worker.local.guard import TERMINATE_TIMEOUT_S
 
 POLL_S = 0.05
 TAIL_LINES = 15
+# A port found free can be taken before the server binds it.
+START_ATTEMPTS = 3
+
+Started = TypeVar("Started")
 
 
 def free_port() -> int:
@@ -34,6 +38,20 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def on_free_port(start: Callable[[int], Started], port: int | None = None) -> Started:
+    """Return what ``start`` makes of ``port``, or of a free one, and of another if that is taken meanwhile. FatalError.
+
+    That it was taken is told by the server's log, whose end is in the error.
+    """
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            return start(port or free_port())
+        except FatalError as error:
+            if port is not None or attempt == START_ATTEMPTS or "Address already in use" not in str(error):
+                raise
+    raise AssertionError  # not reached: the last attempt returns or raises
 
 
 def await_condition(is_met: Callable[[], bool], *, timeout_s: float) -> bool:

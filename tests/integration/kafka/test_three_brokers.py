@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, PartitionMetadata
 
 from tests.faults.cluster import Broker, Cluster
 from tests.patience import HANG_S
-from worker.local.kafka import missing_tools
+from worker.local.jars import missing_tools
 from worker.local.process import await_condition
 from worker.settings import Settings
 

@@ -20,7 +20,8 @@ from worker.errors import FatalError
 from worker.local.background import down, status, supervisor_pid, up
 from worker.local.broker import LocalBroker
 from worker.local.docker_kafka import docker_kafka, engine_missing
-from worker.local.kafka import MANIFEST, answers, resolve_jars
+from worker.local.jars import MANIFEST
+from worker.local.kafka import answers, resolve_jars
 from worker.local.llm import local_llm
 from worker.local.mock_kafka import mock_kafka
 from worker.local.process import ServerProcess, await_condition, free_port

@@ -18,7 +18,8 @@ from worker.documents.files.ingest import ingest
 from worker.kafka.admin.topics import ensure
 from worker.local.broker import LocalBroker
 from worker.local.chroma import local_chroma
-from worker.local.kafka import java_kafka, missing_tools
+from worker.local.jars import missing_tools
+from worker.local.kafka import java_kafka
 from worker.local.process import await_condition, free_port
 from worker.settings import KafkaSettings, RecallSettings, Settings
 

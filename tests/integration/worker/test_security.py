@@ -32,7 +32,7 @@ from tests.worker_process import HTTP, WorkerProcess
 from worker.client import QueryClient
 from worker.errors import FatalError
 from worker.kafka.admin.topics import ensure
-from worker.local.kafka import missing_tools
+from worker.local.jars import missing_tools
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
 from worker.settings.kafka import CLIENT_OPTIONS_BY_NAME

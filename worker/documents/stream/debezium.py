@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from worker.documents.stream.columns import Row
+from worker.documents.stream.logical_types import of_field, readable
 from worker.errors import PoisonError
 
 DELETED = "__deleted"
@@ -33,7 +34,7 @@ class RowChange:
 
 def from_envelope(event: Any) -> RowChange | None:
     """Return what a change event says; None if it is about no row. Raises PoisonError."""
-    payload = _without_schema(event)
+    payload, schema = _unpacked(event)
     if payload is None:
         return RowChange(None, None)
     if not isinstance(payload, dict) or "op" not in payload or not payload.keys() & {"after", "before", "source"}:
@@ -44,7 +45,7 @@ def from_envelope(event: Any) -> RowChange | None:
     op, source = payload["op"], payload.get("source")
     happened_s = _seconds(source.get("ts_ms")) if isinstance(source, dict) else None
     if op in ROW_OPS:
-        return RowChange(_row(payload.get("after"), op), happened_s)
+        return RowChange(readable(_row(payload.get("after"), op), of_field(schema, "after")), happened_s)
     if op == "d":
         return RowChange(None, happened_s)
     if op == "m":  # a message of PostgreSQL's log, about no row
@@ -60,7 +61,7 @@ def from_envelope(event: Any) -> RowChange | None:
 
 def from_row(event: Any) -> RowChange:
     """Return what a flat object says: it is the row, unless it is marked as deleted. Raises PoisonError."""
-    payload = _without_schema(event)
+    payload, schema = _unpacked(event)
     if payload is None:
         return RowChange(None, None)
     if not isinstance(payload, dict):
@@ -68,11 +69,13 @@ def from_row(event: Any) -> RowChange:
     if "op" in payload and isinstance(payload.get("source"), dict) and payload.keys() & {"after", "before"}:
         raise PoisonError("invalid_schema", "the event is a change event of Debezium: set index.events to debezium")
     happened_s = next((_seconds(payload[name]) for name in TIMES_MS if name in payload), None)
-    return RowChange(None if payload.get(DELETED) in {"true", True} else payload, happened_s)
+    return RowChange(None if payload.get(DELETED) in {"true", True} else readable(payload, schema), happened_s)
 
 
-def _without_schema(event: Any) -> Any:
-    return event["payload"] if isinstance(event, dict) and event.keys() == {"schema", "payload"} else event
+def _unpacked(event: Any) -> tuple[Any, Any]:
+    """Return what is said, and the schema that came with it."""
+    has_schema = isinstance(event, dict) and event.keys() == {"schema", "payload"}
+    return (event["payload"], event["schema"]) if has_schema else (event, None)
 
 
 def _row(after: Any, op: str) -> Mapping[str, Any]:

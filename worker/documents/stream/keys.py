@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from schemas.envelopes import unframed
 from schemas.limits import MAX_DOCUMENT_ID_CHARS
 from worker.documents.stream.columns import as_text, filled, listed, missing
+from worker.documents.stream.logical_types import readable
 from worker.errors import PoisonError
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -51,7 +52,9 @@ def _read(key: bytes | None) -> Any:
         parsed = from_json(text, allow_inf_nan=False)
     except ValueError:
         return plain  # a name that begins so
-    return parsed["payload"] if isinstance(parsed, dict) and parsed.keys() == {"schema", "payload"} else parsed
+    if isinstance(parsed, dict) and parsed.keys() == {"schema", "payload"}:
+        return readable(parsed["payload"], parsed["schema"])
+    return parsed
 
 
 def _made(read: Any, template: str | None) -> str:

@@ -1,12 +1,12 @@
 """A row's columns → a document, as the settings have it."""
 
-import base64
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from worker.documents.document import Document
 from worker.documents.metadata import kept
 from worker.documents.stream.columns import Row, filled, listed
+from worker.documents.stream.unavailable import Placeholder
 from worker.errors import PoisonError
 from worker.settings import IndexSettings
 from worker.settings.fields import columns_of
@@ -22,9 +22,7 @@ class RowMapping:
         templates = [each for each in (settings.text, settings.title, settings.collection) if each is not None]
         self._columns = [*dict.fromkeys(name for template in templates for name in columns_of(template))]
         self._columns += [name for name in settings.metadata if name not in self._columns]
-        placeholder = settings.unavailable_value
-        # A column of bytes has it in base64, one of several values as the only one of them.
-        self._unavailable = (placeholder, base64.b64encode(placeholder.encode()).decode())
+        self._placeholder = Placeholder(settings.unavailable_value)
 
     def document(
         self,
@@ -75,14 +73,10 @@ class RowMapping:
             )
 
     def _refuse_unavailable(self, row: Row) -> None:
-        lacking = [name for name in self._columns if self._is_unavailable(row.get(name))]
+        lacking = [name for name in self._columns if self._placeholder.stands_for(row.get(name))]
         if lacking:
             raise PoisonError(
                 "unavailable_value",
                 f"Debezium left out {listed(lacking)}, large and not changed: the document stays as it was. For "
                 "PostgreSQL, ALTER TABLE ... REPLICA IDENTITY FULL has them sent",
             )
-
-    def _is_unavailable(self, value: Any) -> bool:
-        one = value[0] if isinstance(value, list) and len(value) == 1 else value
-        return isinstance(one, str) and one in self._unavailable

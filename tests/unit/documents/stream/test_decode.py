@@ -160,6 +160,77 @@ def test_a_column_left_out_is_known_in_a_list_and_in_base64(
         decode(make_record(b"1", {"title": "T", "tags": value}), events="rows", text="{title}", metadata="tags")
 
 
+READ_WITH_SCHEMAS = {
+    "price": 12.5,
+    "anynum": 3.14159,
+    "day": "2026-11-27",
+    "clock": "10:11:12.500000",
+    "moment": "2026-11-27T10:11:12.123456",
+    "moment3": "2026-11-27T10:11:12.123000",
+    "zoned": "2026-11-27T08:11:12.123456Z",
+    "yes": True,
+    "info": '{"lang": "en"}',
+    "tags": ["a", "b"],
+    "nums": [1, 2],
+    "uid": "123e4567-e89b-12d3-a456-426614174000",
+    "mood": "happy",
+    "ratio": 2.5,
+}
+ALONE = {"price": "BOI=", "anynum": '{"scale": 5, "value": "BMsv"}', "day": 20784, "moment": 1795774272123456}
+IN_WORDS = {"price": "12.50", "anynum": "3.14159", "day": "2026-11-27Z", "moment": "2026-11-27T10:11:12.123456Z"}
+TYPES = {
+    "with schemas": ("sch.public.kinds", "debezium", '{"number":42,"tenant":"acme"}', READ_WITH_SCHEMAS),
+    "unwrapped, with schemas": ("flatsch.public.kinds", "rows", '{"number":42,"tenant":"acme"}', READ_WITH_SCHEMAS),
+    "without": ("shop.public.kinds", "debezium", '{"number":"Kg==","tenant":"acme"}', ALONE),
+    "without, by a connector that writes words": (
+        "str.public.kinds",
+        "debezium",
+        '{"number":"42","tenant":"acme"}',
+        IN_WORDS,
+    ),
+}
+
+
+@pytest.mark.parametrize(("topic", "events", "identifier", "metadata"), TYPES.values(), ids=TYPES.keys())
+def test_columns_are_what_their_schema_says_or_as_they_came(
+    decode: Decode, topic: str, events: str, identifier: str, metadata: dict[str, object]
+) -> None:
+    names = ",".join([*metadata, "nothing"])
+    wanted = decode(WRITTEN[topic, 0], events=events, text="{price}", metadata=names)
+    assert upserted(wanted) == (identifier, str(metadata["price"]), metadata)
+
+
+def test_a_delete_has_the_id_of_its_row_with_schemas_too(decode: Decode) -> None:
+    told = [decode(WRITTEN["sch.public.kinds", offset], events="debezium", text="{tenant}") for offset in (0, 1, 2)]
+    assert {wanted.id for wanted in told if wanted is not None} == {'{"number":42,"tenant":"acme"}'}
+    unwrapped = decode(WRITTEN["flatsch.public.kinds", 1], events="rows", text="{tenant}")
+    assert deleted(unwrapped) == '{"number":42,"tenant":"acme"}'
+
+
+# Of numbers, the code points; of UUIDs, the one that Java makes of the name.
+LEFT_OUT = ["body", "tags", "nums", "bigs", "uuids", "days", "info", "pairs", "bytes"]
+
+
+@pytest.mark.parametrize("topic", ["shop.public.large", "map.public.large"])
+@pytest.mark.parametrize("column", LEFT_OUT)
+def test_a_column_left_out_is_known_in_every_type_that_can_say_so(decode: Decode, topic: str, column: str) -> None:
+    with pytest.raises(PoisonError, match=f"left out '{column}'") as caught:
+        decode(WRITTEN[topic, 1], events="debezium", text="{title}", metadata=column)
+    assert caught.value.reason == "unavailable_value"
+
+
+def test_truncate_is_set_aside_though_it_has_no_key(decode: Decode) -> None:
+    with pytest.raises(PoisonError, match="TRUNCATE") as caught:
+        decode(WRITTEN["all.public.kinds", 6], events="debezium", text="{tenant}")
+    assert caught.value.reason == "unsupported_operation"
+
+
+def test_a_key_of_two_columns_names_the_row_and_its_delete(decode: Decode) -> None:
+    told = [decode(WRITTEN["shop.public.kinds", offset], events="debezium", text="{tenant}") for offset in (0, 1, 2)]
+    assert [wanted.id for wanted in told if wanted is not None] == ['{"number":"Kg==","tenant":"acme"}'] * 3
+    assert [wanted.document is None for wanted in told if wanted is not None] == [False, True, True]
+
+
 def test_a_change_is_as_old_as_the_database_says(decode: Decode) -> None:
     inserted = decode(WRITTEN["shop.public.docs", 2], events="debezium", **COLUMNS)
     unwrapped = decode(WRITTEN["flat.public.docs", 3], events="rows", **COLUMNS)
