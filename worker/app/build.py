@@ -27,8 +27,8 @@ from worker.models import resolve as models
 from worker.query.early_contexts import EarlyContexts
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
-from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import load_embedder
+from worker.recall.lexical.search import new_search
 from worker.recall.stage import BatchedRecall
 from worker.rerank.remote import RemoteReranker
 from worker.rerank.scorer import load_scorer
@@ -60,7 +60,12 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.starting = "reaching the vector store"
     recall = BatchedRecall(
         embedder,
-        partial(ChromaSearch, settings.recall, embedder),
+        new_search(
+            settings.recall,
+            embedder,
+            on_lexical=metrics.lexical_seconds.observe,
+            on_failure=partial(metrics.observe_dependency_error, "lexical"),
+        ),
         settings.recall,
         on_embedded=partial(observe, "embed"),
         on_batch=partial(observe, "recall"),

@@ -17,7 +17,7 @@ import typer
 from rich.text import Text
 
 from worker.app.stopping import interruptible
-from worker.cli import answers, config, demo, dlq, evaluate, index, ingest, local, models, run, topics, tune
+from worker.cli import answers, config, demo, dlq, evaluate, index, ingest, lexical, local, models, run, topics, tune
 from worker.cli.terminal import EXIT_ERROR, Command, err, out
 from worker.errors import WorkerError
 from worker.telemetry.logs import quiet_commands
@@ -95,6 +95,7 @@ for command in (
     app.command(cls=Command)(command)
 app.add_typer(local.app, name="local")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(lexical.app, name="lexical")
 
 if __name__ == "__main__":
     main()

@@ -56,6 +56,8 @@ class OpenCollection:
     handle: Collection
     space: Space | None
     """None if cosine similarity cannot be told from its distances."""
+    measure: Space
+    """What its distances are."""
 
 
 def open_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> OpenCollection:
@@ -82,7 +84,7 @@ def open_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, t
             ef_search=hnsw["ef_search"],
             wanted=2 * top_k,
         )
-    return OpenCollection(handle=handle, space=space)
+    return OpenCollection(handle=handle, space=space, measure=hnsw.get("space") or "l2")
 
 
 def make_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> Collection:

@@ -26,6 +26,7 @@ from worker.recall.chroma_collections import (
 )
 from worker.recall.chroma_connection import ChromaConnection, StoreFailedError
 from worker.recall.embedder import Embedder
+from worker.recall.lexical.index import LexicalIndex
 
 DOCUMENT_KEY = f"{PRIVATE_PREFIX}document"
 """Of each chunk: its document's id, by which those are found that a shorter version no longer has."""
@@ -64,6 +65,8 @@ class _Plan:
     remark: bool = False
     """The first chunk stays and gets the mark."""
     delete: list[str] = field(default_factory=list)
+    stands: Sequence[Chunk] = ()
+    """What the document then has, written now or before."""
 
 
 class StoreRefusedError(Exception):
@@ -83,10 +86,12 @@ class DocumentStore:
         source: str,
         top_k: int,
         timeout_s: float,
+        lexical: LexicalIndex | None = None,
     ) -> None:
         """Make the collection if there is none, as ``ingest`` does. Raises as ``apply``, and FatalError.
 
-        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store.
+        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store; ``lexical`` is kept by
+        the same chunks.
         """
         self._connection = connection
         self._embedder = embedder
@@ -98,6 +103,9 @@ class DocumentStore:
         self._collection: Collection | None = self._call(
             lambda client: make_collection(client, collection, embedder, top_k=top_k)
         )
+        self._lexical = lexical
+        if lexical is not None:
+            lexical.fill(self._collection, self._ask)
         self._most_chunks = min(COMMIT_CHUNKS, self._call(lambda client: client.get_max_batch_size()))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome | Exception]:
@@ -148,11 +156,16 @@ class DocumentStore:
         new = [(plan.change, chunk) for plan in plans for chunk in plan.write]
         for some in _sliced(new, self._most_chunks):
             self._upsert(some, before)
+        if self._lexical is not None:
+            stands = [chunk for plan in plans if plan.stands and _may_write(plan.change) for chunk in plan.stands]
+            self._lexical.put(self._ask(_itself), {chunk.id: chunk.text for chunk in stands})
         remarked = [plan.change for plan in plans if plan.remark and _may_write(plan.change)]
         for changes in _sliced(remarked, self._most_chunks):
             marks: list[Any] = [change.mark.stored for change in changes]
             self._ask(partial(Collection.update, ids=[change.id for change in changes], metadatas=marks))
         gone = [chunk for plan in plans if plan.delete and _may_write(plan.change) for chunk in plan.delete]
+        if self._lexical is not None:
+            self._lexical.delete(self._ask(_itself), gone)
         for ids in _sliced(gone, self._most_chunks):
             self._ask(partial(Collection.delete, ids=list(ids)))
 
@@ -211,8 +224,9 @@ def _planned(change: Change, wanted: Sequence[Chunk], held: Stored) -> _Plan:
     if not wanted:
         return _Plan(change, "deleted" if held else "absent", delete=delete)
     if not write and not delete:
-        return _Plan(change, "unchanged")
-    return _Plan(change, "written", write, remark=change.id not in {chunk.id for chunk in write}, delete=delete)
+        return _Plan(change, "unchanged", stands=wanted)
+    remark = change.id not in {chunk.id for chunk in write}
+    return _Plan(change, "written", write, remark=remark, delete=delete, stands=wanted)
 
 
 def _noted(change: Change, chunk: Chunk, source: str, before: Mapping[str, Stored]) -> dict[str, Any]:
@@ -220,6 +234,10 @@ def _noted(change: Change, chunk: Chunk, source: str, before: Mapping[str, Store
     mark = change.mark.stored if chunk.id == change.id else {}
     stood = before.get(change.id, {}).get(chunk.id, {})
     return stored_metadata(chunk, source, stood, **{DOCUMENT_KEY: change.id}, **mark)
+
+
+def _itself(collection: Collection) -> Collection:
+    return collection
 
 
 def _may_write(change: Change) -> bool:

@@ -1,0 +1,36 @@
+"""A question's text as terms of SQLite's full-text search: never more than a bounded number, never an error.
+
+Short: one rule, for which FTS5 leaves no room for a mistake.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MOST_TERMS = 64
+"""Of one question: each costs a look at the index, and what comes after so many is no question any more."""
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def terms(text: str) -> list[str]:
+    """Return the words of a text, each once, and what stands together of several (`ERR-4711-X`) as one term besides.
+
+    Words as the index cuts them, but for case, accents and endings, which it takes off itself.
+    """
+    found: dict[str, None] = {}
+    # Composed, for an accent of its own is no letter to `re`, and part of one to the index.
+    for together in unicodedata.normalize("NFC", text).split():
+        words = _WORD.findall(together)
+        if len(words) > 1:
+            found[" ".join(words)] = None
+        found.update(dict.fromkeys(words))
+        if len(found) >= MOST_TERMS:
+            break
+    return list(found)[:MOST_TERMS]
+
+
+def any_of(wanted: Iterable[str]) -> str:
+    """Return the FTS5 expression for texts that have any of the terms; operators are words in it like others."""
+    # Terms hold letters, digits and spaces alone, so there is no quote to double.
+    return " OR ".join(f'"{term}"' for term in wanted)
