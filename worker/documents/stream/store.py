@@ -65,8 +65,7 @@ class _Plan:
     remark: bool = False
     """The first chunk stays and gets the mark."""
     delete: list[str] = field(default_factory=list)
-    stands: Sequence[Chunk] = ()
-    """What the document then has, written now or before."""
+    stands: Sequence[Chunk] = ()  # written now or before
 
 
 class StoreRefusedError(Exception):
@@ -90,8 +89,7 @@ class DocumentStore:
     ) -> None:
         """Make the collection if there is none, as ``ingest`` does. Raises as ``apply``, and FatalError.
 
-        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store; ``lexical`` is kept by
-        the same chunks.
+        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store. ``lexical`` is kept too.
         """
         self._connection = connection
         self._embedder = embedder
@@ -158,14 +156,14 @@ class DocumentStore:
             self._upsert(some, before)
         if self._lexical is not None:
             stands = [chunk for plan in plans if plan.stands and _may_write(plan.change) for chunk in plan.stands]
-            self._lexical.put(self._ask(_itself), {chunk.id: chunk.text for chunk in stands})
+            self._lexical.put(self._ask(lambda held: held), {chunk.id: chunk.text for chunk in stands})
         remarked = [plan.change for plan in plans if plan.remark and _may_write(plan.change)]
         for changes in _sliced(remarked, self._most_chunks):
             marks: list[Any] = [change.mark.stored for change in changes]
             self._ask(partial(Collection.update, ids=[change.id for change in changes], metadatas=marks))
         gone = [chunk for plan in plans if plan.delete and _may_write(plan.change) for chunk in plan.delete]
         if self._lexical is not None:
-            self._lexical.delete(self._ask(_itself), gone)
+            self._lexical.delete(self._ask(lambda held: held), gone)
         for ids in _sliced(gone, self._most_chunks):
             self._ask(partial(Collection.delete, ids=list(ids)))
 
@@ -225,8 +223,7 @@ def _planned(change: Change, wanted: Sequence[Chunk], held: Stored) -> _Plan:
         return _Plan(change, "deleted" if held else "absent", delete=delete)
     if not write and not delete:
         return _Plan(change, "unchanged", stands=wanted)
-    remark = change.id not in {chunk.id for chunk in write}
-    return _Plan(change, "written", write, remark=remark, delete=delete, stands=wanted)
+    return _Plan(change, "written", write, change.id not in {chunk.id for chunk in write}, delete, wanted)
 
 
 def _noted(change: Change, chunk: Chunk, source: str, before: Mapping[str, Stored]) -> dict[str, Any]:
@@ -234,10 +231,6 @@ def _noted(change: Change, chunk: Chunk, source: str, before: Mapping[str, Store
     mark = change.mark.stored if chunk.id == change.id else {}
     stood = before.get(change.id, {}).get(chunk.id, {})
     return stored_metadata(chunk, source, stood, **{DOCUMENT_KEY: change.id}, **mark)
-
-
-def _itself(collection: Collection) -> Collection:
-    return collection
 
 
 def _may_write(change: Change) -> bool:

@@ -13,7 +13,8 @@ from uuid import UUID
 import structlog
 from chromadb.api.models.Collection import Collection
 
-from worker.recall.lexical.file import LexicalFile, require_fts5
+from worker.recall.lexical.database import require_fts5
+from worker.recall.lexical.file import LexicalFile
 from worker.settings import RecallSettings
 
 PAGE = 1_000

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,7 +19,8 @@ from worker.domain import Candidate, Leg, Query, Recalled
 from worker.recall.chroma_collections import OpenCollection, Space
 from worker.recall.chroma_search import ChromaSearch, cosine_similarities, is_usable, public_metadata
 from worker.recall.embedder import EmbeddingModel, Vector, Vectors
-from worker.recall.lexical.file import LexicalDamagedError, LexicalError, LexicalFile, require_fts5
+from worker.recall.lexical.database import LexicalDamagedError, LexicalError, require_fts5
+from worker.recall.lexical.file import LexicalFile
 from worker.recall.lexical.fusion import fused
 from worker.recall.lexical.index import path_of
 from worker.recall.searches import NewSearch
@@ -40,7 +40,7 @@ logger = structlog.get_logger()
 
 OnSearch = Callable[[float], None]
 OnFailure = Callable[[str], None]
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 """Text, metadata and vector of a chunk."""
 
 
@@ -116,7 +116,8 @@ class HybridSearch(ChromaSearch):
         until = min(deadline, time.monotonic() + LONGEST_S)
         found = file.search([query.text for query in group], limit=limit, deadline=until)
         if group[0].where:
-            shown = self._rows(collection, group, {each for ids in found for each in ids}, deadline, include=[])
+            pages = self._pages(collection, group, {each for ids in found for each in ids}, deadline, [])
+            shown = {each for page in pages for each in page["ids"]}
             found = [[each for each in ids if each in shown] for ids in found]
         return [ids[: query.top_k] for ids, query in zip(found, group, strict=True)]
 
@@ -137,7 +138,12 @@ class HybridSearch(ChromaSearch):
             for each in order[: query.top_k]
             if each not in of
         }
-        rows = self._rows(collection, group, wanted, deadline, include=["documents", "metadatas", "embeddings"])
+        columns = ["documents", "metadatas", "embeddings"]
+        rows = {
+            chunk: row
+            for page in self._pages(collection, group, wanted, deadline, columns)
+            for chunk, *row in zip(page["ids"], *(page[name] for name in columns), strict=True)
+        }
         joined = []
         for query, vector, of, by_words, order in zip(group, vectors, known, lexical, orders, strict=True):
             others = _candidates(collection, vector, {each: rows[each] for each in order if each in rows})
@@ -152,26 +158,19 @@ class HybridSearch(ChromaSearch):
             )
         return joined
 
-    def _rows(
-        self,
-        collection: OpenCollection,
-        group: Sequence[Query],
-        ids: set[str],
-        deadline: float,
-        *,
-        include: list[Any],
-    ) -> Mapping[str, Row]:
-        """Return those of the chunks that are in the collection and that the group's filter shows."""
+    def _pages(
+        self, collection: OpenCollection, group: Sequence[Query], ids: set[str], deadline: float, include: list[Any]
+    ) -> list[Mapping[str, Any]]:
+        """Return what Chroma has of those of the chunks that the group's filter shows."""
         where: Any = group[0].where or None
-        rows: dict[str, Row] = {}
         asked = sorted(ids)
-        for start in range(0, len(asked), MOST_ASKED):
-            some = asked[start : start + MOST_ASKED]
-            get = partial(collection.handle.get, ids=some, where=where, include=include)
-            found: Mapping[str, Any] = self._connection.ask(lambda _, get=get: get(), deadline=deadline)
-            columns = zip(*(found[name] for name in include), strict=True) if include else repeat(())
-            rows |= dict(zip(found["ids"], columns, strict=bool(include)))
-        return rows
+
+        def get(some: list[str]) -> Mapping[str, Any]:
+            return self._connection.ask(
+                lambda _: collection.handle.get(ids=some, where=where, include=include), deadline=deadline
+            )
+
+        return [get(asked[start : start + MOST_ASKED]) for start in range(0, len(asked), MOST_ASKED)]
 
     def _tell(self, collection: OpenCollection, code: str, reason: str) -> None:
         self._on_failure(code)
