@@ -31,13 +31,16 @@ _SCHEMA = (
 
 
 class LexicalError(TransientError):
-    """The file gives or takes nothing now; ``code`` says why."""
+    """The file gives or takes nothing now."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        """``code`` says why, stable."""
+        super().__init__(message, code=code)
+        self.code: str = code
 
 
 class LexicalDamagedError(FatalError):
     """The file is none, or no longer one: for who writes there is no going on before it is made anew."""
-
-    code = "lexical_damaged"
 
 
 class Database:

@@ -97,10 +97,10 @@ class HybridSearch(ChromaSearch):
         begun_s = time.monotonic()
         try:
             lexical = self._lexical(collection, group, deadline)
-        except (LexicalError, LexicalDamagedError) as error:
-            code = error.code or "lexical_failed"
-            self._tell(collection, code, str(error))
-            return [Recalled((replace(each, legs=("dense",)) for each in found), lacks=code) for found in dense]
+        except LexicalDamagedError as error:
+            return self._without(collection, dense, str(error), code="lexical_damaged")
+        except LexicalError as error:
+            return self._without(collection, dense, str(error), code=error.code)
         self._told.pop(collection.handle.id, None)
         joined = self._joined(collection, group, vectors, dense, lexical, deadline)
         self._on_lexical(time.monotonic() - begun_s)
@@ -172,11 +172,14 @@ class HybridSearch(ChromaSearch):
 
         return [get(asked[start : start + MOST_ASKED]) for start in range(0, len(asked), MOST_ASKED)]
 
-    def _tell(self, collection: OpenCollection, code: str, reason: str) -> None:
+    def _without(
+        self, collection: OpenCollection, dense: Sequence[Recalled], reason: str, *, code: str
+    ) -> list[Recalled]:
         self._on_failure(code)
         if self._told.get(collection.handle.id) != code:
             self._told[collection.handle.id] = code
             logger.warning("done without the lexical leg", collection=collection.handle.name, code=code, reason=reason)
+        return [Recalled((replace(each, legs=("dense",)) for each in found), lacks=code) for found in dense]
 
 
 def _candidates(collection: OpenCollection, vector: Vector, rows: Mapping[str, Row]) -> dict[str, Candidate]:

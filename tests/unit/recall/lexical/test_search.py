@@ -209,7 +209,8 @@ def test_a_damaged_file_is_done_without(
 ) -> None:
     add(TEXTS)
     path = path_of(hybrid_settings.lexical_path, collection)
-    path.unlink()
+    for each in path.parent.iterdir():
+        each.unlink()
     path.write_bytes(b"no database " * 1_000)
     [found] = find(make_query("passage number 3", top_k=2))
     assert found.lacks == "lexical_damaged"
