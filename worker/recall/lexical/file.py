@@ -1,7 +1,7 @@
 """The words of one collection's chunks, in an SQLite file: FTS5, ranked by BM25.
 
-It holds texts only so that they can be taken out of the index again. What is in a collection, and who may see it,
-Chroma alone says.
+It holds the words in their order too, by which they are taken out of the index again. What is in a collection, and who
+may see it, Chroma alone says.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ import structlog
 from cachetools import TTLCache
 
 from worker.recall.lexical.database import REMEDY, Database, LexicalDamagedError, LexicalError
-from worker.recall.lexical.words import any_of, terms
+from worker.recall.lexical.words import any_of, only_words, terms
 
 LAYOUT = 1
 """Of a file that has all chunks of its collection; one that is being filled, or that nobody has filled, says 0."""
@@ -61,7 +61,7 @@ class LexicalFile:
             return [self._best(connection, text, limit) for text in texts]
 
     def put(self, chunks: Mapping[str, str]) -> None:
-        """Have these texts by id, whatever was there before; what is there just so is not written.
+        """Have the words of these texts, by id, whatever was there before; what is there just so is not written.
 
         Raises LexicalError (another process holds the file, the disk is full) or LexicalDamagedError.
         """
@@ -135,7 +135,8 @@ def _is_filled(connection: sqlite3.Connection) -> bool:
 
 
 def _put(connection: sqlite3.Connection, chunks: Mapping[str, str]) -> None:
-    for identifier, text in chunks.items():
+    for identifier, raw in chunks.items():
+        text = only_words(raw)
         row = connection.execute("SELECT text FROM chunks WHERE id = ?", (identifier,)).fetchone()
         if row == (text,):
             continue

@@ -1,6 +1,6 @@
-"""A question's text as terms of SQLite's full-text search: never more than a bounded number, never an error.
+"""What is a word: of a chunk's text, which is indexed by them, and of a question's, which asks for them.
 
-Short: one rule, for which FTS5 leaves no room for a mistake.
+One rule for both, and not FTS5's own, to which a character newer than its tables of 2012 is part of the word before it.
 """
 
 import re
@@ -13,10 +13,15 @@ MOST_TERMS = 64
 _WORD = re.compile(r"[^\W_]+")
 
 
+def only_words(text: str) -> str:
+    """Return a text as the index is given it: its words, with a space between them."""
+    return " ".join(_WORD.findall(unicodedata.normalize("NFC", text)))
+
+
 def terms(text: str) -> list[str]:
     """Return the words of a text, each once, and what stands together of several (`ERR-4711-X`) as one term besides.
 
-    Words as the index cuts them, but for case, accents and endings, which it takes off itself.
+    Case, accents and endings are as they come: FTS5 takes them off here as there.
     """
     found: dict[str, None] = {}
     # Composed, for an accent of its own is no letter to `re`, and part of one to the index.

@@ -15,6 +15,7 @@ from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Embedder
+from worker.recall.lexical.index import LexicalIndex
 from worker.settings import IndexSettings
 
 WRITTEN_S = 1_700_000_000.0
@@ -43,11 +44,14 @@ def decode() -> Callable[..., Wanted | None]:
 
 
 @pytest.fixture
-def new_store(connection: ChromaConnection, embedder: Embedder, chunker: Chunker) -> Callable[[], DocumentStore]:
+def new_store(connection: ChromaConnection, embedder: Embedder, chunker: Chunker) -> Callable[..., DocumentStore]:
     """Opens the collection `documents` of a real Chroma, as each new process does."""
-    return lambda: DocumentStore(
-        connection, embedder, chunker, collection="documents", source="kafka:docs", top_k=5, timeout_s=HANG_S
-    )
+
+    def new(lexical: LexicalIndex | None = None) -> DocumentStore:
+        options = {"collection": "documents", "source": "kafka:docs", "top_k": 5, "timeout_s": HANG_S}
+        return DocumentStore(connection, embedder, chunker, lexical=lexical, **options)
+
+    return new
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from chromadb.api import ClientAPI
 
+from tests.unit.documents.lexical import CrashError, crash_at_random, texts_of_both
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document
 from worker.documents.indexer import Indexer
@@ -14,8 +16,9 @@ from worker.documents.stream import store as store_module
 from worker.documents.stream.store import Change, DocumentStore
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
+from worker.recall.lexical.index import LexicalIndex
 
-NewStore = Callable[[], DocumentStore]
+NewStore = Callable[..., DocumentStore]
 MakeChange = Callable[..., Change]
 LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen fourteen."
 LONGER = LONG + " Fifteen sixteen seventeen eighteen."
@@ -256,3 +259,34 @@ def test_a_collection_of_another_model_ends_the_process(
 def test_what_a_document_weighs_in_a_batch_is_its_text(make_change: MakeChange) -> None:
     change = make_change("a", "x" * 99, 0)
     assert (change.chars, replace(change, document=None).chars) == (100, 1)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_lexical_file_is_what_the_collection_is_wherever_a_writer_has_died(
+    new_store: NewStore,
+    make_change: MakeChange,
+    chroma_client: ClientAPI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    folder, crashes = tmp_path / "lexical", 0
+    store = new_store(lexical=LexicalIndex(folder))
+    collection = chroma_client.get_collection("documents", embedding_function=None)
+    draw = crash_at_random(monkeypatch, seed)
+    for offset in range(0, 120, 3):
+        wanted = dict.fromkeys(f"d{draw.randrange(6)}" for _ in range(3))
+        texts = [draw.choice([None, LONG, LONGER, "Short now.", f"Only {offset}."]) for _ in wanted]
+        changes = list(zip(wanted, texts, range(offset, offset + 3), strict=False))
+        done = False
+        while not done:
+            try:
+                store.apply([make_change(*each) for each in changes])
+                done = True
+            except CrashError:
+                crashes += 1
+                store = new_store(lexical=LexicalIndex(folder))
+    assert crashes > 5
+    words, held = texts_of_both(folder, collection)
+    assert held
+    assert words == held

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.recall.lexical.words import MOST_TERMS, any_of, terms
+from worker.recall.lexical.words import MOST_TERMS, any_of, only_words, terms
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_no_text_is_an_error_to_the_index(connection: sqlite3.Connection, text: 
         assert matches(connection, expression) == 0
 
 
-@given(text=st.text(st.characters(exclude_categories=["Cs", "Co", "Cn"]), max_size=60))
+@given(text=st.text(max_size=60) | st.text("aB9é-_ 🙐\u0301日", max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_text_of_words_finds_itself(connection: sqlite3.Connection, text: str) -> None:
+def test_a_text_is_found_by_each_of_its_words(connection: sqlite3.Connection, text: str) -> None:
     connection.execute("DELETE FROM words")
-    connection.execute("INSERT INTO words VALUES (?)", (text,))
-    plain = [term for term in terms(text) if term.isascii()]
-    for term in plain:
+    connection.execute("INSERT INTO words VALUES (?)", (only_words(text),))
+    # Of scripts that were encoded after 2012 the index may know no letters.
+    for term in filter(str.isascii, terms(text)):
         assert matches(connection, any_of([term])) == 1, term
