@@ -1,7 +1,7 @@
 """Is a lexical leg worth it? Recall and ranking with it and without, SQLite's FTS5 beside tantivy.
 
-``python -m benchmarks.hybrid [--dl21 FOLDER] [--chunks N]`` writes ``results/hybrid.json``; some 5 minutes, most of them
-for embedding, and for scoring what any order has in its first 20. Three sets of questions:
+``python -m benchmarks.hybrid [--dl21 FOLDER] [--chunks N]`` writes ``results/hybrid.json``; some 5 minutes, most of
+them for embedding, and for scoring what any order has among its first 20. Three sets of questions:
 
 - `sample`: the sample corpus with its own questions and judgements.
 - `codes`: MADE UP: the sample corpus again, a code such as `ERR-4711-X` in each passage, and a question for each code.
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def quality(judged: Judged, settings: Settings, folder: Path) -> dict[str, Any]:
     found: Found = {
         each.id: [
             Candidate(text, judged.texts[text], rank, 0.0)
-            for rank, text in enumerate(dict.fromkeys(sum((order[each.id] for order in orders.values()), [])), 1)
+            for rank, text in enumerate(
+                dict.fromkeys(chain.from_iterable(order[each.id] for order in orders.values())), 1
+            )
         ]
         for each in judged.questions
     }
@@ -231,7 +234,7 @@ def tantivy_of(texts: Mapping[str, str], folder: Path) -> Search:
 
 
 def speed(judged: Judged, chunks: int, folder: Path) -> dict[str, Any]:
-    """Return what filling and asking cost each engine at so many chunks: the judged texts, each time with a new word."""
+    """Return what filling and asking cost each engine at so many chunks: the texts, each with a word of its own."""
     known = list(judged.texts.values())
     texts = {f"c{number}": f"{known[number % len(known)]} n{number}" for number in range(chunks)}
     asked = [each.text for each in judged.questions]
@@ -241,9 +244,7 @@ def speed(judged: Judged, chunks: int, folder: Path) -> dict[str, Any]:
         begun_s = time.perf_counter()
         search = new(texts, place)
         filled_s = time.perf_counter() - begun_s
-        size = sum(
-            file.stat().st_size for file in place.rglob("*") if file.is_file() and not file.name.endswith("-shm")
-        )
+        size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
         first = [timed_ms(search, text) for text in asked]
         later = [timed_ms(search, text) for _ in range(3) for text in asked]
         found[name] = {
@@ -275,12 +276,9 @@ def tell(result: dict[str, Any]) -> None:
 
 
 def _cell(value: Mapping[str, float]) -> str:
-    mean = f"{value['mean']:.3f}"
-    return (
-        mean
-        if "low" not in value
-        else f"{mean} ({value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}])"
-    )
+    if "low" not in value:
+        return f"{value['mean']:.3f}"
+    return f"{value['mean']:.3f} ({value['difference']:+.3f} [{value['low']:+.3f}, {value['high']:+.3f}])"
 
 
 if __name__ == "__main__":
