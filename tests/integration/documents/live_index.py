@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import chromadb
+from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings as ChromaSettings
 from confluent_kafka import Producer
 
@@ -75,10 +76,14 @@ def produce(kafka: KafkaSettings, events: Iterator[Event]) -> None:
     assert producer.flush(HANG_S) == 0
 
 
+def live_collection(recall: RecallSettings) -> Collection:
+    client = chromadb.HttpClient(recall.host, recall.port, settings=ChromaSettings(anonymized_telemetry=False))
+    return client.get_collection(recall.collection, embedding_function=None)
+
+
 def indexed(recall: RecallSettings) -> dict[str, str]:
     """The text of each document, put together of its chunks."""
-    client = chromadb.HttpClient(recall.host, recall.port, settings=ChromaSettings(anonymized_telemetry=False))
-    found = client.get_collection(recall.collection, embedding_function=None).get(include=["documents"])
+    found = live_collection(recall).get(include=["documents"])
     chunks = dict(zip(found["ids"], found["documents"], strict=True))
     texts = {}
     for identifier in [chunk for chunk in chunks if "#" not in chunk]:

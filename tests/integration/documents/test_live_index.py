@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.documents.live_index import Oracle, dead_letters, indexed, produce
+from tests.integration.documents.live_index import Oracle, dead_letters, indexed, live_collection, produce
+from tests.lexical import texts_of_both
 from tests.patience import HANG_S
 from tests.topics import committed
 from tests.worker_process import WorkerProcess, start_worker_process
@@ -45,6 +46,7 @@ def start_index(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Callable[[Reca
         log_path = tmp_path / f"index-{len(started)}.log"
         # However slow the machine is, a drain is to end by itself.
         settings = {"KAFKA__POISON_LIMIT": "1", "KAFKA__DRAIN_TIMEOUT_S": str(HANG_S)}
+        settings["RECALL__LEXICAL_PATH"] = str(recall.lexical_path)
         started.append(start_worker_process(kafka, recall, log_path, subcommand="index", **settings))
         return started[-1]
 
@@ -58,7 +60,8 @@ def start_index(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Callable[[Reca
 def test_the_collection_is_the_topics_last_state_by_key(
     kafka: KafkaSettings, start_index: Callable[[RecallSettings], WorkerProcess], tmp_path: Path, seed: int
 ) -> None:
-    recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="live")
+    lexical = tmp_path / "lexical"
+    recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="live", lexical_path=lexical)
     oracle, documents = Oracle(seed, KEYS), for_documents(kafka)
 
     def done() -> int:
@@ -86,5 +89,7 @@ def test_the_collection_is_the_topics_last_state_by_key(
         assert other.stop() == 0
         assert await_condition(lambda: done() == oracle.sent, timeout_s=HANG_S), newcomer.describe()
         assert indexed(recall) == oracle.texts
+        words, held = texts_of_both(lexical, live_collection(recall))
+        assert words == held
         assert len(dead_letters(documents)) == oracle.poisoned
         assert (successor.stop(), newcomer.stop()) == (0, 0)

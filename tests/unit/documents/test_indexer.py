@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from chromadb.api import ClientAPI
 
-from tests.unit.documents.lexical import CrashError, crash_at_random, texts_of_both
+from tests.lexical import CrashError, crash_at_random, texts_of_both
 from worker.documents import indexer
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document, ParsedRecord, Rejected

@@ -115,7 +115,12 @@ class LexicalFile:
         return known
 
     def _fill(self, pages: Pages, *, anew: bool) -> int | None:
+        if not anew:
+            with self._database.reading() as connection:
+                if _is_filled(connection):
+                    return None
         with self._database.writing(wait_s=FILL_WAIT_S) as connection:
+            # Another process may have filled it while this one waited.
             if _is_filled(connection) and not anew:
                 return None
             connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
