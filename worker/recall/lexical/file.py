@@ -20,10 +20,10 @@ LAYOUT = 1
 FILL_WAIT_S = 600.0
 """For another process to fill the file, whose work need not be done again."""
 
-COMMON_SHARE = 0.05
+COMMON_SHARE = 0.2
 """A term of more chunks than that hardly tells them apart and takes most of the time: left out beside rarer ones."""
-LEAST_COMMON = 10
-"""Chunks that any term may have: of few, no search takes long."""
+LEAST_COMMON = 1_000
+"""Chunks that any term may have: of so few, no search takes long."""
 COUNTS_KEPT, COUNTS_KEPT_S = 4_096, 600.0
 """Terms of which it is remembered, and for how long, whether they are common."""
 
