@@ -10,77 +10,14 @@ from collections.abc import Iterable
 MOST_TERMS = 64
 """Of one question: each costs a look at the index, and what comes after so many is no question any more."""
 
-FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "should",
-        "so",
-        "such",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-    ]
-)
-"""English ones, of which questions are full and which say nothing of what is asked for. Those of other languages are left
-out where they are common (``LexicalFile``)."""
+_ENGLISH = """
+a about an and are as at be but by can could did do does for from had has have how i if in into is it its me my no
+not of on or our should so such than that the their them then there these they this to was we were what when where
+which while who why will with would you your
+"""
+FUNCTION_WORDS = frozenset(_ENGLISH.split())
+"""Of which questions are full, and which say nothing of what is asked for. Those of other languages are left out where
+they are common (``LexicalFile``)."""
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -93,9 +30,8 @@ def only_words(text: str) -> str:
 def terms(text: str) -> list[str]:
     """Return the words of a text, each once, and what stands together of several (`ERR-4711-X`) as one term besides.
 
-    Function words only if there are no others.
-
-    Case, accents and endings are as they come: FTS5 takes them off here as there.
+    Function words only if there are no others. Case, accents and endings are as they come: FTS5 takes them off here as
+    there.
     """
     found: dict[str, None] = {}
     # Composed, for an accent of its own is no letter to `re`, and part of one to the index.
