@@ -20,10 +20,9 @@ LAYOUT = 1
 FILL_WAIT_S = 600.0
 """For another process to fill the file, whose work need not be done again."""
 
-COMMON_SHARE = 0.2
-"""A term of more chunks than that hardly tells them apart and takes most of the time: left out beside rarer ones."""
-LEAST_COMMON = 1_000
-"""Chunks that any term may have: of so few, no search takes long."""
+COMMON_CHUNKS = 10_000
+"""A term of more chunks than that tells them hardly apart and is left out beside rarer ones, so that a search takes no
+longer in a larger collection."""
 COUNTS_KEPT, COUNTS_KEPT_S = 4_096, 600.0
 """Terms of which it is remembered, and for how long, whether they are common."""
 
@@ -101,17 +100,15 @@ class LexicalFile:
 
     def _best(self, connection: sqlite3.Connection, text: str, limit: int) -> list[str]:
         asked = terms(text)
-        [most] = connection.execute("SELECT coalesce(max(number), 0) FROM chunks").fetchone()
-        too_many = max(LEAST_COMMON, int(most * COMMON_SHARE)) + 1
-        telling = [term for term in asked if not self._is_common(connection, term, too_many)]
+        telling = [term for term in asked if not self._is_common(connection, term)]
         wanted = any_of(telling or asked)
         return [identifier for (identifier,) in connection.execute(_BEST, (wanted, limit))] if wanted else []
 
-    def _is_common(self, connection: sqlite3.Connection, term: str, too_many: int) -> bool:
+    def _is_common(self, connection: sqlite3.Connection, term: str) -> bool:
         known = self._common.get(term)
         if known is None:
-            [found] = connection.execute(_COUNT, (any_of([term]), too_many)).fetchone()
-            known = self._common[term] = found >= too_many
+            [found] = connection.execute(_COUNT, (any_of([term]), COMMON_CHUNKS + 1)).fetchone()
+            known = self._common[term] = found > COMMON_CHUNKS
         return known
 
     def _fill(self, pages: Pages, *, anew: bool) -> int | None:
