@@ -9,7 +9,8 @@ them for embedding, and for scoring what any order has among its first 20. Three
   They are BM25's first 100 of each question: what BM25 had not found is not there, which flatters the lexical leg.
 
 Quality does not depend on the machine. Latencies are of the lexical leg alone, in a collection of ``--chunks`` chunks
-(the passages over and over), and need a quiet one; processor time bears a busy one. tantivy is measured where it is installed; it is no dependency.
+(the passages over and over), and need a quiet one; processor time bears a busy one. tantivy is measured where it is
+installed; it is no dependency.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from worker.errors import FatalError, TransientError
 
 BUSY_TIMEOUT_S = 5.0
 """Another process writes a batch in milliseconds; a whole rebuild takes longer, and who writes then tries again."""
-READ_TIMEOUT_S = 0.2
+READ_TIMEOUT_S = 1.0
 """Nobody keeps readers waiting but who mends the file after a crash."""
 
 STEPS_BETWEEN_LOOKS = 2_000

@@ -26,7 +26,7 @@ from worker.recall.lexical.index import path_of
 from worker.recall.searches import NewSearch
 from worker.settings import RecallSettings
 
-LONGEST_S = 1.0
+LONGEST_S = 2.0
 """For the file to answer a call's questions; what takes longer is done without, and Chroma's own time is left alone."""
 
 FILTERED_MOST = 1_000
