@@ -1,13 +1,15 @@
 """The live index: documents a second beside plain `ingest` of the same documents, and how soon a change is found.
 
-``python -m benchmarks.live_index [--documents N] [--rounds N] [--rate N]`` writes ``results/live_index.json``; some 4
+``python -m benchmarks.live_index [--documents N] [--rounds N] [--rate N]`` writes ``results/live_index.json``; some 6
 minutes. Both embed with the offline model and write to the same Chroma server, in turns; `index` reads real Kafka.
+Freshness is that of sentences at the rate given, and of whole documents at a share of what `index` did.
 """
 
 import argparse
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -31,6 +33,8 @@ from worker.settings.kafka import for_documents
 PARTITIONS = 4
 CATCH_UP_S = 600.0
 SECONDS_AT_RATE = 30
+SHARE_OF_CAPACITY = 0.7
+SENTENCE_CHARS = 100
 WRITTEN = "rerank_worker_documents_total"
 FRESHNESS = "rerank_worker_index_freshness_seconds"
 
@@ -39,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rate", type=int, default=100, help="documents a second whose freshness is measured")
+    parser.add_argument("--rate", type=int, default=100, help="sentences a second whose freshness is measured")
     options = parser.parse_args()
     result: dict[str, Any] = {"what": "the live index; see benchmarks/live_index.py", "machine": facts()}
     with servers(chroma=True) as stack:
@@ -47,11 +51,19 @@ def main() -> None:
         result["documents"] = options.documents
         result["documents_per_s"] = {name: summary([each[name] for each in rounds]) for name in ("ingest", "index")}
         result["ratio"] = summary([each["index"] / each["ingest"] for each in rounds])
-        result["freshness"] = freshness(stack, options.rate)
+        calm = SHARE_OF_CAPACITY * result["documents_per_s"]["index"]["median"]
+        sentences = [
+            replace(each, text=each.text[-SENTENCE_CHARS:]) for each in varied(options.rate * SECONDS_AT_RATE, 98)
+        ]
+        result["freshness"] = {
+            "sentences": freshness(stack, options.rate, sentences),
+            "documents": freshness(stack, calm, varied(round(calm * SECONDS_AT_RATE), 99)),
+        }
     save("live_index", result)
     rows = [[number, *each.values(), each["index"] / each["ingest"]] for number, each in enumerate(rounds)]
     print_table(["", "ingest", "index", "index / ingest"], rows)
-    print(f"freshness at {options.rate} documents/s: {result['freshness']}")
+    for name, found in result["freshness"].items():
+        print(f"freshness of {name}: {found}")
 
 
 def one_round(stack: Servers, count: int, number: int) -> dict[str, float]:
@@ -99,13 +111,12 @@ def indexed_per_s(stack: Servers, documents: Sequence[Document]) -> float:
     return per_s
 
 
-def freshness(stack: Servers, rate: int) -> dict[str, Any]:
+def freshness(stack: Servers, rate: float, documents: Sequence[Document]) -> dict[str, Any]:
     """Return how long after its event a document was in the collection, at so many new ones a second."""
     kafka = new_topics(stack)
     producer = Producer(client_config(kafka) | {"linger.ms": 0})
     with ending([start_index(stack, kafka)]) as [worker]:
         worker.await_ready()
-        documents = varied(rate * SECONDS_AT_RATE, 99)
         begun_s = time.monotonic()
         for number, document in enumerate(documents):
             time.sleep(max(0.0, begun_s + number / rate - time.monotonic()))

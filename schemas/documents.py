@@ -46,6 +46,9 @@ class DocumentEvent(EventModel):
     metadata: Metadata | None = None
     """What filters can ask for and answers carry. Lists of scalars of one type can be asked for by `$contains`; other
     lists and objects are kept as JSON text, nulls not at all. Keys do not begin with an underscore."""
+    collection: Annotated[str, StringConstraints(strict=True, min_length=3, max_length=512)] | None = None
+    """The Chroma collection it stands in from now on, and in no other: one of the worker's `index.collections`; absent:
+    as `index.collection` says, or `recall.collection`."""
     format: Literal["text", "markdown"] | None = None
     """How to cut it; absent: as `index.format` says."""
 

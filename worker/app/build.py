@@ -51,7 +51,6 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     health.starting = "loading the models"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
     executor = await parts.enter_async_context(compute_executor())
-    # First the scorer, which sets how many threads compute: torch knows nothing of a container's share.
     reranking = await _new_reranking(settings, metrics, executor, parts, partial(observe, "rerank"))
     embedder = await executor.run(partial(load_embedder, embedding, settings))
     # Two passes of a processor only take turns; on a GPU questions need not wait for the pairs before them.

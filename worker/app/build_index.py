@@ -1,6 +1,7 @@
 """From the settings to the parts of a live index, as ``build`` does it for queries."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -8,6 +9,7 @@ from worker.app.traces import observe_batch
 from worker.app.watching import watch_delivery
 from worker.batching.executor import compute_executor
 from worker.documents.chunker import Chunker
+from worker.documents.stream.collections import DocumentCollections
 from worker.documents.stream.decode import Decoder
 from worker.documents.stream.job import IndexService
 from worker.documents.stream.stage import Indexing
@@ -30,10 +32,13 @@ CLOSE_TIMEOUT_S = 1.0
 """For what waits to fail; a batch under way ends with the thread it runs on."""
 
 
-async def build_index(settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack) -> Delivery:
+async def build_index(
+    settings: Settings, metrics: Metrics, health: Health, parts: AsyncExitStack, *, filled: Mapping[str, str]
+) -> Delivery:
     """Build what follows the documents topic; ``parts`` takes it down again. What fails fast comes first.
 
-    ``settings.kafka`` is as ``for_documents`` makes it.
+    ``settings.kafka`` is as ``for_documents`` makes it. ``filled`` has the collections to keep by the names that events
+    use; documents for others are none of this process's.
     """
     kafka = settings.kafka
     health.starting = "looking for the Kafka topics"
@@ -53,26 +58,30 @@ async def build_index(settings: Settings, metrics: Metrics, health: Health, part
     metrics.models.info({"embedding": embedding.name, "cross_encoder": "", "answer": ""})
 
     health.starting = "reaching the vector store"
-    decoder = Decoder(settings.index, topic=kafka.query_topic)
-    new_store = partial(
-        DocumentStore,
-        connection,
-        embedder,
-        Chunker(embedder.new_tokenizer(), embedder.max_tokens),
-        collection=settings.recall.collection,
-        source=decoder.source,
-        top_k=settings.recall.top_k,
-        timeout_s=settings.recall.timeout_s,
-        lexical=lexical,
-    )
+    decoder = Decoder(settings.index, topic=kafka.query_topic, collection=settings.recall.collection)
+    chunker = Chunker(embedder.new_tokenizer(), embedder.max_tokens)
+
+    def new_store(collection: str) -> DocumentStore:
+        return DocumentStore(
+            connection,
+            embedder,
+            chunker,
+            collection=collection,
+            source=decoder.source,
+            top_k=settings.recall.top_k,
+            timeout_s=settings.recall.timeout_s,
+            lexical=lexical,
+            on_step=executor.still_at_work,
+        )
+
     try:
-        store = await executor.run(new_store)
+        stores = {name: await executor.run(partial(new_store, collection)) for name, collection in filled.items()}
     except WorkerError:
         raise
     except Exception as error:
         raise FatalError(f"Chroma at {connection.address} gives no collection for documents: {error}") from error
     indexing = Indexing(
-        store.apply,
+        DocumentCollections(stores).apply,
         settings.index,
         executor,
         on_batch=partial(observe_batch, metrics, None, "index"),

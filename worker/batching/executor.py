@@ -36,8 +36,15 @@ class SingleThreadExecutor:
 
     @property
     def busy_since_s(self) -> float | None:
-        """When the call that runs now began, on the monotonic clock; None between calls. Any thread may read it."""
+        """When the call that runs now, or its last step, began, on the monotonic clock; None between calls.
+
+        Any thread may read it.
+        """
         return self._busy_since_s
+
+    def still_at_work(self) -> None:
+        """Say, from within a call that works in steps, that another is done: what it takes together is no hang."""
+        self._busy_since_s = time.monotonic()
 
     def submit(self, call: Callable[[], Result]) -> "Future[Result]":
         """Queue a call, from any thread; cancelling its future before its turn skips it. RuntimeError once closed."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
@@ -12,6 +13,13 @@ from worker.documents.metadata import DocumentMetadata
 
 MAX_CHUNK_TOKENS = 256
 """Chunks of models that would read more: a passage that answers one question, and fits a cross-encoder's pair."""
+
+MAX_CHUNK_CHARS = 8_192
+"""Tokens bound no text: a word of more than 100 characters is one (unknown) token of BERT's, and spaces are none."""
+
+MAX_CUT_CHARS = 16_384
+"""Of a text that is cut at once. The splitter measures a text again and again: for a megabyte of Chinese it took two
+minutes, in parts a tenth of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +47,22 @@ class Chunker:
 
     def chunks(self, document: Document) -> list[Chunk]:
         """Return the document's chunks in order, without blank ones; the same document gives the same chunks."""
-        texts = self._splitters[document.format].chunks(document.text)
-        parts = [text for text in texts if not text.isspace()]
-        return [_chunk(document, number, text, len(parts)) for number, text in enumerate(parts, start=1)]
+        splitter = self._splitters[document.format]
+        texts = (text for part in _parts(document.text, MAX_CUT_CHARS) for text in splitter.chunks(part))
+        bounded = [text for long in texts for text in _parts(long, MAX_CHUNK_CHARS) if not text.isspace()]
+        return [_chunk(document, number, text, len(bounded)) for number, text in enumerate(bounded, start=1)]
+
+
+def _parts(text: str, most: int) -> Iterator[str]:
+    """Yield a text in parts of so many characters at most, each as long as the largest boundary in it allows."""
+    begun = 0
+    while len(text) - begun > most:
+        ends = (text.rfind(boundary, begun, begun + most) + len(boundary) for boundary in ("\n\n", "\n", " "))
+        # In the second half: a part is never so short that there would be many.
+        end = next((end for end in ends if end > begun + most // 2), begun + most)
+        yield text[begun:end]
+        begun = end
+    yield text[begun:]
 
 
 def _chunk(document: Document, number: int, text: str, parts: int) -> Chunk:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.documents.metadata import DocumentMetadata
+from worker.documents.metadata import DocumentMetadata, check
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text to index, as its author delimited it."""
+    """One text to index, as its author delimited it. Raises ValueError for metadata that no store takes."""
 
     id: str
     text: str
@@ -20,6 +20,9 @@ class Document:
     """What candidates and contexts carry, and filters can ask for."""
     format: Literal["text", "markdown"] = "text"
     """How to cut it."""
+
+    def __post_init__(self) -> None:
+        check(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What of a document's metadata a store keeps: scalars, lists of them, and JSON text for the rest. Short: two rules."""
+"""What of a document's metadata a store keeps: scalars, lists of them, and JSON text for the rest."""
 
 import json
 import math
@@ -7,6 +7,23 @@ from typing import Any
 
 Scalar = str | int | float | bool
 DocumentMetadata = Mapping[str, Scalar | list[Scalar]]
+
+MOST_VALUES = 1_000
+"""Of one document's metadata, those in lists counted. Chroma 1.5.9 takes more than 5,461 of a record and can't bring
+them in (SQLite has 32,766 variables a statement): from then on every call to that collection fails."""
+
+RESERVED = ("#", "$", "chroma:")
+"""How keys begin that Chroma refuses, or takes and never shows."""
+
+
+def check(metadata: DocumentMetadata) -> None:
+    """Raise ValueError for metadata that would be refused, or harm the collection, and what to do."""
+    for key in metadata:
+        if not key or key.startswith(RESERVED):
+            raise ValueError(f"metadata has the key {key!r}: the store has no such keys, give it another")
+    values = sum(len(value) if isinstance(value, list) else 1 for value in metadata.values())
+    if values > MOST_VALUES:
+        raise ValueError(f"metadata has {values:,} values with those in lists: leave it at {MOST_VALUES:,}")
 
 
 def scalar(key: str, value: Any) -> Scalar:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from worker.errors import FatalError
 from worker.models.hub import hide_loading_bars
 from worker.models.resolve import ResolvedModel
+from worker.models.threads import cpu_threads
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ def load_embedder(model: ResolvedModel, settings: Settings) -> SentenceEmbedder:
 
     Blocks for seconds; raises FatalError.
     """
+    import torch  # noqa: PLC0415 - as above
+
     recall = settings.recall
     device = settings.rerank.device if recall.device == "auto" else recall.device
+    # Where nothing is scored, nobody else has told torch, which knows nothing of a container's share of the processor.
+    torch.set_num_threads(cpu_threads(settings.rerank))
     return SentenceEmbedder(model.path, model.name, device, recall.dtype)

@@ -7,6 +7,9 @@ from pydantic import Field
 from schemas.limits import MAX_DOCUMENT_BYTES
 from worker.settings.fields import Count, Names, Section, Template
 
+MOST_COLLECTIONS = 32
+"""Every batch of documents asks each for what it holds of them."""
+
 
 class IndexSettings(Section):
     """What `rerank-worker index` makes of the events it follows."""
@@ -24,6 +27,13 @@ class IndexSettings(Section):
     the id as it is, and one of several is JSON. Tables that share a collection need it."""
     metadata: Names = ()
     """Columns that become metadata of the same name; null is left out. In the environment separated by commas."""
+    collection: Template | None = None
+    """Which columns make the name of the collection a document goes to, e.g. `docs-{tenant}`. Where that makes
+    nothing, and without it: `recall.collection`."""
+    collections: Annotated[Names, Field(max_length=MOST_COLLECTIONS)] = ()
+    """The other collections that documents may go to, by `index.collection` or because their events say so; an event
+    that wants another is dead-lettered, `unknown_collection`. All are made at start, and looked into for each document,
+    which stands in one of them at a time. In the environment separated by commas."""
     format: Literal["text", "markdown"] = "text"
     """How documents are cut that do not say it themselves: at headings and blocks, or at paragraphs and sentences."""
     unavailable_value: str = "__debezium_unavailable_value"

@@ -22,3 +22,5 @@ def problems(index: IndexSettings) -> Iterator[str]:
         yield f"index.metadata has {', '.join(own)}: metadata that begins with an underscore is the index's own"
     if index.title is not None and "title" in index.metadata:
         yield "index.metadata has title, which index.title makes: set one of them"
+    if index.collection is not None and not index.collections:
+        yield "index.collection is set without index.collections: list the collections that it may name"

@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import torch
 
 from tests.forked_command import FORKS
 from tests.patience import HANG_S
@@ -19,7 +18,7 @@ from worker.domain import Query
 from worker.errors import FatalError
 from worker.models.resolve import resolve
 from worker.recall.embedder import SentenceEmbedder
-from worker.settings import RecallSettings, Settings
+from worker.settings import RecallSettings, RerankSettings, Settings
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,8 +98,8 @@ def test_a_collection_of_another_model_is_refused(settings: Settings, corpus: Pa
 
 def ingest_and_tell(settings: Settings, corpus: Path, told: Connection) -> None:
     """Ingest on one thread, telling after each batch how many documents were added."""
-    torch.set_num_threads(1)
-    ingest(read(corpus), settings=settings, progress=lambda report: told.send(report.added))
+    slow = settings.model_copy(update={"rerank": RerankSettings(threads=1)})
+    ingest(read(corpus), settings=slow, progress=lambda report: told.send(report.added))
 
 
 def test_a_killed_ingestion_is_resumed_without_doing_its_batches_again(settings: Settings, corpus: Path) -> None:

@@ -92,6 +92,15 @@ def test_questions_are_embedded_where_recall_says_or_else_where_pairs_are_scored
     assert (parameter.device.type, parameter.dtype) == (device, torch.bfloat16)
 
 
+def test_where_nothing_is_scored_torch_takes_no_more_threads_than_the_process_may_use(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # stands in for a container's CPU quota
+    torch.set_num_threads(2)
+    load_embedder(ResolvedModel("embedding", "MiniLM", folder, "folder"), Settings())
+    assert torch.get_num_threads() == 1
+
+
 def test_a_folder_without_a_model_is_fatal_and_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(FatalError, match="RERANK_WORKER_RECALL__EMBEDDING_MODEL"):
         SentenceEmbedder(tmp_path, "nothing")

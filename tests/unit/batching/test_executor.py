@@ -87,3 +87,24 @@ def test_a_process_ends_although_a_call_hangs() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, check=True)
     assert ended.stdout.strip() == "joined False"
+
+
+def test_of_a_call_that_works_in_steps_it_says_when_the_last_began() -> None:
+    thread, step, stepped, release = SingleThreadExecutor("mine"), *(threading.Event() for _ in range(3))
+
+    def work() -> None:
+        step.wait(HANG_S)
+        thread.still_at_work()
+        stepped.set()
+        release.wait(HANG_S)
+
+    running = thread.submit(work)
+    told_s = time.monotonic()
+    step.set()
+    assert stepped.wait(HANG_S)
+    assert thread.busy_since_s is not None
+    assert thread.busy_since_s >= told_s
+    release.set()
+    running.result(HANG_S)
+    thread.close()
+    assert thread.join(HANG_S)

@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.documents.chunker import Chunker
+import pytest
+
+from worker.documents.chunker import MAX_CHUNK_CHARS, Chunker
 from worker.documents.document import Document
 
 MakeDocument = Callable[..., Document]
@@ -30,6 +32,27 @@ def test_markdown_is_cut_at_headings(chunker: Chunker, make_document: MakeDocume
 def test_a_blank_document_has_no_chunks(chunker: Chunker, make_document: MakeDocument) -> None:
     assert chunker.chunks(make_document("a", "")) == []
     assert chunker.chunks(make_document("a", " \n\t ")) == []
+
+
+WORDS = "One two three four five. " * 4_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 100_000, "x" + " " * 99_999 + "y", "漢字" * 50_000, WORDS, WORDS.replace(" ", "\n\n")],
+    ids=["no spaces", "spaces", "Chinese", "sentences", "paragraphs"],
+)
+def test_nothing_of_a_long_text_is_lost_and_no_chunk_is_long(
+    chunker: Chunker, make_document: MakeDocument, text: str
+) -> None:
+    chunks = [chunk.text for chunk in chunker.chunks(make_document("a", text))]
+    assert "".join("".join(chunks).split()) == "".join(text.split())
+    assert max(map(len, chunks)) <= MAX_CHUNK_CHARS
+
+
+def test_a_long_text_is_cut_between_words(chunker: Chunker, make_document: MakeDocument) -> None:
+    words = {word for chunk in chunker.chunks(make_document("a", WORDS)) for word in chunk.text.split()}
+    assert words == set(WORDS.split())
 
 
 def test_the_hash_changes_with_text_and_metadata_and_with_nothing_else(

@@ -262,6 +262,7 @@ def test_a_section_that_is_no_json_object_says_so(monkeypatch: pytest.MonkeyPatc
         ({"index": {"events": "debezium"}}, "index.events is debezium", "index.text"),
         ({"index": {"id": "{id}"}}, "index.id", "index.events documents"),
         ({"index": {"metadata": "lang,_hash"}}, "index.metadata has _hash", "underscore"),
+        ({"index": {"collection": "{tenant}"}}, "index.collection is set", "index.collections"),
         ({"index": {"title": "{title}", "metadata": "title"}}, "index.metadata has title", "set one of them"),
         ({"kafka": {"query_topic": "what is this?"}}, "kafka.query_topic", "characters"),
         ({"kafka": {"reply_topics": ["*"]}}, "kafka.reply_topics has '*'", "name how they begin"),

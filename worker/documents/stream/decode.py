@@ -20,6 +20,8 @@ class Wanted:
     id: str
     document: Document | None
     """None: not at all."""
+    collection: str | None
+    """Where, and nowhere else; None where ``document`` is."""
     happened_s: float | None
     """When it changed where it comes from, or else when the record was written; Unix seconds; None: nobody says."""
 
@@ -27,8 +29,10 @@ class Wanted:
 class Decoder:
     """Reads the records of one topic as the settings say. Pure; any thread."""
 
-    def __init__(self, settings: IndexSettings, *, topic: str) -> None:
+    def __init__(self, settings: IndexSettings, *, topic: str, collection: str) -> None:
+        """Read as ``settings`` say; documents whose events name no collection go to ``collection``."""
         self._settings = settings
+        self._collection = collection
         self.source = f"kafka:{topic}"
         """What the documents belong to: those of files, or of other topics, are not this index's to change."""
         self._mapping = RowMapping(settings, self.source)
@@ -38,7 +42,7 @@ class Decoder:
         if record.unreadable_headers is not None:
             raise PoisonError("invalid_headers", record.unreadable_headers)
         if record.value is None:
-            return Wanted(self._identify(record), None, record.timestamp_s)
+            return Wanted(self._identify(record), None, None, record.timestamp_s)
         try:
             if self._settings.events == "documents":
                 return self._plain(record, record.value)
@@ -50,8 +54,9 @@ class Decoder:
             return None
         identifier, happened_s = self._identify(record), change.happened_s or record.timestamp_s
         if change.row is None:
-            return Wanted(identifier, None, happened_s)
-        return Wanted(identifier, self._mapping.document(identifier, change.row, origin=_origin(record)), happened_s)
+            return Wanted(identifier, None, None, happened_s)
+        document = self._mapping.document(identifier, change.row, origin=_origin(record))
+        return Wanted(identifier, document, self._where(self._mapping.collection(change.row)), happened_s)
 
     def _identify(self, record: Record) -> str:
         settings = self._settings
@@ -63,7 +68,8 @@ class Decoder:
         if event.id not in {None, identifier}:
             raise PoisonError("invalid_key", "the event's id is not what the record's key says")
         if event.op == "delete":
-            return Wanted(identifier, None, record.timestamp_s)
+            return Wanted(identifier, None, None, record.timestamp_s)
+        named = event.collection or (self._mapping.collection(event.fields) if event.fields else None)
         said: dict[str, Any] = {**(event.metadata or {}), **({"title": event.title} if event.title else {})}
         text, format_ = event.text, event.format or self._settings.format
         if text is None:
@@ -71,7 +77,17 @@ class Decoder:
             # What the event says by itself counts before what its fields make.
             text, said = made.text, {**made.metadata, **said}
         document = self._mapping.described(identifier, text, said.items(), origin=_origin(record), format=format_)
-        return Wanted(identifier, document, record.timestamp_s)
+        return Wanted(identifier, document, self._where(named), record.timestamp_s)
+
+    def _where(self, named: str | None) -> str:
+        """Return the collection an event wants its document in. Raises PoisonError for one that it may not name."""
+        where = named or self._collection
+        if where != self._collection and where not in self._settings.collections:
+            raise PoisonError(
+                "unknown_collection",
+                f"the event wants its document in the collection {where!r}, which index.collections does not have",
+            )
+        return where
 
 
 def _origin(record: Record) -> str:

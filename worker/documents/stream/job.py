@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from worker.documents.stream.changes import Change
 from worker.documents.stream.decode import Decoder, Wanted
 from worker.documents.stream.marks import Mark
 from worker.documents.stream.stage import Indexing
-from worker.documents.stream.store import Change
 from worker.errors import FatalError, PoisonError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.dead_letter import DeadLetter, dead_letter
@@ -77,7 +77,8 @@ class IndexJob:
         if wanted is None:
             service.metrics.documents.labels(outcome="ignored").inc()
             return
-        outcome = await service.indexing.apply(Change(wanted.id, wanted.document, Mark.of(self._record)))
+        change = Change(wanted.id, wanted.document, wanted.collection, Mark.of(self._record))
+        outcome = await service.indexing.apply(change)
         service.metrics.documents.labels(outcome=outcome).inc()
         # What was there already, or had been undone, was not made findable now.
         if outcome in FRESH and wanted.happened_s is not None:

@@ -19,7 +19,7 @@ class RowMapping:
         """``source`` is what all documents made here belong to."""
         self._settings = settings
         self._source = source
-        templates = [template for template in (settings.text, settings.title) if template is not None]
+        templates = [each for each in (settings.text, settings.title, settings.collection) if each is not None]
         self._columns = [*dict.fromkeys(name for template in templates for name in columns_of(template))]
         self._columns += [name for name in settings.metadata if name not in self._columns]
         placeholder = settings.unavailable_value
@@ -48,6 +48,10 @@ class RowMapping:
         return self.described(
             identifier, filled(settings.text, row), metadata, origin=origin, format=format or settings.format
         )
+
+    def collection(self, row: Row) -> str | None:
+        """Return where a row's columns want its document, or None if they do not say."""
+        return None if self._settings.collection is None else filled(self._settings.collection, row) or None
 
     def described(
         self,

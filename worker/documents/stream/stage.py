@@ -13,7 +13,8 @@ import structlog
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher, at_once
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
-from worker.documents.stream.store import Change, Outcome, StoreRefusedError
+from worker.documents.stream.changes import Change, Outcome
+from worker.documents.stream.store import StoreRefusedError
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_connection import StoreFailedError
 from worker.recall.stage import store_error_code
@@ -37,7 +38,7 @@ class Indexing:
         on_batch: Callable[[BatchReport], None] = lambda _: None,
         on_failure: Callable[[str], None] = lambda _code: None,
     ) -> None:
-        """``apply`` runs on ``executor``, as ``DocumentStore.apply`` does.
+        """``apply`` runs on ``executor``, as ``DocumentCollections.apply`` does.
 
         ``on_failure`` is told the code of each try of a change that failed and was not to blame.
         """

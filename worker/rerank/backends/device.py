@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from joblib import cpu_count
 
 from worker.errors import FatalError
+from worker.models.threads import cpu_threads
 from worker.settings import RerankSettings
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"
@@ -32,12 +32,6 @@ def prepare(settings: RerankSettings) -> tuple[torch.device, torch.dtype]:
     if device.type == "cpu":
         torch.set_num_threads(cpu_threads(settings))
     return device, choose_dtype(settings.dtype, device)
-
-
-def cpu_threads(settings: RerankSettings) -> int:
-    """Return how many threads compute on the CPU."""
-    # Counts what affinity and the container's CPU quota leave: more threads than that take turns and spin.
-    return settings.threads or int(cpu_count())
 
 
 def choose_device(name: str) -> torch.device:

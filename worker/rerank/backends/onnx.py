@@ -4,7 +4,8 @@ from pathlib import Path
 
 import onnxruntime
 
-from worker.rerank.backends.device import CPU, Pending, cpu_threads, suited
+from worker.models.threads import cpu_threads
+from worker.rerank.backends.device import CPU, Pending, suited
 from worker.rerank.backends.export import exported
 from worker.rerank.backends.int8 import require_fast_int8, weights_and_tokens
 from worker.rerank.pairs.batch import FlatBatch, ModelInputs

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from tests.patience import HANG_S
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document
+from worker.documents.stream.changes import Change
+from worker.documents.stream.collections import DocumentCollections
 from worker.documents.stream.decode import Decoder, Wanted
 from worker.documents.stream.marks import Mark
-from worker.documents.stream.store import Change, DocumentStore
+from worker.documents.stream.store import DocumentStore
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
 from worker.recall.chroma_connection import ChromaConnection
@@ -37,19 +40,22 @@ def decode() -> Callable[..., Wanted | None]:
     """Decodes a record by the settings given."""
 
     def run(record: Record, **settings: object) -> Wanted | None:
-        decoder = Decoder(IndexSettings.model_validate(settings), topic=record.position.topic)
-        return decoder.decode(record)
+        index = IndexSettings.model_validate(settings)
+        return Decoder(index, topic=record.position.topic, collection="documents").decode(record)
 
     return run
 
 
 @pytest.fixture
-def new_store(connection: ChromaConnection, embedder: Embedder, chunker: Chunker) -> Callable[..., DocumentStore]:
-    """Opens the collection `documents` of a real Chroma, as each new process does."""
+def new_collections(
+    connection: ChromaConnection, embedder: Embedder, chunker: Chunker
+) -> Callable[..., DocumentCollections]:
+    """Opens collections of a real Chroma, or `documents` alone, as each new process does."""
 
-    def new(lexical: LexicalIndex | None = None) -> DocumentStore:
-        options = {"collection": "documents", "source": "kafka:docs", "top_k": 5, "timeout_s": HANG_S}
-        return DocumentStore(connection, embedder, chunker, lexical=lexical, **options)
+    def new(*names: str, lexical: LexicalIndex | None = None) -> DocumentCollections:
+        options = {"source": "kafka:docs", "top_k": 5, "timeout_s": HANG_S, "lexical": lexical}
+        new_store = partial(DocumentStore, connection, embedder, chunker, **options)
+        return DocumentCollections({name: new_store(collection=name) for name in names or ("documents",)})
 
     return new
 
@@ -58,8 +64,19 @@ def new_store(connection: ChromaConnection, embedder: Embedder, chunker: Chunker
 def make_change() -> Callable[..., Change]:
     """A change of a document to a text, or None, as the event at an offset wants it."""
 
-    def make(identifier: str, text: str | None, offset: int, *, partition: int = 0, **metadata: object) -> Change:
-        document = None if text is None else Document(identifier, text, "kafka:docs", f"docs@{offset}", metadata)
-        return Change(identifier, document, Mark(partition, offset, 1_000 + offset))
+    def make(
+        identifier: str,
+        text: str | None,
+        offset: int,
+        *,
+        partition: int = 0,
+        collection: str = "documents",
+        **metadata: object,
+    ) -> Change:
+        mark = Mark(partition, offset, 1_000 + offset)
+        if text is None:
+            return Change(identifier, None, None, mark)
+        document = Document(identifier, text, "kafka:docs", f"docs@{offset}", metadata)
+        return Change(identifier, document, collection, mark)
 
     return make

@@ -47,6 +47,41 @@ def test_fields_of_a_plain_event_are_mapped_and_what_it_says_itself_counts_befor
     assert wanted.document.format == "markdown"
 
 
+@pytest.mark.parametrize(
+    ("event", "collection"),
+    [
+        ({"text": "T"}, "documents"),
+        ({"text": "T", "collection": "tenant-a"}, "tenant-a"),
+        ({"text": "T", "collection": "documents"}, "documents"),
+        ({"fields": {"body": "B", "tenant": "a"}}, "tenant-a"),
+        ({"fields": {"body": "B", "tenant": "a"}, "collection": "documents"}, "documents"),
+    ],
+    ids=["says none", "says one", "says the usual one", "has a column", "says what its column does not"],
+)
+def test_a_document_goes_to_the_collection_its_event_or_its_columns_name(
+    decode: Decode, make_record: MakeRecord, event: dict[str, object], collection: str
+) -> None:
+    wanted = decode(
+        make_record(b"doc-1", event), text="{body}", collection="tenant-{tenant}", collections=("tenant-a",)
+    )
+    assert wanted is not None
+    assert wanted.collection == collection
+
+
+def test_rows_whose_column_is_empty_go_to_the_usual_collection(decode: Decode, make_record: MakeRecord) -> None:
+    rows = {"events": "rows", "text": "{body}", "collection": "{tenant}", "collections": ("tenant-a",)}
+    for tenant, collection in (("tenant-a", "tenant-a"), ("", "documents"), (None, "documents")):
+        wanted = decode(make_record(b'{"id": 1}', {"id": 1, "body": "B", "tenant": tenant}), **rows)
+        assert wanted is not None
+        assert wanted.collection == collection
+
+
+def test_a_collection_that_is_not_listed_is_refused(decode: Decode, make_record: MakeRecord) -> None:
+    with pytest.raises(PoisonError, match=r"'tenant-b'.*index\.collections") as refused:
+        decode(make_record(b"doc-1", {"text": "T", "collection": "tenant-b"}), collections=("tenant-a",))
+    assert refused.value.reason == "unknown_collection"
+
+
 @pytest.mark.parametrize("value", [None, {"op": "delete"}, {"op": "delete", "id": "doc-1"}], ids=str)
 def test_a_tombstone_or_a_delete_takes_the_document_out(decode: Decode, make_record: MakeRecord, value: object) -> None:
     assert deleted(decode(make_record(b"doc-1", value))) == "doc-1"

@@ -6,9 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from schemas import wire
+from worker.documents.stream.changes import Change, Outcome
 from worker.documents.stream.decode import Decoder
 from worker.documents.stream.job import IndexService
-from worker.documents.stream.store import Change, Outcome
 from worker.errors import FatalError, PoisonError
 from worker.kafka.consume.records import Record
 from worker.kafka.deliver.dead_letter import DeadLetter
@@ -42,7 +42,7 @@ class Bench:
         self.indexing = FakeIndexing()
         self.metrics = Metrics(CollectorRegistry())
         self.guard = PoisonGuard(limit=1.0, window=100)
-        self.decoder = Decoder(IndexSettings.model_validate(settings), topic="docs")
+        self.decoder = Decoder(IndexSettings.model_validate(settings), topic="docs", collection="documents")
         self.now_s = 0.0
 
     async def outcome(self, record: Record) -> DeadLetter | None:

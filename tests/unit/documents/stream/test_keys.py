@@ -15,7 +15,7 @@ FORMS = {
     "with its schema": (b'{"schema":{"type":"struct"},"payload":{"id":30}}', "30"),
     "framed for a registry": (b'\x00\x00\x00\x00\x07{"id":1}', "1"),
     "text that only begins like JSON": (b"{draft} notes", "{draft} notes"),
-    "a hash without a number": (b"issue#a", "issue#a"),
+    "a hash and a number, as chunks have": (b"USER#42", "USER#42"),
 }
 
 
@@ -53,7 +53,10 @@ REFUSED = {
     "null": (b'{"id":null}', "blank"),
     "no columns": (b"{}", "blank"),
     "too long": (b"x" * 513, "more than 512"),
-    "like a chunk's id": (b"readme#2", "# and a number"),
+    "an int of four bytes": ((5).to_bytes(4, "big"), "binary"),
+    "a long of eight bytes": ((5).to_bytes(8, "big"), "binary"),
+    "a long that looks framed": ((0x0700000105).to_bytes(8, "big"), "binary"),
+    "a column with a control character": (b'{"id":"a\\u0000b"}', "binary"),
 }
 
 

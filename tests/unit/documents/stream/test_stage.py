@@ -9,8 +9,9 @@ import pytest
 from tests.patience import HANG_S
 from worker.batching.executor import SingleThreadExecutor
 from worker.documents.stream import stage
+from worker.documents.stream.changes import Change, Outcome
 from worker.documents.stream.stage import Indexing
-from worker.documents.stream.store import Change, Outcome, StoreRefusedError
+from worker.documents.stream.store import StoreRefusedError
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.resilience.retry import RetryPolicy
 from worker.settings import IndexSettings
