@@ -10,7 +10,7 @@ from functools import partial
 from unittest.mock import patch
 
 from benchmarks.gpu.subject import Asked, Texts
-from worker.domain import Candidate, Query
+from worker.domain import Query, Recalled
 from worker.models.offline_cross_encoder import CROSS_ENCODER_NAME
 from worker.models.resolve import resolve
 from worker.rerank.backends.device import (
@@ -89,6 +89,6 @@ class KnownRecall:
     known: Sequence[Asked]
     _asked: int = 0
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:  # noqa: ARG002 - whatever is asked
+    async def recall(self, query: Query) -> Recalled:  # noqa: ARG002 - whatever is asked
         self._asked += 1
-        return self.known[self._asked % len(self.known)].candidates
+        return Recalled(self.known[self._asked % len(self.known)].candidates)

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.simulated_device import RERANK, KnownRecall, known_queries, settle_heap, simulated_scorer
 from schemas.events import Models
 from worker.app.traces import new_tracer, observe_batch
-from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall
+from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recall, Recalled
 from worker.errors import TransientError
 from worker.kafka.deliver.delivery import Delivery
 from worker.kafka.deliver.in_flight import PoisonGuard
@@ -51,8 +51,8 @@ logger = structlog.get_logger()
 class FixedRecall:
     """Implements ``Recall``: the same passages for every query."""
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:
-        return [Candidate(f"d{rank}", PASSAGES[rank], rank, 0.5, 0.5) for rank in range(1, query.top_k + 1)]
+    async def recall(self, query: Query) -> Recalled:
+        return Recalled(Candidate(f"d{rank}", PASSAGES[rank], rank, 0.5, 0.5) for rank in range(1, query.top_k + 1))
 
 
 class SimulatedAccelerator:

@@ -117,6 +117,9 @@ class CandidateInfo(EventModel):
     """1-based position in recall order."""
     distance: float
     """Distance from the query as the vector store reports it."""
+    legs: Annotated[list[Literal["dense", "lexical"]], Field(min_length=1)] | None = None
+    """Where the worker recalls by words too: what found it, `dense` (near the question's vector) or `lexical` (the
+    question's words in it); null where vectors alone are asked."""
     rerank_rank: Annotated[int, Field(ge=1)]
     """1-based position after reranking."""
     rerank_score: float | None = None
@@ -193,12 +196,13 @@ class Models(EventModel):
 class Degradation(EventModel):
     """A stage that failed, and what was published all the same."""
 
-    stage: Literal["rerank", "answer"]
-    """The stage that failed."""
+    stage: Literal["recall", "rerank", "answer"]
+    """The stage that failed; `recall`, where candidates are found by words too: they were found by vectors alone."""
     reason: str
     """Why, in one line, the same one for a code. What the failed service said is in the worker's log alone."""
     code: str | None = None
-    """Why, stable, e.g. `llm_timeout`, `llm_declined`, `reranker_unavailable`; more may be added."""
+    """Why, stable, e.g. `llm_timeout`, `llm_declined`, `reranker_unavailable`, `lexical_missing`; more may be
+    added."""
 
 
 class Failure(EventModel):

@@ -1,14 +1,16 @@
 """What travels between the stages, and what each stage promises: plain frozen data and protocols, nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 """What a call takes many of, and what it returns: the names of every generic function here."""
 
 Metadata = Mapping[str, str | int | float | bool]
+Leg = Literal["dense", "lexical"]
+"""What finds candidates: by vectors that are near, or by words that are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,17 @@ class Candidate:
     similarity: float | None = None
     """Cosine similarity in [-1, 1] where the collection's space allows it to be known, else None."""
     metadata: Metadata = field(default_factory=dict)
+    legs: tuple[Leg, ...] | None = None
+    """Which of several legs found it; None where there is one alone."""
+
+
+class Recalled(list[Candidate]):
+    """A query's candidates in recall order, and what had to be done without to find them."""
+
+    def __init__(self, candidates: Iterable[Candidate] = (), *, lacks: str | None = None) -> None:
+        """``lacks``: the stable code of why a leg found nothing."""
+        super().__init__(candidates)
+        self.lacks = lacks
 
 
 class Context(NamedTuple):
@@ -95,8 +108,8 @@ class GeneratedAnswer:
 class Recall(Protocol):
     """The recall stage: finds a query's candidates in the vector store."""
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:
-        """Return at most ``query.top_k`` candidates, nearest first; empty if the collection has none.
+    async def recall(self, query: Query) -> Recalled:
+        """Return at most ``query.top_k`` candidates, best first; empty if the collection has none.
 
         Raises PoisonError (``unknown_collection``; ``invalid_filter``; ``incompatible_collection``: the query names
         one built with another model), TransientError (the store cannot be reached or timed out) or FatalError

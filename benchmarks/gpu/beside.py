@@ -9,7 +9,7 @@ import multiprocessing
 import statistics
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from benchmarks import gemm
 from benchmarks.gpu.speed import Effort, stage
 from benchmarks.gpu.subject import Asked
 from worker.batching.executor import compute_executor
-from worker.domain import Candidate, Query
+from worker.domain import Query, Recalled
 from worker.rerank.scorer import CrossEncoderScorer
 from worker.rerank.stage import MicroBatchedReranker
 from worker.settings import RerankSettings, Settings
@@ -124,9 +124,9 @@ class KnownRecall:
     """Implements ``Recall``: SIMULATION, each query's own passages at once."""
 
     def __init__(self, queries: Sequence[Asked]) -> None:
-        self._of: Mapping[str, Sequence[Candidate]] = {each.query.id: each.candidates for each in queries}
+        self._of = {each.query.id: Recalled(each.candidates) for each in queries}
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:
+    async def recall(self, query: Query) -> Recalled:
         return self._of[query.id]
 
 

@@ -35,6 +35,8 @@ NARROWED_FOR_SAFETY = [
 ADDED_FOR_WHO_ASKS = [
     # Written to a reply topic that the query names and the operator allows, never to the answer topic of old.
     "event.status: 'failed'",
+    # Written only where an operator has set recall.lexical_path, which no released worker knows, and the leg is away.
+    "event.degradations[].stage: 'recall'",
 ]
 
 EXCEPTIONS = {INPUT: NARROWED_FOR_SAFETY, OUTPUT: ADDED_FOR_WHO_ASKS}

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.domain import Candidate, Context, GeneratedAnswer, Query
+from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recalled
 
 
 @dataclass
 class FakeRecall:
     found: int = 3
     error: Exception | None = None
+    lacks: str | None = None
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:
+    async def recall(self, query: Query) -> Recalled:
         if self.error:
             raise self.error
-        return [Candidate(f"d{rank}", f"text {rank}", rank, distance=rank / 10) for rank in range(1, self.found + 1)]
+        ranks = range(1, self.found + 1)
+        return Recalled((Candidate(f"d{rank}", f"text {rank}", rank, rank / 10) for rank in ranks), lacks=self.lacks)
 
 
 @dataclass

@@ -27,8 +27,8 @@ from worker.models import resolve as models
 from worker.query.early_contexts import EarlyContexts
 from worker.query.job import Service
 from worker.query.pipeline import Pipeline
-from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import load_embedder
+from worker.recall.lexical.search import new_search
 from worker.recall.pointer import Readings
 from worker.recall.stage import BatchedRecall
 from worker.rerank.remote import RemoteReranker
@@ -61,7 +61,13 @@ async def build_delivery(settings: Settings, metrics: Metrics, health: Health, p
     readings = Readings(partial(_show_reading, metrics, settings.recall.collection))
     recall = BatchedRecall(
         embedder,
-        partial(ChromaSearch, settings.recall, embedder, readings),
+        new_search(
+            settings.recall,
+            embedder,
+            readings,
+            on_lexical=metrics.lexical_seconds.observe,
+            on_failure=partial(metrics.observe_dependency_error, "lexical"),
+        ),
         settings.recall,
         on_embedded=partial(observe, "embed"),
         on_batch=partial(observe, "recall"),

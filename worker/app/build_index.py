@@ -24,6 +24,7 @@ from worker.kafka.publish.guarantees import new_guarantee
 from worker.models import resolve as models
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import load_embedder
+from worker.recall.lexical.index import new_lexical_index
 from worker.settings import Settings
 from worker.telemetry.health import Health
 from worker.telemetry.metrics import Metrics
@@ -53,6 +54,9 @@ async def build_index(
     # What fails is tried again change by change, for ever (``Indexing``), and not call by call as well.
     connection = ChromaConnection(settings.recall.model_copy(update={"attempts": 1}), standstill.check)
     parts.callback(connection.close)
+    lexical = new_lexical_index(settings.recall)
+    if lexical is not None:
+        parts.callback(lexical.close)
     health.starting = "loading the model"
     embedding = await asyncio.to_thread(models.resolve, "embedding", settings)
     executor = await parts.enter_async_context(compute_executor("index"))
@@ -72,6 +76,7 @@ async def build_index(
             source=decoder.source,
             top_k=settings.recall.top_k,
             timeout_s=settings.recall.timeout_s,
+            lexical=lexical,
             on_step=executor.still_at_work,
         )
 

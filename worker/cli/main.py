@@ -26,6 +26,7 @@ from worker.cli import (
     evaluate,
     index,
     ingest,
+    lexical,
     local,
     models,
     run,
@@ -110,6 +111,7 @@ for command in (
 app.add_typer(local.app, name="local")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(collections.app, name="collections")
+app.add_typer(lexical.app, name="lexical")
 
 if __name__ == "__main__":
     main()

@@ -16,6 +16,7 @@ from worker.errors import FatalError, WorkerError
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Embedder
+from worker.recall.lexical.index import LexicalIndex
 
 COMMIT_CHUNKS = 128
 """Chunks embedded and written at once: what an interrupted run has to do again."""
@@ -63,10 +64,12 @@ class Indexer:
         collection: str,
         top_k: int,
         adopted: Sequence[str] = (),
+        lexical: LexicalIndex | None = None,
     ) -> None:
         """Make the collection if there is none, tuned for queries that want ``top_k`` candidates.
 
-        Documents of the sources ``adopted`` may be taken over by others; of no other source.
+        Documents of the sources ``adopted`` may be taken over by others; of no other source. ``lexical`` is kept by the
+        same chunks.
 
         Raises FatalError if there is one built with another model, TransientError if the store can't be reached.
         """
@@ -74,6 +77,9 @@ class Indexer:
         self._embedder = embedder
         self._name = collection
         self._collection = self._call(lambda client: make_collection(client, collection, embedder, top_k=top_k))
+        self._lexical = lexical
+        if lexical is not None:
+            lexical.fill(self._collection, lambda operation: self._call(lambda _: operation(self._collection)))
         self._batch_limit = min(COMMIT_CHUNKS, self._call(lambda client: client.get_max_batch_size()))
         self._report = IngestReport()
         self._origins: dict[str, str] = {}
@@ -186,6 +192,9 @@ class Indexer:
                     ],
                 )
             )
+        if self._lexical is not None:
+            # What is unchanged too: an earlier run may have ended before this line.
+            self._lexical.put(self._collection, {chunk.id: chunk.text for chunk, _ in batch})
         updated = sum(chunk.id in known for chunk, _ in changed)
         report = self._report
         self._report = replace(
@@ -211,8 +220,13 @@ class Indexer:
         return self._call(lambda _: self._collection.get(where={SOURCE_KEY: source}, include=[]))["ids"]
 
     def _delete(self, ids: list[str], source: str) -> None:
+        if self._lexical is not None:
+            self._lexical.delete(self._collection, ids)
         # What has become another source's meanwhile stays.
         self._call(lambda _: self._collection.delete(ids=ids, where={SOURCE_KEY: source}))
+        if self._lexical is not None:
+            stayed = self._call(lambda _: self._collection.get(ids=ids, include=["documents"]))
+            self._lexical.put(self._collection, dict(zip(stayed["ids"], stayed["documents"] or [], strict=True)))
         self._report = replace(self._report, deleted=self._report.deleted + len(ids))
 
     def _call(self, operation: Callable[[ClientAPI], Result]) -> Result:

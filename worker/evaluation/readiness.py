@@ -18,11 +18,10 @@ from worker.evaluation.recalling import Watch
 from worker.kafka.admin.group import lag
 from worker.kafka.admin.reach import require_reachable
 from worker.models.resolve import resolve_here
-from worker.recall.chroma_collections import find_collection
+from worker.recall.chroma_collections import find_collection, find_read
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.chroma_swap import model_of
 from worker.recall.embedder import Embedder, load_embedder
-from worker.recall.pointer import Pointer
 from worker.settings import Settings
 from worker.settings.kafka import for_documents
 
@@ -147,9 +146,7 @@ def _both(client: ClientAPI, request: Request) -> tuple[Collection | None, Colle
             f"there is no collection {request.new!r}: fill it with `rerank-worker index --into {request.new}`"
         ) from error
     try:
-        named = find_collection(client, request.name)
-        target = Pointer.of(named).current
-        return named if target == request.name else find_collection(client, target), new
+        return find_read(client, request.name), new
     except NotFoundError:
         return None, new
 

@@ -15,8 +15,8 @@ from worker.errors import FatalError
 from worker.evaluation.questions import Question
 from worker.evaluation.rankings import Found
 from worker.models.resolve import resolve
-from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import load_embedder
+from worker.recall.lexical.search import new_search
 from worker.recall.stage import BatchedRecall
 from worker.settings import Settings
 
@@ -47,6 +47,8 @@ def indexed(settings: Settings, corpus: Sequence[Path], watch: Watch) -> Iterato
     files = find(corpus)
     with tempfile.TemporaryDirectory(prefix="rerank-worker-evaluate-") as folder:
         there = {"mode": "embedded", "path": Path(folder), "collection": COLLECTION}
+        if settings.recall.lexical_path is not None:
+            there["lexical_path"] = Path(folder) / "lexical"
         occasional = settings.model_copy(update={"recall": settings.recall.model_copy(update=there)})
         ingest(
             files.read(),
@@ -64,7 +66,7 @@ async def _recall(settings: Settings, questions: Sequence[Question], top_k: int,
     model = await asyncio.to_thread(resolve, "embedding", settings)
     async with compute_executor() as executor:
         embedder = await executor.run(partial(load_embedder, model, settings))
-        stage = BatchedRecall(embedder, partial(ChromaSearch, recalling, embedder), recalling, executor=executor)
+        stage = BatchedRecall(embedder, new_search(recalling, embedder), recalling, executor=executor)
         done = 0
 
         async def recalled(question: Question) -> Sequence[Candidate]:

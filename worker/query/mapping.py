@@ -159,6 +159,7 @@ def _described(context: Context) -> dict[str, object]:
         "metadata": dict(candidate.metadata),
         "recall_rank": candidate.recall_rank,
         "distance": candidate.distance,
+        "legs": None if candidate.legs is None else list(candidate.legs),
         "rerank_rank": context.rerank_rank,
         "rerank_score": context.rerank_score,
         "rerank_logit": context.logit,

@@ -87,6 +87,8 @@ class Pipeline:
         with self._tracing.recall(query.collection, query.text) as span:
             candidates = await _timed(outcome, "recall", self._recall.recall(query))
             span.note(rerank_worker__candidates=len(candidates))
+        if candidates.lacks is not None:
+            outcome.failures["recall"] = candidates.lacks
         if not candidates:
             return outcome.ended("no_context")
 

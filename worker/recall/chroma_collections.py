@@ -1,7 +1,7 @@
 """Collections: made so that recall knows what is in them, and checked before they are searched."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +68,8 @@ class OpenCollection:
     """Its name is the collection's own, wherever the name that was asked for points."""
     space: Space | None
     """None if cosine similarity cannot be told from its distances."""
+    measure: Space
+    """What its distances are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,13 @@ def find_collection(client: ClientAPI, name: str) -> Collection:
     if not NAME.fullmatch(name):
         raise NotFoundError(f"{name!r} cannot be the name of a collection")
     return client.get_collection(name, embedding_function=None)
+
+
+def find_read(client: ClientAPI, name: str) -> Collection:
+    """Return the collection that a name leads to, whatever is in it. Raises NotFoundError."""
+    named = find_collection(client, name)
+    target = Pointer.of(named).current
+    return named if target == name else find_collection(client, target)
 
 
 def follow(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> Followed:
@@ -138,7 +147,7 @@ def _checked(handle: Collection, embedder: EmbeddingModel, *, top_k: int) -> Ope
             ef_search=hnsw["ef_search"],
             wanted=2 * top_k,
         )
-    return OpenCollection(handle=handle, space=space)
+    return OpenCollection(handle=handle, space=space, measure=hnsw.get("space") or "l2")
 
 
 def make_collection(client: ClientAPI, name: str, embedder: EmbeddingModel, *, top_k: int) -> Collection:
@@ -189,3 +198,14 @@ def _check_foreign(handle: Collection, embedder: EmbeddingModel) -> bool:
         embedding_model=embedder.model_name,
     )
     return abs(float(np.linalg.norm(sample[0])) - 1.0) < UNIT_LENGTH_TOLERANCE
+
+
+def cosine_similarities(space: Space | None, distances: Sequence[float]) -> Sequence[float | None]:
+    """Return the similarities of distances. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
+    match space:
+        case "cosine" | "ip":
+            return [1.0 - distance for distance in distances]
+        case "l2":
+            return [1.0 - distance / 2.0 for distance in distances]
+        case _:
+            return [None] * len(distances)

@@ -13,7 +13,7 @@ from chromadb.api.types import QueryResult
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
 from schemas.events import INVALID_FILTER
-from worker.domain import Candidate, Metadata, Query
+from worker.domain import Candidate, Metadata, Query, Recalled
 from worker.errors import FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_client import address
 from worker.recall.chroma_collections import (
@@ -23,7 +23,7 @@ from worker.recall.chroma_collections import (
     Followed,
     IncompatibleCollectionError,
     OpenCollection,
-    Space,
+    cosine_similarities,
     follow,
 )
 from worker.recall.chroma_connection import DirectConnection, StoreFailedError, StoreLostError
@@ -39,7 +39,7 @@ TOO_MUCH_FOR_CHROMA = ("too many SQL variables", "Expression tree is too large")
 SCALARS = frozenset({str, int, float, bool})
 """Types of the values of metadata that an answer event can carry."""
 
-Found = Sequence[Candidate] | WorkerError
+Found = Recalled | WorkerError
 
 
 class ChromaSearch:
@@ -86,9 +86,15 @@ class ChromaSearch:
             # answered can be said to have died of a query.
             raise TransientError(str(error)) from error
 
-    def _found(self, group: Sequence[Query], vectors: Vectors, deadline: float) -> Sequence[Sequence[Candidate]]:
+    def _found(self, group: Sequence[Query], vectors: Vectors, deadline: float) -> Sequence[Recalled]:
+        _, found = self._searched(group, vectors, deadline)
+        return found
+
+    def _searched(
+        self, group: Sequence[Query], vectors: Vectors, deadline: float
+    ) -> tuple[OpenCollection, Sequence[Recalled]]:
         collection, result = self._connection.ask(lambda client: self._query(client, group, vectors), deadline=deadline)
-        return _candidates(collection, result, [query.top_k for query in group])
+        return collection, _candidates(collection, result, [query.top_k for query in group])
 
     def _judged(self, error: StoreFailedError, group: Sequence[Query], vectors: Vectors, deadline: float) -> Exception:
         """Return whose fault it is that the store failed at a filter: the filter's if it answers without it alone."""
@@ -203,7 +209,7 @@ def _ask(collection: OpenCollection, group: Sequence[Query], vectors: Vectors) -
     )
 
 
-def _candidates(collection: OpenCollection, result: QueryResult, top_ks: Sequence[int]) -> list[list[Candidate]]:
+def _candidates(collection: OpenCollection, result: QueryResult, top_ks: Sequence[int]) -> list[Recalled]:
     """Turn rows into candidates, at most ``top_ks`` of each.
 
     A document without text gives nothing to rerank and is left out, and so is one without a distance: Chroma has none
@@ -214,37 +220,27 @@ def _candidates(collection: OpenCollection, result: QueryResult, top_ks: Sequenc
         raise TransientError("Chroma left out what it was asked for: documents, metadatas and distances.")
     found = []
     for *row, top_k in zip(result["ids"], documents, metadatas, distances, top_ks, strict=True):
-        usable = [hit for hit in zip(*row, strict=True) if hit[1] and not hit[1].isspace() and _is_number(hit[3])]
+        usable = [hit for hit in zip(*row, strict=True) if is_usable(hit[1], hit[3])]
         hits = usable[:top_k]
         similarities = cosine_similarities(collection.space, [hit[3] for hit in hits])
         found.append(
-            [
+            Recalled(
                 # By position, which takes a quarter less: there are `top_k` of them a query.
-                Candidate(document_id, text, rank, distance, similarity, _public(metadata or {}))
+                Candidate(document_id, text, rank, distance, similarity, public_metadata(metadata or {}))
                 for rank, ((document_id, text, metadata, distance), similarity) in enumerate(
                     zip(hits, similarities, strict=True), start=1
                 )
-            ]
+            )
         )
     return found
 
 
-def _is_number(distance: float | None) -> bool:
-    return distance is not None and math.isfinite(distance)
+def is_usable(text: str | None, distance: float | None) -> bool:
+    """Return whether a row gives a candidate: it needs a text and a distance."""
+    return bool(text and not text.isspace()) and distance is not None and math.isfinite(distance)
 
 
-def cosine_similarities(space: Space | None, distances: Sequence[float]) -> Sequence[float | None]:
-    """Return the similarities of distances. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
-    match space:
-        case "cosine" | "ip":
-            return [1.0 - distance for distance in distances]
-        case "l2":
-            return [1.0 - distance / 2.0 for distance in distances]
-        case _:
-            return [None] * len(distances)
-
-
-def _public(metadata: Mapping[str, Any]) -> Metadata:
+def public_metadata(metadata: Mapping[str, Any]) -> Metadata:
     """Keep of a document's metadata what an answer event can carry: scalars, without the index's own bookkeeping."""
     # A third of what isinstance and startswith take, for each value of each candidate.
     return {key: value for key, value in metadata.items() if type(value) in SCALARS and key[:1] != PRIVATE_PREFIX}

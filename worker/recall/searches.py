@@ -16,7 +16,7 @@ import numpy as np
 from worker.batching.batcher import BatchReport, ClosedError
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Job, JobQueue, Limits, marks_of
-from worker.domain import Candidate, Query
+from worker.domain import Query, Recalled
 from worker.errors import ExpiredError, TransientError
 from worker.recall.chroma_connection import LEAVE_SLACK_S, StoreLostError, no_answer
 from worker.recall.chroma_search import Found, search_key
@@ -31,7 +31,7 @@ class Question(NamedTuple):
     vector: Vector
 
 
-Waiting = Job[Question, Sequence[Candidate]]
+Waiting = Job[Question, Recalled]
 """One question whose caller waits."""
 
 
@@ -152,9 +152,7 @@ class Searches:
         """On whose threads a query may hang."""
         return (*self._plain.slots, *self._filtered.slots)
 
-    async def find(
-        self, query: Query, vector: Vector, *, deadline_s: float | None, alone: bool = False
-    ) -> Sequence[Candidate]:
+    async def find(self, query: Query, vector: Vector, *, deadline_s: float | None, alone: bool = False) -> Recalled:
         """Return the query's candidates; raise its error, ExpiredError, or ClosedError once nothing is searched.
 
         ``deadline_s`` is on the loop's clock: the caller learns then that it is too late, and no call is made for the
@@ -221,7 +219,7 @@ class Searches:
             while lane.free and lane.queue:
                 self._start(lane, [waiting for waiting, _ in lane.queue.take(lane.share())])
 
-    def _drop_expired(self, queue: JobQueue[Question, Sequence[Candidate]]) -> None:
+    def _drop_expired(self, queue: JobQueue[Question, Recalled]) -> None:
         # Their timers may come later in this turn of the loop.
         for waiting in queue.expired(self._loop.time()):
             _expire(waiting)
@@ -271,7 +269,7 @@ class Searches:
             waiting.settle(ClosedError(f"recall searches no more: {why}"))
 
 
-def _new_queue(settings: RecallSettings) -> JobQueue[Question, Sequence[Candidate]]:
+def _new_queue(settings: RecallSettings) -> JobQueue[Question, Recalled]:
     return JobQueue(Limits(settings.max_batch, settings.max_batch, max_wait_s=0.0))
 
 

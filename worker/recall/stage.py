@@ -12,7 +12,7 @@ import structlog
 from worker.batching.batcher import BatchReport, ClosedError, MicroBatcher, at_once
 from worker.batching.executor import SingleThreadExecutor
 from worker.batching.queue import Limits
-from worker.domain import Candidate, Query
+from worker.domain import Query, Recalled
 from worker.errors import ExpiredError, FatalError, PoisonError, TransientError, WorkerError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
 from worker.recall.chroma_connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, StoreFailedError, StoreLostError
@@ -95,7 +95,7 @@ class BatchedRecall:
 
         await self._policy.run(look)
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:
+    async def recall(self, query: Query) -> Recalled:
         """Return the query's candidates; see ``Recall``. A store that is away is waited for: see ``OutageRetry``.
 
         Waiting behind others takes as long as it takes, but for the query's deadline (ExpiredError). PoisonError if the
@@ -103,7 +103,7 @@ class BatchedRecall:
         """
         lost = 0
 
-        async def recall_once() -> Sequence[Candidate]:
+        async def recall_once() -> Recalled:
             nonlocal lost
             try:
                 return await self._recall_once(query, alone=lost > 0)
@@ -135,7 +135,7 @@ class BatchedRecall:
             self._embedding.close(timeout_s=2 * self._timeout_s), self._searches.close(timeout_s=2 * self._timeout_s)
         )
 
-    async def _recall_once(self, query: Query, *, alone: bool = False) -> Sequence[Candidate]:
+    async def _recall_once(self, query: Query, *, alone: bool = False) -> Recalled:
         deadline_s = on_loop_clock(query, unix_now_s=self._unix_time_s())
         try:
             [vector] = await self._embedding.submit([query.text], deadline_s=deadline_s)

@@ -56,6 +56,9 @@ class RecallSettings(Section):
     concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """Calls to Chroma under way at once, each on a connection of its own, and as many again for queries with a filter.
     More helps where the server has cores to spare; 1 sends a batch as one call."""
+    lexical_path: UserPath | None = None
+    """Folder of the lexical index, on a local disk; set, candidates are found by their words too (hybrid recall).
+    `ingest` and `index` keep a file a collection there, of its texts; workers that answer must see the same folder."""
     timeout_s: Seconds = 10.0
     """One call to Chroma, whose own client would wait for ever; less where every query of the call has a nearer
     deadline."""

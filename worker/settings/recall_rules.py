@@ -22,13 +22,19 @@ def problems(recall: RecallSettings) -> Iterator[str]:
         yield f"recall.api_key and the {API_KEY_HEADER} of recall.headers are one header: set one of them"
     if recall.device == "cpu" and recall.dtype == "float16":
         yield "recall.dtype is float16 on recall.device cpu, several times slower: set float32"
+    if recall.lexical_path is not None and recall.lexical_path.is_file():
+        yield f"recall.lexical_path is the file {recall.lexical_path}: the lexical index needs a folder"
     if recall.mode == "embedded":
-        of_a_server = [
-            f"recall.{name}"
-            for name in ("ssl", "headers", "tenant", "database", "api_key")
-            if getattr(recall, name) != type(recall).model_fields[name].get_default(call_default_factory=True)
-        ]
-        if of_a_server:
-            yield f"{', '.join(of_a_server)} would not be used by an embedded store: set recall.mode server"
-        if recall.path.is_file():
-            yield f"recall.path is the file {recall.path}: the embedded store needs a folder"
+        yield from _embedded(recall)
+
+
+def _embedded(recall: RecallSettings) -> Iterator[str]:
+    of_a_server = [
+        f"recall.{name}"
+        for name in ("ssl", "headers", "tenant", "database", "api_key")
+        if getattr(recall, name) != type(recall).model_fields[name].get_default(call_default_factory=True)
+    ]
+    if of_a_server:
+        yield f"{', '.join(of_a_server)} would not be used by an embedded store: set recall.mode server"
+    if recall.path.is_file():
+        yield f"recall.path is the file {recall.path}: the embedded store needs a folder"

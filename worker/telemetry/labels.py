@@ -50,6 +50,10 @@ LLM_ERRORS = (
 )
 """Of endpoints: the codes that degraded answers carry (``worker/query/failures.py``)."""
 
+LEXICAL_ERRORS = ("lexical_damaged", "lexical_failed", "lexical_missing", "lexical_timeout")
+"""Of the lexical leg: codes that degraded answers carry as well."""
+LEGS = ("dense", "lexical", "both")
+
 # How an event may end that ends with no dead letter: what fails is told beside one.
 _ANSWERED = tuple(status for status in AnswerStatus if status is not AnswerStatus.FAILED)
 BATCHERS = ("embed", "recall", "rerank", "index")
@@ -71,11 +75,13 @@ KNOWN: Mapping[str, Sequence[Mapping[str, str]]] = {
     "dead_letters": _each("reason", DEAD_LETTER_REASONS),
     "replies": _each("outcome", ("sent", *ReplyRefusal)),
     "contexts_events": _each("outcome", ("sent", "failed", "dropped")),
-    "degradations": _each("stage", ("rerank", "answer")),
+    "degradations": _each("stage", ("recall", "rerank", "answer")),
+    "contexts_by_leg": _each("legs", LEGS),
     "dependency_errors": [
         *_errors("store", STORE_ERRORS),
         *_errors("reranker", RERANKER_ERRORS),
         *_errors("llm", LLM_ERRORS),
+        *_errors("lexical", LEXICAL_ERRORS),
     ],
     "llm_tokens": _each("kind", ("prompt", "completion")),
     "answer_store_lookups": _each("outcome", ("hit", "miss", "failed")),

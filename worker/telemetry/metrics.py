@@ -128,6 +128,17 @@ class Metrics:
             ["outcome"],
         )
         self.degradations = self._counter("degradations", "Answers published without a stage that failed.", ["stage"])
+        self.lexical_seconds = self._histogram(
+            "lexical_leg_duration_seconds",
+            "Time of the lexical leg of one call of recall: its file searched, what vectors did not find fetched.",
+            [],
+            STAGE_BUCKETS_S,
+        )
+        self.contexts_by_leg = self._counter(
+            "contexts_by_leg",
+            "Contexts of answers by what found them, where candidates are found by words too: dense, lexical, both.",
+            ["legs"],
+        )
         self.llm_tokens = self._counter("llm_tokens", "Tokens the LLM counted, by kind: prompt, completion.", ["kind"])
         self.answer_store_lookups = self._counter(
             "answer_store_lookups", "Lookups in the answer store, by outcome: hit, miss, failed.", ["outcome"]
@@ -137,7 +148,7 @@ class Metrics:
         )
         self.dependency_errors = self._counter(
             "dependency_errors",
-            "Tries of a query at a dependency that failed, by dependency (store, reranker, llm) and code.",
+            "Tries of a query at a dependency that failed, by dependency (store, lexical, reranker, llm) and code.",
             ["dependency", "code"],
         )
         self.in_flight_queries = self._gauge("in_flight_queries", "Query events in work.")
@@ -224,6 +235,9 @@ class Metrics:
         self._of_outcome(answer.status).inc()
         for degradation in answer.degradations:
             self.degradations.labels(stage=degradation.stage).inc()
+        for context in answer.contexts:
+            if context.legs is not None:
+                self.contexts_by_leg.labels(legs="both" if len(context.legs) > 1 else context.legs[0]).inc()
         if answer.answer and answer.answer.usage:
             self.llm_tokens.labels(kind="prompt").inc(answer.answer.usage.prompt_tokens)
             self.llm_tokens.labels(kind="completion").inc(answer.answer.usage.completion_tokens)

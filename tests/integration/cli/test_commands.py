@@ -45,7 +45,14 @@ def test_documents_are_ingested_once(chroma_server: LocalChroma, tmp_path: Path)
     settings = {"RECALL__HOST": chroma_server.host, "RECALL__PORT": str(chroma_server.port), "MODELS": "offline"}
     first = run("ingest", str(path), "--collection", "cli-ingest", **settings)
     assert "2 added" in first.stdout
+    # What was there before the lexical index is in it all the same, and can be put into it again.
+    settings["RECALL__LEXICAL_PATH"] = str(tmp_path / "lexical")
     assert "2 unchanged" in run("ingest", str(path), "--collection", "cli-ingest", **settings).stdout
+    [file] = (tmp_path / "lexical").glob("*.sqlite3")
+    file.write_bytes(b"damaged")
+    rebuilt = run("lexical", "rebuild", "--collection", "cli-ingest", **settings)
+    assert "2 chunks of cli-ingest" in rebuilt.stdout
+    assert run("lexical", "rebuild", "--collection", "cli-none", **settings).returncode == 1
 
 
 def test_a_broken_line_is_named_by_file_and_number(chroma_server: LocalChroma, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection, StoreLostError
 from worker.recall.chroma_search import ChromaSearch
 from worker.recall.embedder import Vectors
+from worker.recall.lexical.index import LexicalIndex
+from worker.recall.lexical.search import new_search
 from worker.recall.stage import BatchedRecall
 from worker.settings import RecallSettings
 
@@ -218,3 +221,24 @@ async def test_a_store_that_dies_of_a_query_answers_all_others_when_it_is_back(
     found = await asyncio.gather(*asked[1:])
     assert [candidates[0].document_id for candidates in found] == ["x" * n for n in range(1, 9)]
     await recall.close()
+
+
+def test_what_words_find_comes_from_the_server_with_the_distance_it_tells(
+    served: RecallSettings, connection: ChromaConnection, search: Searching, tmp_path: Path
+) -> None:
+    lexical, asked = LexicalIndex(tmp_path), query("xxxxxxxx and x", top_k=3, where={"even": {"$ne": "neither"}})
+    collection = connection.run(
+        lambda client: client.get_collection("documents", embedding_function=None), deadline=soon()
+    )
+    lexical.fill(collection, lambda operation: operation(collection))
+    lexical.close()
+    embedder = FakeLengthEmbedder()
+    hybrid = new_search(served.model_copy(update={"lexical_path": tmp_path}), embedder)()
+    [found] = hybrid.find([asked], embedder.embed_queries([asked.text]), within_s=HANG_S)
+    hybrid.close()
+    [by_words] = [each for each in found if each.legs == ("lexical",)]
+    [every] = search.search([query(asked.text, top_k=8)])
+    [told] = [each for each in every if each.document_id == "x"]
+    assert (by_words.document_id, by_words.text, by_words.metadata) == ("x", "x", told.metadata)
+    assert by_words.distance == pytest.approx(told.distance, abs=1e-6)
+    assert by_words.similarity == pytest.approx(told.similarity, abs=1e-6)

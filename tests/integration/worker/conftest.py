@@ -24,9 +24,13 @@ TEXTS = {
 def collection(chroma_server: LocalChroma) -> RecallSettings:
     """A small collection on the real server, embedded by the real offline model."""
     recall = RecallSettings(host=chroma_server.host, port=chroma_server.port, collection=COLLECTION)
+    ingest_texts(recall)
+    return recall
+
+
+def ingest_texts(recall: RecallSettings) -> None:
     documents = [Document(id=name, text=text, source="tests", origin=name) for name, text in TEXTS.items()]
     ingest(documents, settings=Settings(models="offline", recall=recall))
-    return recall
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Message, Producer
@@ -11,6 +12,7 @@ from confluent_kafka import Message, Producer
 from schemas import wire
 from schemas.events import AnswerEvent, AnswerStatus, QueryEvent
 from tests.forked_command import run_command
+from tests.integration.worker.conftest import ingest_texts
 from tests.patience import HANG_S
 from tests.topics import committed, held
 from worker.client import QueryClient
@@ -262,15 +264,20 @@ def test_no_vector_store_at_start_is_one_clear_fatal_line(kafka_settings: NewKaf
     assert "RERANK_WORKER_RECALL__HOST" in reason(log)
 
 
-def test_an_llm_that_is_down_degrades_the_answer_and_says_so(
-    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable
+def test_an_llm_and_a_leg_of_recall_that_are_away_degrade_the_answer_and_it_says_so(
+    kafka_settings: NewKafka, collection: RecallSettings, start_worker: Callable, tmp_path: Path
 ) -> None:
-    kafka = kafka_settings()
-    worker = start_worker(
-        kafka, collection, ANSWER__BASE_URL="http://127.0.0.1:9/v1", ANSWER__MODEL="gone", ANSWER__TIMEOUT_S="5"
-    ).await_ready()
+    kafka, lexical = kafka_settings(), tmp_path / "lexical"
+    away = {"ANSWER__BASE_URL": "http://127.0.0.1:9/v1", "ANSWER__MODEL": "gone", "ANSWER__TIMEOUT_S": "5"}
+    worker = start_worker(kafka, collection, RECALL__LEXICAL_PATH=str(lexical), **away).await_ready()
     with QueryClient(kafka) as client:
+        first = client.ask(QueryEvent(id="first", text=QUESTION), timeout_s=HANG_S)
+        assert [each.code for each in first.degradations] == ["lexical_missing", "llm_unavailable"]
+        assert {*map(str, first.contexts[0].legs or [])} == {"dense"}
+        # Ingested again, the collection has its file, and the worker finds it there.
+        ingest_texts(collection.model_copy(update={"lexical_path": lexical}))
         answer = client.ask(QueryEvent(id="q", text=QUESTION), timeout_s=HANG_S)
+    assert answer.contexts[0].legs == ["dense", "lexical"]
     assert answer.status is AnswerStatus.DEGRADED
     assert answer.answer is None
     assert answer.contexts[0].document_id == "permissions"

@@ -1,6 +1,7 @@
 """Chunks measured in words by a real tokenizer, indexed into the real Chroma of ``recall_settings``."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from tokenizers import Tokenizer
@@ -30,8 +31,8 @@ def connection(recall_settings: RecallSettings) -> Iterator[ChromaConnection]:
 
 
 @pytest.fixture
-def new_indexer(connection: ChromaConnection, embedder: Embedder) -> Callable[[], Indexer]:
-    return lambda: Indexer(connection, embedder, collection="documents", top_k=5)
+def new_indexer(connection: ChromaConnection, embedder: Embedder) -> Callable[..., Indexer]:
+    return partial(Indexer, connection, embedder, collection="documents", top_k=5)
 
 
 @pytest.fixture

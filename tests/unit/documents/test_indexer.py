@@ -1,16 +1,19 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from chromadb.api import ClientAPI
 
+from tests.lexical import CrashError, crash_at_random, texts_of_both
 from worker.documents import indexer
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document, ParsedRecord, Rejected
 from worker.documents.indexer import COMMIT_CHUNKS, Indexer, IngestReport
 from worker.errors import FatalError
 from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.lexical.index import LexicalIndex
 
 MakeDocument = Callable[..., Document]
 Index = Callable[..., IngestReport]
@@ -189,3 +192,44 @@ def test_an_interrupted_run_keeps_its_batches_and_the_next_one_does_the_rest(
     embedder.batches.clear()
     assert counts(index(*documents)) == (COMMIT_CHUNKS + 10, 0, COMMIT_CHUNKS, 1)
     assert sum(map(len, embedder.batches)) == COMMIT_CHUNKS + 10
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_lexical_file_is_what_the_collection_is_after_runs_that_died(
+    new_indexer: Callable[..., Indexer],
+    chunker: Chunker,
+    make_document: MakeDocument,
+    chroma_client: ClientAPI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    folder, crashes = tmp_path / "lexical", 0
+    new_indexer(lexical=LexicalIndex(folder))
+    collection = chroma_client.get_collection("documents", embedding_function=None)
+    draw = crash_at_random(monkeypatch, seed)
+    for run in range(30):
+        texts = {f"d{number}": f"Text {number} of run {draw.randrange(run + 1)}." for number in range(8)}
+        kept = [make_document(name, text) for name, text in texts.items() if draw.random() < 0.7]
+        done = not kept
+        while not done:
+            try:
+                indexer = new_indexer(lexical=LexicalIndex(folder))
+                indexer.index(kept, chunker, skip_rejected=False, progress=lambda _: None)
+                done = True
+            except (CrashError, FatalError):
+                crashes += 1
+        words, held = texts_of_both(folder, collection)
+        assert words == held
+    assert crashes > 5
+    assert held
+
+
+def test_a_lexical_file_begun_later_holds_what_was_there_before(
+    index: Index, new_indexer: Callable[..., Indexer], chunker: Chunker, make_document: MakeDocument, tmp_path: Path
+) -> None:
+    index(make_document("old", "From before.", source="old.jsonl"))
+    indexer = new_indexer(lexical=LexicalIndex(tmp_path))
+    indexer.index([make_document("new", "From now.")], chunker, skip_rejected=False, progress=lambda _: None)
+    words, held = texts_of_both(tmp_path, indexer._collection)
+    assert words == held == {"old": "From before", "new": "From now"}

@@ -1,5 +1,7 @@
 """What an answer event says of a ranking."""
 
+from dataclasses import replace
+
 from schemas.events import AnswerEvent, Models, QueryEvent
 from worker.domain import Candidate, Context, GeneratedAnswer
 from worker.query.mapping import Attempt, answer_event, query_from
@@ -44,6 +46,12 @@ def test_candidates_nobody_judged_were_read_by_nobody() -> None:
     assert {(c["rerank_windows"], c["truncated"]) for c in published(list(in_recall_order(CANDIDATES)))} == {
         (None, None)
     }
+
+
+def test_candidates_say_which_leg_found_them_where_there_are_two() -> None:
+    legs = [("dense", "lexical"), ("lexical",), None]
+    found = [replace(candidate, legs=legs.pop(0)) for candidate in CANDIDATES]
+    assert [c["legs"] for c in published(list(in_recall_order(found)))] == [["dense", "lexical"], ["lexical"], None]
 
 
 def test_the_best_window_of_a_long_document_is_told() -> None:

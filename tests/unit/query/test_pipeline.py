@@ -46,6 +46,13 @@ async def test_contexts_are_the_best_of_the_reranked_candidates() -> None:
     assert set(outcome.seconds) == {"recall", "rerank", "answer"}
 
 
+async def test_a_leg_of_recall_that_is_away_is_said_and_costs_no_answer() -> None:
+    outcome = await a_pipeline(FakeRecall(lacks="lexical_missing")).run(a_query())
+    assert outcome.status == "degraded"
+    assert outcome.failures == {"recall": "lexical_missing"}
+    assert outcome.answer is not None
+
+
 async def test_nothing_recalled_ends_without_reranker_and_llm() -> None:
     answerer = FakeAnswerer()
     outcome = await a_pipeline(FakeRecall(found=0), answerer=answerer).run(a_query())

@@ -11,7 +11,7 @@ import worker
 from worker.kafka.codes import REFUSED
 from worker.query import failures
 from worker.recall import stage
-from worker.telemetry.labels import DEAD_LETTER_REASONS, LLM_ERRORS, RERANKER_ERRORS, STORE_ERRORS
+from worker.telemetry.labels import DEAD_LETTER_REASONS, LEGS, LEXICAL_ERRORS, LLM_ERRORS, RERANKER_ERRORS, STORE_ERRORS
 from worker.telemetry.metrics import Metrics
 
 LAG = "rerank_worker_consumer_lag_records"
@@ -74,6 +74,26 @@ def test_partitions_without_an_owner_can_be_told_by_the_metrics_of_those_who_own
 def test_every_code_of_an_endpoint_begins_at_zero() -> None:
     known = {*LLM_ERRORS, *RERANKER_ERRORS}
     assert known == {code for code in failures.SENTENCES if code.startswith(("llm_", "reranker_"))}
+
+
+def test_every_code_of_the_lexical_leg_begins_at_zero() -> None:
+    assert set(LEXICAL_ERRORS) == {code for code in failures.SENTENCES if code.startswith("lexical_")}
+
+
+def test_contexts_are_counted_by_what_found_them() -> None:
+    registry = CollectorRegistry()
+    example = Path(schemas.__file__).parent / "examples/answer-event.contexts-only.json"
+    answer = schemas.decode_answer(example.read_bytes())
+    answer = answer.model_copy(update={"contexts": answer.candidates})
+    Metrics(registry).observe_answer(answer, publish_s=0.1, end_to_end_s=0.1)
+    counted = {leg: registry.get_sample_value("rerank_worker_contexts_by_leg_total", {"legs": leg}) for leg in LEGS}
+    found = [context.legs for context in answer.contexts]
+    assert counted == {
+        "dense": found.count(["dense"]),
+        "lexical": found.count(["lexical"]),
+        "both": found.count(["dense", "lexical"]),
+    }
+    assert all(counted.values())
 
 
 def test_every_code_of_the_store_begins_at_zero() -> None:

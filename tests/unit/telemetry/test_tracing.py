@@ -17,7 +17,7 @@ from schemas.events import Models
 from tests.patience import HANG_S
 from worker.batching.batcher import BatchReport, MicroBatcher, at_once
 from worker.batching.queue import Limits
-from worker.domain import Candidate, Context, GeneratedAnswer, Query, Usage
+from worker.domain import Candidate, Context, GeneratedAnswer, Query, Recalled, Usage
 from worker.errors import TransientError
 from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
@@ -60,8 +60,8 @@ class Stages:
 
     model_name = "llama"
 
-    async def recall(self, query: Query) -> Sequence[Candidate]:
-        return [Candidate(f"d{rank}", f"secret {rank}", rank, distance=0.1) for rank in (1, 2)]
+    async def recall(self, query: Query) -> Recalled:
+        return Recalled(Candidate(f"d{rank}", f"secret {rank}", rank, distance=0.1) for rank in (1, 2))
 
     async def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Sequence[Context]:
         scores = await self.batcher.submit([candidate.text for candidate in candidates])

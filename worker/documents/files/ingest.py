@@ -14,6 +14,7 @@ from worker.documents.samples.wikipedia import wikipedia
 from worker.models.resolve import resolve
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import load_embedder
+from worker.recall.lexical.index import new_lexical_index
 from worker.settings import Settings
 
 Say = Callable[[str], None]
@@ -37,15 +38,17 @@ def ingest(
     say("loading the embedding model")
     embedder = load_embedder(resolve("embedding", settings), settings)
     say("reaching the vector store")
-    connection = ChromaConnection(settings.recall)
-    name = collection or settings.recall.collection
+    connection, lexical = ChromaConnection(settings.recall), new_lexical_index(settings.recall)
+    name, top_k = collection or settings.recall.collection, settings.recall.top_k
     try:
-        indexer = Indexer(connection, embedder, collection=name, top_k=settings.recall.top_k, adopted=adopted)
+        indexer = Indexer(connection, embedder, collection=name, top_k=top_k, adopted=adopted, lexical=lexical)
         chunker = Chunker(embedder.new_tokenizer(), embedder.max_tokens)
         say("indexing")
         return indexer.index(records, chunker, skip_rejected=skip_rejected, progress=progress)
     finally:
         connection.close()
+        if lexical is not None:
+            lexical.close()
 
 
 def ingest_with_progress(

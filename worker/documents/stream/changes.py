@@ -56,6 +56,8 @@ class Plan:
     remark: bool = False
     """The first chunk stays and gets the mark."""
     delete: list[str] = field(default_factory=list)
+    stands: Sequence[Chunk] = ()
+    """What the document then has, written now or before."""
 
 
 def planned(change: Change, wanted: Sequence[Chunk], held: Stored) -> Plan:
@@ -66,5 +68,5 @@ def planned(change: Change, wanted: Sequence[Chunk], held: Stored) -> Plan:
     if not wanted:
         return Plan(change, "deleted" if held else "absent", delete=delete)
     if not write and not delete:
-        return Plan(change, "unchanged")
-    return Plan(change, "written", write, remark=change.id not in {chunk.id for chunk in write}, delete=delete)
+        return Plan(change, "unchanged", stands=wanted)
+    return Plan(change, "written", write, change.id not in {chunk.id for chunk in write}, delete, wanted)

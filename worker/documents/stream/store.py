@@ -24,6 +24,7 @@ from worker.recall.chroma_collections import (
 )
 from worker.recall.chroma_connection import ChromaConnection, StoreFailedError
 from worker.recall.embedder import Embedder
+from worker.recall.lexical.index import LexicalIndex
 
 DOCUMENT_KEY = f"{PRIVATE_PREFIX}document"
 """Of each chunk: its document's id, by which those are found that a shorter version no longer has."""
@@ -39,7 +40,7 @@ class StoreRefusedError(Exception):
 class DocumentStore:
     """One collection. Blocking; one thread, which may be left by a call that does not end: see ``ChromaConnection``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts it works with, and how
         self,
         connection: ChromaConnection,
         embedder: Embedder,
@@ -49,12 +50,13 @@ class DocumentStore:
         source: str,
         top_k: int,
         timeout_s: float,
+        lexical: LexicalIndex | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the collection if there is none, as ``ingest`` does. Raises as ``write``.
 
-        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store. ``on_step`` is told of
-        each document that was cut and each batch of chunks that was written.
+        ``source`` is what the documents belong to; ``timeout_s`` is for one call to the store; ``lexical`` is kept by
+        the same chunks. ``on_step`` is told of each document that was cut and each batch of chunks that was written.
         """
         self._connection = connection
         self._embedder = embedder
@@ -67,6 +69,9 @@ class DocumentStore:
         self._collection: Collection | None = self._call(
             lambda client: make_collection(client, collection, embedder, top_k=top_k)
         )
+        self._lexical = lexical
+        if lexical is not None:
+            lexical.fill(self._collection, self._ask)
         self._most_chunks = min(COMMIT_CHUNKS, self._call(lambda client: client.get_max_batch_size()))
 
     def stored(self, changes: Sequence[Change]) -> Mapping[str, Stored]:
@@ -125,6 +130,9 @@ class DocumentStore:
         for some in _sliced(new, self._most_chunks):
             self._upsert(some, before)
             self._on_step()
+        if self._lexical is not None:
+            stands = [chunk for plan in plans if plan.stands and plan.change.may_be_written() for chunk in plan.stands]
+            self._lexical.put(self._ask(lambda held: held), {chunk.id: chunk.text for chunk in stands})
         remarked = [plan.change for plan in plans if plan.remark and plan.change.may_be_written()]
         for changes in _sliced(remarked, self._most_chunks):
             marks: list[Any] = [change.mark.stored for change in changes]
@@ -133,6 +141,8 @@ class DocumentStore:
 
     def _delete(self, plans: Sequence[Plan]) -> None:
         gone = [chunk for plan in plans if plan.delete and plan.change.may_be_written() for chunk in plan.delete]
+        if self._lexical is not None:
+            self._lexical.delete(self._ask(lambda held: held), gone)
         for ids in _sliced(gone, self._most_chunks):
             self._ask(partial(Collection.delete, ids=list(ids)))
 

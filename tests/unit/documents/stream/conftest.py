@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,7 @@ from worker.kafka.consume.offsets import Position
 from worker.kafka.consume.records import Record
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Embedder
+from worker.recall.lexical.index import LexicalIndex
 from worker.settings import IndexSettings
 
 WRITTEN_S = 1_700_000_000.0
@@ -50,12 +52,12 @@ def new_collections(
 ) -> Callable[..., DocumentCollections]:
     """Opens collections of a real Chroma, or `documents` alone, as each new process does."""
 
-    def new_store(collection: str) -> DocumentStore:
-        return DocumentStore(
-            connection, embedder, chunker, collection=collection, source="kafka:docs", top_k=5, timeout_s=HANG_S
-        )
+    def new(*names: str, lexical: LexicalIndex | None = None) -> DocumentCollections:
+        options = {"source": "kafka:docs", "top_k": 5, "timeout_s": HANG_S, "lexical": lexical}
+        new_store = partial(DocumentStore, connection, embedder, chunker, **options)
+        return DocumentCollections({name: new_store(collection=name) for name in names or ("documents",)})
 
-    return lambda *names: DocumentCollections({name: new_store(name) for name in names or ("documents",)})
+    return new
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from chromadb.api import ClientAPI
 
+from tests.lexical import CrashError, crash_at_random, texts_of_both
 from tests.patience import HANG_S
 from worker.documents.chunker import Chunker
 from worker.documents.document import Document
@@ -18,8 +20,9 @@ from worker.documents.stream.store import DocumentStore
 from worker.errors import FatalError, PoisonError, TransientError
 from worker.recall.chroma_collections import DefaultCollectionMissingError
 from worker.recall.chroma_connection import ChromaConnection
+from worker.recall.lexical.index import LexicalIndex
 
-NewStore = Callable[[], DocumentCollections]
+NewStore = Callable[..., DocumentCollections]
 MakeChange = Callable[..., Change]
 LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen fourteen."
 LONGER = LONG + " Fifteen sixteen seventeen eighteen."
@@ -298,3 +301,34 @@ def test_a_collection_of_another_model_ends_the_process(
 def test_what_a_document_weighs_in_a_batch_is_its_text(make_change: MakeChange) -> None:
     change = make_change("a", "x" * 99, 0)
     assert (change.chars, replace(change, document=None, collection=None).chars) == (100, 1)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_lexical_file_is_what_the_collection_is_wherever_a_writer_has_died(
+    new_collections: NewStore,
+    make_change: MakeChange,
+    chroma_client: ClientAPI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    folder, crashes = tmp_path / "lexical", 0
+    store = new_collections(lexical=LexicalIndex(folder))
+    collection = chroma_client.get_collection("documents", embedding_function=None)
+    draw = crash_at_random(monkeypatch, seed)
+    for offset in range(0, 120, 3):
+        wanted = dict.fromkeys(f"d{draw.randrange(6)}" for _ in range(3))
+        texts = [draw.choice([None, LONG, LONGER, "Short now.", f"Only {offset}."]) for _ in wanted]
+        changes = list(zip(wanted, texts, range(offset, offset + 3), strict=False))
+        done = False
+        while not done:
+            try:
+                store.apply([make_change(*each) for each in changes])
+                done = True
+            except CrashError:
+                crashes += 1
+                store = new_collections(lexical=LexicalIndex(folder))
+        words, held = texts_of_both(folder, collection)
+        assert words == held
+    assert crashes > 5
+    assert held
