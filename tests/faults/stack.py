@@ -48,6 +48,8 @@ class Chroma:
 
     def __init__(self, data_dir: Path) -> None:
         self.recall = RecallSettings(host="127.0.0.1", port=free_port(), collection="faults")
+        self.lexical = data_dir / "lexical"
+        """Where the index keeps the words beside it."""
         self._data_dir = data_dir
         self._running = ExitStack()
 

@@ -54,7 +54,7 @@ async def build_index(
     # What fails is tried again change by change, for ever (``Indexing``), and not call by call as well.
     connection = ChromaConnection(settings.recall.model_copy(update={"attempts": 1}), standstill.check)
     parts.callback(connection.close)
-    lexical = new_lexical_index(settings.recall)
+    lexical = new_lexical_index(settings.recall, standstill.check)
     if lexical is not None:
         parts.callback(lexical.close)
     health.starting = "loading the model"

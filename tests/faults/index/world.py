@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import chromadb
-from chromadb.config import Settings as ChromaSettings
 from confluent_kafka.admin import AdminClient
 
 from schemas import wire
@@ -22,6 +20,8 @@ from tests.faults.stack import PARTITIONS, SESSION_TIMEOUT_S, WORKERS, Chroma, S
 from tests.faults.supervisor import Supervisor
 from tests.faults.traffic import Traffic, client_config
 from tests.faults.world import Protocol
+from tests.integration.documents.live_index import live_collection
+from tests.lexical import texts_of_both
 from tests.topics import committed_offsets, held
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
@@ -65,6 +65,8 @@ class IndexWorld(Stack):
         collection = _collection(self.chroma.recall)
         others = {chunk for chunk, at in collection.items() if at.metadata[SOURCE_KEY] == FOREIGN_SOURCE}
         assert others == set(FOREIGN), "what is another source's was touched"
+        words, texts = texts_of_both(self.chroma.lexical, live_collection(self.chroma.recall))
+        assert words == texts, "the lexical file is not that of the collection"
         return judge(
             [
                 Written(each.partition(), each.offset(), each.key(), each.value(), dict(each.headers() or []))
@@ -77,8 +79,7 @@ class IndexWorld(Stack):
 
 
 def _collection(recall: RecallSettings) -> dict[str, Held]:
-    client = chromadb.HttpClient(recall.host, recall.port, settings=ChromaSettings(anonymized_telemetry=False))
-    collection = client.get_collection(recall.collection, embedding_function=None)
+    collection = live_collection(recall)
     chunks: dict[str, Held] = {}
     for start in range(0, collection.count(), PAGE):
         page = collection.get(limit=PAGE, offset=start, include=["documents", "metadatas", "embeddings"])
@@ -178,6 +179,7 @@ def _starter(kafka: KafkaSettings, cluster: Cluster, chroma: Chroma, data_dir: P
             subcommand="index",
             before=embed_by_digest,
             INDEX__TEXT="{body}",
+            RECALL__LEXICAL_PATH=str(chroma.lexical),
             INDEX__MAX_EVENT_BYTES=str(MAX_EVENT_BYTES),
             # Poison is part of it.
             KAFKA__POISON_LIMIT="1",

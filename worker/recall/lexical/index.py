@@ -29,10 +29,14 @@ logger = structlog.get_logger()
 class LexicalIndex:
     """The files of collections in one folder. Blocking; call it from one thread at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raise FatalError if SQLite has no full-text search."""
+    def __init__(self, folder: Path, before_write: Callable[[], None] = lambda: None) -> None:
+        """``before_write`` is called when something is about to be written, and may raise.
+
+        Raises FatalError if SQLite has no full-text search.
+        """
         require_fts5()
         self._folder = folder
+        self._before_write = before_write
         self._files: dict[UUID, LexicalFile] = {}
 
     def fill(self, collection: Collection, ask: Ask, *, anew: bool = False) -> int | None:
@@ -47,10 +51,12 @@ class LexicalIndex:
 
     def put(self, collection: Collection, chunks: Mapping[str, str]) -> None:
         """Have these texts by chunk id; Chroma has them. Raises as ``LexicalFile.put``."""
+        self._before_write()
         self._file(collection).put(chunks)
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
         """Have none of these; Chroma has them still. Raises as ``LexicalFile.put``."""
+        self._before_write()
         self._file(collection).delete(ids)
 
     def close(self) -> None:
@@ -67,9 +73,9 @@ def path_of(folder: Path, collection: Collection) -> Path:
     return folder.expanduser() / f"{collection.id}.sqlite3"
 
 
-def new_lexical_index(settings: RecallSettings) -> LexicalIndex | None:
-    """Return what writers keep, if they are to keep any. Raises FatalError."""
-    return None if settings.lexical_path is None else LexicalIndex(settings.lexical_path)
+def new_lexical_index(settings: RecallSettings, before_write: Callable[[], None] = lambda: None) -> LexicalIndex | None:
+    """Return what writers keep, if they are to keep any; see ``LexicalIndex``."""
+    return None if settings.lexical_path is None else LexicalIndex(settings.lexical_path, before_write)
 
 
 def _pages(ask: Ask) -> Iterator[Mapping[str, str]]:
