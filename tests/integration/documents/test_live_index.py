@@ -6,6 +6,7 @@ What holds while things break is shown by tests/faults/index.
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 
@@ -53,6 +54,10 @@ def test_the_collection_follows_the_topic_and_each_event_is_one_trace(
             producer.produce(documents.query_topic, key=key.encode(), value=said, headers=CONTEXT)
         assert producer.flush(HANG_S) == 0
         assert await_condition(lambda: committed(documents) == len(EVENTS), timeout_s=HANG_S), index.describe()
+        page = httpx.get(f"{index.telemetry}/metrics", timeout=HANG_S).text
+        for outcome in ("written", "deleted"):
+            assert f'rerank_worker_documents_total{{outcome="{outcome}"}}' in page
+        assert "rerank_worker_index_freshness_seconds_count 5.0" in page
         assert index.stop() == 0
 
         assert indexed(recall) == {
