@@ -1,7 +1,7 @@
 """Collections: made so that recall knows what is in them, and checked before they are searched."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -198,14 +198,3 @@ def _check_foreign(handle: Collection, embedder: EmbeddingModel) -> bool:
         embedding_model=embedder.model_name,
     )
     return abs(float(np.linalg.norm(sample[0])) - 1.0) < UNIT_LENGTH_TOLERANCE
-
-
-def cosine_similarities(space: Space | None, distances: Sequence[float]) -> Sequence[float | None]:
-    """Return the similarities of distances. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
-    match space:
-        case "cosine" | "ip":
-            return [1.0 - distance for distance in distances]
-        case "l2":
-            return [1.0 - distance / 2.0 for distance in distances]
-        case _:
-            return [None] * len(distances)

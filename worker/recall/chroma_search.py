@@ -1,4 +1,7 @@
-"""One call to Chroma for queries of one collection and filter: rows into candidates, failures into whose they are."""
+"""One call to Chroma for queries of one collection and filter: rows into candidates, failures into whose they are.
+
+Long: a call and what its rows and failures mean are read together.
+"""
 
 import json
 import math
@@ -23,7 +26,7 @@ from worker.recall.chroma_collections import (
     Followed,
     IncompatibleCollectionError,
     OpenCollection,
-    cosine_similarities,
+    Space,
     follow,
 )
 from worker.recall.chroma_connection import DirectConnection, StoreFailedError, StoreLostError
@@ -238,6 +241,17 @@ def _candidates(collection: OpenCollection, result: QueryResult, top_ks: Sequenc
 def is_usable(text: str | None, distance: float | None) -> bool:
     """Return whether a row gives a candidate: it needs a text and a distance."""
     return bool(text and not text.isspace()) and distance is not None and math.isfinite(distance)
+
+
+def cosine_similarities(space: Space | None, distances: Sequence[float]) -> Sequence[float | None]:
+    """Return the similarities of distances. Chroma's l2 is squared; l2 and ip are known for unit vectors alone."""
+    match space:
+        case "cosine" | "ip":
+            return [1.0 - distance for distance in distances]
+        case "l2":
+            return [1.0 - distance / 2.0 for distance in distances]
+        case _:
+            return [None] * len(distances)
 
 
 def public_metadata(metadata: Mapping[str, Any]) -> Metadata:

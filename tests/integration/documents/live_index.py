@@ -1,10 +1,25 @@
-"""Short: what a collection holds, document by document, for tests of what brings documents in."""
+"""What is put on a documents topic, and what a collection holds, document by document."""
+
+from collections.abc import Iterable
 
 import chromadb
 from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings as ChromaSettings
+from confluent_kafka import Producer
 
-from worker.settings import RecallSettings
+from schemas.wire import Headers
+from tests.patience import HANG_S
+from worker.kafka.config import common_config
+from worker.settings import KafkaSettings, RecallSettings
+
+
+def produce(kafka: KafkaSettings, events: Iterable[tuple[str, bytes | None]], *, headers: Headers = ()) -> None:
+    """Put events, of a key and a value, on the documents topic in order. ``kafka``: as the index has it."""
+    producer = Producer(common_config(kafka) | {"enable.idempotence": True})
+    for key, value in events:
+        producer.produce(kafka.query_topic, key=key.encode(), value=value, headers=list(headers))
+        producer.poll(0)
+    assert producer.flush(HANG_S) == 0
 
 
 def live_collection(recall: RecallSettings) -> Collection:

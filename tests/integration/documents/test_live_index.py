@@ -8,14 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from confluent_kafka import Producer
 
 from tests.fakes.collector import fake_collector
-from tests.integration.documents.live_index import indexed
+from tests.integration.documents.live_index import indexed, produce
 from tests.patience import HANG_S
 from tests.topics import committed
 from tests.worker_process import start_worker_process
-from worker.kafka.config import common_config
 from worker.local.chroma import LocalChroma
 from worker.local.process import await_condition
 from worker.settings import KafkaSettings, RecallSettings
@@ -40,7 +38,6 @@ def test_the_collection_follows_the_topic_and_each_event_is_one_trace(
 ) -> None:
     documents = for_documents(kafka)
     recall = RecallSettings(host=chroma_server.host, port=chroma_server.port, collection=kafka.documents_topic)
-    producer = Producer(common_config(documents) | {"enable.idempotence": True})
     with fake_collector() as collector:
         index = start_worker_process(
             kafka,
@@ -49,10 +46,11 @@ def test_the_collection_follows_the_topic_and_each_event_is_one_trace(
             subcommand="index",
             TELEMETRY__OTLP_ENDPOINT=f"http://127.0.0.1:{collector.port}",
         ).await_ready()
-        for key, value in EVENTS:
-            said = None if value is None else json.dumps(value).encode()
-            producer.produce(documents.query_topic, key=key.encode(), value=said, headers=CONTEXT)
-        assert producer.flush(HANG_S) == 0
+        produce(
+            documents,
+            [(key, None if value is None else json.dumps(value).encode()) for key, value in EVENTS],
+            headers=CONTEXT,
+        )
         assert await_condition(lambda: committed(documents) == len(EVENTS), timeout_s=HANG_S), index.describe()
         page = httpx.get(f"{index.telemetry}/metrics", timeout=HANG_S).text
         for outcome in ("written", "deleted"):

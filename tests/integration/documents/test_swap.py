@@ -13,7 +13,7 @@ import pytest
 
 from schemas.events import AnswerEvent, AnswerStatus, QueryEvent
 from tests.forked_command import run_command
-from tests.integration.documents.live_index import Event, produce
+from tests.integration.documents.live_index import produce
 from tests.patience import HANG_S
 from tests.topics import held
 from tests.worker_process import HTTP, WorkerProcess, start_worker_process
@@ -159,7 +159,7 @@ def test_running_workers_follow_a_swap_and_the_way_back_and_no_query_is_lost_or_
         produce(
             for_documents(kafka),
             iter(
-                Event(key, json.dumps({"text": text, "metadata": {"version": "new"}}).encode())
+                (key, json.dumps({"text": text, "metadata": {"version": "new"}}).encode())
                 for key, text in TEXTS.items()
             ),
         )

@@ -6,10 +6,10 @@ from structlog.testing import capture_logs
 
 from worker.recall.chroma_collections import (
     IncompatibleCollectionError,
-    cosine_similarities,
     make_collection,
     open_collection,
 )
+from worker.recall.chroma_search import cosine_similarities
 from worker.recall.embedder import Embedder
 
 

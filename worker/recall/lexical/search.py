@@ -16,8 +16,8 @@ import numpy as np
 import structlog
 
 from worker.domain import Candidate, Leg, Query, Recalled
-from worker.recall.chroma_collections import OpenCollection, Space, cosine_similarities
-from worker.recall.chroma_search import ChromaSearch, is_usable, public_metadata
+from worker.recall.chroma_collections import OpenCollection, Space
+from worker.recall.chroma_search import ChromaSearch, cosine_similarities, is_usable, public_metadata
 from worker.recall.embedder import EmbeddingModel, Vector, Vectors
 from worker.recall.lexical.database import LexicalDamagedError, LexicalError, require_fts5
 from worker.recall.lexical.file import LexicalFile
