@@ -13,13 +13,14 @@ from tests.patience import HANG_S
 from worker.app.stopping import EXIT_DRAINED, EXIT_NOT_DRAINED, STOP_SIGNALS, interruptible
 
 STARTING = """
-import asyncio, signal, threading
+import asyncio, os, signal, threading
 from worker.app.stopping import exit_on_signals, keep_turning
 exit_on_signals({say})
 threading.Thread(target=threading.Event().wait).start()  # the interpreter alone would wait for it for ever
 async def wait():
     turning = asyncio.create_task(keep_turning())
-    print("waiting", flush=True)
+    # Past `print`: a signal that comes while that writes finds nothing said, for a line can't be begun within a line.
+    os.write(1, b"waiting\\n")
     {then}
     await asyncio.Event().wait()
 asyncio.run(wait())
