@@ -53,6 +53,17 @@ def wait(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
+def store_away(world: Stack, random: Random, end: Callable[[], None]) -> str:
+    """Have the vector store end so, and come back."""
+    seconds = random.uniform(0, 3)
+    end()
+    try:
+        wait(seconds)
+    finally:
+        world.chroma.start()
+    return f"away for {seconds:.1f} s and its start"
+
+
 def _some_member(world: Stack, random: Random) -> Member:
     member = random.choice(world.supervisor.members)
     member.await_ready()
@@ -224,13 +235,7 @@ def network_slow(world: Stack, random: Random) -> str:
 @registering(TO_STORE)
 def chroma_restart(world: Stack, random: Random) -> str:
     """The vector store goes away and comes back."""
-    seconds = random.uniform(0, 3)
-    world.chroma.stop()
-    try:
-        wait(seconds)
-    finally:
-        world.chroma.start()
-    return f"away for {seconds:.1f} s and its start"
+    return store_away(world, random, world.chroma.stop)
 
 
 @registering(TO_STORE)

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +79,17 @@ class Chroma:
         own = [child for child in psutil.Process().children() if str(self.recall.port) in child.cmdline()]
         [server] = own[0].children()
         return server
+
+
+@contextmanager
+def running_chroma(data_dir: Path) -> Iterator[Chroma]:
+    """Start a vector store whose data are below a folder, and end it, however often it was ended and started."""
+    chroma = Chroma(data_dir / "chroma")
+    try:
+        chroma.start()
+        yield chroma
+    finally:
+        chroma.stop()
 
 
 @dataclass(frozen=True, kw_only=True)

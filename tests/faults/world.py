@@ -23,6 +23,7 @@ from tests.faults.stack import (
     WORKERS,
     Chroma,
     Stack,
+    running_chroma,
     worker_settings,
 )
 from tests.faults.supervisor import Supervisor
@@ -108,9 +109,7 @@ def running_world(
 ) -> Iterator[World]:
     """Start all but the brokers, wait until the workers are ready, take it down at the end."""
     with ExitStack() as parts:
-        chroma = Chroma(data_dir / "chroma")
-        parts.callback(chroma.stop)
-        chroma.start()
+        chroma = parts.enter_context(running_chroma(data_dir))
         document = Document(id="paris", text="Paris is the capital of France.", source="tests", origin="paris")
         ingest([document], settings=Settings(models="offline", recall=chroma.recall))
         llm = parts.enter_context(fake_llm())

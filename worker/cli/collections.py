@@ -42,12 +42,10 @@ SAMPLE = 50
 def list_collections() -> None:
     """List the collections, what they hold and where their names point."""
     with _store() as (_, connection):
-        from worker.evaluation.overlap import ask
         from worker.recall.chroma_swap import all_collections, model_of
         from worker.recall.pointer import Pointer
 
-        found = ask(
-            connection,
+        found = connection.ask(
             lambda client: [
                 (each.name, str(each.count()), model_of(each)[0] or "-", Pointer.of(each).target or "-")
                 for each in all_collections(client)
@@ -97,13 +95,12 @@ def swap(
     The way back: swap NAME with what it read before, or with itself.
     """
     with _store() as (settings, connection):
-        from worker.evaluation.overlap import ask
         from worker.evaluation.readiness import Request
         from worker.recall.chroma_swap import plan_swap
         from worker.recall.chroma_swap import swap as swapped
 
         # What can't be is told before anything is counted.
-        ask(connection, lambda client: plan_swap(client, name, new))
+        connection.ask(lambda client: plan_swap(client, name, new))
         report = _report(settings, connection, Request(name, new, questions, sample, max_lag, min_overlap))
         _print(report)
         if not report.ready and not force:
@@ -111,7 +108,7 @@ def swap(
             raise typer.Exit(EXIT_ERROR)
         try:
             # Planned anew: the report took its time.
-            ask(connection, lambda client: swapped(client, plan_swap(client, name, new)))
+            connection.ask(lambda client: swapped(client, plan_swap(client, name, new)))
         except TransientError as error:
             raise TransientError(f"{error} Whether it was swapped, `rerank-worker collections list` tells.") from error
     follow = f"{settings.recall.follow_s:g} s (recall.follow_s)"

@@ -1,12 +1,14 @@
 """`rerank-worker lexical`: the index of words beside a collection."""
 
 import time
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli.terminal import Command, out
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
 
 app = typer.Typer(help="The lexical index of hybrid recall.", no_args_is_help=True)
 
@@ -32,7 +34,6 @@ def rebuild(
     from chromadb.api.models.Collection import Collection
     from chromadb.errors import NotFoundError
 
-    from worker.documents.indexer import CALL_TIMEOUT_S
     from worker.recall.chroma_collections import find_read
     from worker.recall.chroma_connection import ChromaConnection
     from worker.recall.lexical.index import new_lexical_index
@@ -42,16 +43,17 @@ def rebuild(
         raise FatalError("there is no lexical index: set RERANK_WORKER_RECALL__LEXICAL_PATH")
     name, connection = collection or recall.collection, ChromaConnection(recall)
 
-    def ask(operation: Callable[[Collection], Any]) -> Any:
-        # Looked up once: a swap meanwhile is no reason to fill the file from two collections.
-        return connection.run(lambda _: operation(found), deadline=time.monotonic() + CALL_TIMEOUT_S)
+    def find(client: "ClientAPI") -> Collection:
+        try:
+            return find_read(client, name)
+        except NotFoundError as error:
+            raise FatalError(f"there is no collection {name!r} in Chroma at {connection.address}") from error
 
     begun_s = time.monotonic()
     try:
-        found = connection.run(lambda client: find_read(client, name), deadline=time.monotonic() + CALL_TIMEOUT_S)
-        chunks = lexical.fill(found, ask, anew=True)
-    except NotFoundError as error:
-        raise FatalError(f"there is no collection {name!r} in Chroma at {connection.address}") from error
+        # Looked up once: a swap meanwhile is no reason to fill the file from two collections.
+        found = connection.ask(find)
+        chunks = lexical.fill(found, lambda operation: connection.ask(lambda _: operation(found)), anew=True)
     finally:
         lexical.close()
         connection.close()

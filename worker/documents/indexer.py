@@ -12,7 +12,7 @@ from worker.documents.chunker import Chunk, Chunker
 from worker.documents.document import Document, ParsedRecord, Rejected
 from worker.documents.stored import HASH_KEY, SOURCE_KEY, stored_metadata
 from worker.domain import Result
-from worker.errors import FatalError, WorkerError
+from worker.errors import FatalError
 from worker.recall.chroma_collections import make_collection
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Embedder
@@ -23,9 +23,6 @@ COMMIT_CHUNKS = 128
 
 REJECTED_LISTED = 50
 """Rejected records that the error names; the log names all."""
-
-CALL_TIMEOUT_S = 60.0
-"""One call to the store with its retries; longer than a search's, since writes build the vector index."""
 
 logger = structlog.get_logger()
 
@@ -230,11 +227,4 @@ class Indexer:
         self._report = replace(self._report, deleted=self._report.deleted + len(ids))
 
     def _call(self, operation: Callable[[ClientAPI], Result]) -> Result:
-        try:
-            return self._connection.run(operation, deadline=time.monotonic() + CALL_TIMEOUT_S)
-        except WorkerError:
-            raise
-        except Exception as error:
-            raise FatalError(
-                f"Ingesting into collection {self._name!r} failed, {self._connection.address} says: {error}"
-            ) from error
+        return self._connection.ask(operation, doing=f"Ingesting into collection {self._name!r} failed: ")

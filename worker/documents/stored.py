@@ -8,6 +8,8 @@ from worker.recall.chroma_collections import PRIVATE_PREFIX
 
 HASH_KEY = f"{PRIVATE_PREFIX}hash"
 SOURCE_KEY = f"{PRIVATE_PREFIX}source"
+DOCUMENT_KEY = f"{PRIVATE_PREFIX}document"
+"""Of each chunk that `index` writes: its document's id, which finds those that a shorter version no longer has."""
 
 
 def stored_metadata(chunk: Chunk, source: str, before: Mapping[str, Any], **own: str | int) -> dict[str, Any]:

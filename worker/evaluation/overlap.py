@@ -1,22 +1,16 @@
 """What two collections find for the same questions: how many of the documents are the same."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from pydantic import BaseModel, ConfigDict
 
-from worker.documents.stream.store import DOCUMENT_KEY
-from worker.domain import Result
-from worker.errors import FatalError, WorkerError
+from worker.documents.stored import DOCUMENT_KEY
+from worker.errors import FatalError
 from worker.evaluation.recalling import Watch
 from worker.recall.chroma_connection import ChromaConnection
 from worker.recall.embedder import Embedder
-
-CALL_TIMEOUT_S = 60.0
-"""One request with its tries: longer than a search's, since a collection may be cold, or counted as a whole."""
 
 SEARCHED_TOGETHER = 10
 """Questions of one request."""
@@ -76,7 +70,7 @@ def sampled_texts(connection: ChromaConnection, collection: Collection, count: i
 
     FatalError if there is none.
     """
-    chunks = ask(connection, lambda _: collection.count())
+    chunks = connection.ask(lambda _: collection.count())
     texts = (_text_at(connection, collection, n * chunks // min(count, chunks)) for n in range(min(count, chunks)))
     asked = [text[:QUESTION_CHARS].strip() for text in texts if text and not text.isspace()]
     if not asked:
@@ -84,18 +78,8 @@ def sampled_texts(connection: ChromaConnection, collection: Collection, count: i
     return asked
 
 
-def ask(connection: ChromaConnection, operation: Callable[[ClientAPI], Result]) -> Result:
-    """Return what an operation makes of the store. FatalError if it refuses, TransientError if it is away."""
-    try:
-        return connection.run(operation, deadline=time.monotonic() + CALL_TIMEOUT_S)
-    except WorkerError:
-        raise
-    except Exception as error:
-        raise FatalError(f"Chroma at {connection.address} says: {error}") from error
-
-
 def _text_at(connection: ChromaConnection, collection: Collection, place: int) -> str | None:
-    found = ask(connection, lambda _: collection.get(limit=1, offset=place, include=["documents"]))
+    found = connection.ask(lambda _: collection.get(limit=1, offset=place, include=["documents"]))
     return next(iter(found["documents"] or []), None)
 
 
@@ -103,8 +87,7 @@ def _documents(
     connection: ChromaConnection, collection: Collection, embedder: Embedder, questions: Sequence[str], top_k: int
 ) -> list[set[str]]:
     vectors = embedder.embed_queries(questions)
-    found = ask(
-        connection,
+    found = connection.ask(
         lambda _: collection.query(query_embeddings=vectors, n_results=top_k, include=["metadatas"]),
     )
     rows = zip(found["ids"], found["metadatas"] or [], strict=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from worker.documents.stored import HASH_KEY
 from worker.errors import FatalError, WorkerError
-from worker.evaluation.overlap import Overlap, ask, overlap, sampled_texts
+from worker.evaluation.overlap import Overlap, overlap, sampled_texts
 from worker.evaluation.readers.queries import read_questions
 from worker.evaluation.recalling import Watch
 from worker.kafka.admin.group import lag
@@ -114,7 +114,7 @@ def readiness(
     """
     given = None if request.questions is None else [each.text for each in read_questions(request.questions)[0]]
     watch("counting", 0, 0)
-    current, new = ask(connection, lambda client: _both(client, request))
+    current, new = connection.ask(lambda client: _both(client, request))
     sides = None if current is None else _side(connection, current), _side(connection, new)
     watch("asking how far the index is", 0, 0)
     behind = _behind(settings, request.new)
@@ -152,7 +152,7 @@ def _both(client: ClientAPI, request: Request) -> tuple[Collection | None, Colle
 
 
 def _side(connection: ChromaConnection, collection: Collection) -> Side:
-    chunks = ask(connection, lambda _: collection.count())
+    chunks = connection.ask(lambda _: collection.count())
     return Side(
         name=collection.name,
         chunks=chunks,
@@ -164,12 +164,12 @@ def _side(connection: ChromaConnection, collection: Collection) -> Side:
 def _documents(connection: ChromaConnection, collection: Collection, chunks: int) -> int | None:
     if chunks == 0 or chunks > MOST_COUNTED:
         return None if chunks else 0
-    some = ask(connection, lambda _: collection.get(limit=1, include=["metadatas"]))["metadatas"] or []
+    some = connection.ask(lambda _: collection.get(limit=1, include=["metadatas"]))["metadatas"] or []
     if not any(HASH_KEY in (metadata or {}) for metadata in some):
         return None
     # Chunks are numbered from 1 in documents that have several.
     follows: dict[str, Any] = {"chunk": {"$gte": 2}}
-    later = ask(connection, lambda _: collection.get(where=follows, include=[]))
+    later = connection.ask(lambda _: collection.get(where=follows, include=[]))
     return chunks - len(later["ids"])
 
 

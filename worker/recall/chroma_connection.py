@@ -23,6 +23,8 @@ from worker.settings import RecallSettings
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 """Between two tries: long enough for a restarting server, short beside the deadline of a search."""
+COMMAND_TIMEOUT_S = 60.0
+"""A command's call with its tries; longer than a search's, since it may write, count, or meet a cold collection."""
 LEAVE_SLACK_S = 0.2
 """For httpx's own end of a read, which says better what was waited for, to come before a thread is left behind."""
 
@@ -111,6 +113,18 @@ class ChromaConnection:
             left_s=lambda: deadline - time.monotonic(),
             on_retry=_log_retry,
         )
+
+    def ask(self, operation: Callable[[ClientAPI], Result], *, doing: str = "") -> Result:
+        """Return what ``run`` does within ``COMMAND_TIMEOUT_S``.
+
+        What the store says of the operation itself is a FatalError too, which begins with ``doing``.
+        """
+        try:
+            return self.run(operation, deadline=time.monotonic() + COMMAND_TIMEOUT_S)
+        except WorkerError:
+            raise
+        except Exception as error:
+            raise FatalError(f"{doing}Chroma at {self.address} says: {error}") from error
 
     def close(self) -> None:
         """Let the connection go; the next ``run`` opens another."""

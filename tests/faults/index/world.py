@@ -12,16 +12,16 @@ from confluent_kafka.admin import AdminClient
 
 from schemas import wire
 from tests.faults.cluster import Cluster
-from tests.faults.faults import TO_BROKERS, TO_STORE, TO_WORKERS, Fault, Faults, registering, wait
+from tests.faults.faults import TO_BROKERS, TO_STORE, TO_WORKERS, Fault, Faults, registering, store_away, wait
 from tests.faults.index.edits import FOREIGN, MAX_EVENT_BYTES, Editor
 from tests.faults.index.fake_embedder import FakeEmbedder, embed_by_digest, new_chunker
 from tests.faults.index.oracle import Held, Verdict, Written, judge
-from tests.faults.stack import PARTITIONS, SESSION_TIMEOUT_S, WORKERS, Chroma, Stack, worker_settings
+from tests.faults.stack import PARTITIONS, SESSION_TIMEOUT_S, WORKERS, Chroma, Stack, running_chroma, worker_settings
 from tests.faults.supervisor import Supervisor
 from tests.faults.traffic import Traffic, client_config
 from tests.faults.world import Protocol
-from tests.integration.documents.live_index import live_collection
 from tests.lexical import texts_of_both
+from tests.live_index import live_collection
 from tests.topics import committed_offsets, held
 from tests.worker_process import WorkerProcess, start_worker_process
 from worker.documents.document import Document
@@ -95,13 +95,7 @@ TO_CHROMA: dict[str, Fault[IndexWorld]] = {}
 @registering(TO_CHROMA)
 def chroma_kill(world: IndexWorld, random: Random) -> str:
     """The vector store dies and comes back."""
-    seconds = random.uniform(0, 3)
-    world.chroma.kill()
-    try:
-        wait(seconds)
-    finally:
-        world.chroma.start()
-    return f"away for {seconds:.1f} s and its start"
+    return store_away(world, random, world.chroma.kill)
 
 
 @registering(TO_CHROMA)
@@ -131,9 +125,7 @@ def running_index(
 ) -> Iterator[IndexWorld]:
     """Start all but the brokers, wait until the processes are ready, take it down at the end."""
     with ExitStack() as parts:
-        chroma = Chroma(data_dir / "chroma")
-        parts.callback(chroma.stop)
-        chroma.start()
+        chroma = parts.enter_context(running_chroma(data_dir))
         _put_foreign(chroma.recall)
         name = uuid.uuid4().hex[:6]
         settings = KafkaSettings(

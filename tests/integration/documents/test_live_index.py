@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.fakes.collector import fake_collector
-from tests.integration.documents.live_index import indexed, produce
+from tests.live_index import indexed, produce
 from tests.patience import HANG_S
 from tests.topics import committed
 from tests.worker_process import start_worker_process

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.faults.index.fake_embedder import STANDS_STILL, embed_and_stop, embed_by_digest
-from tests.integration.documents.live_index import indexed
+from tests.live_index import indexed
 from tests.patience import HANG_S
 from tests.topics import committed
 from tests.worker_process import start_worker_process

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.events import AnswerEvent, AnswerStatus, QueryEvent
 from tests.forked_command import run_command
-from tests.integration.documents.live_index import produce
+from tests.live_index import produce
 from tests.patience import HANG_S
 from tests.topics import held
 from tests.worker_process import HTTP, WorkerProcess, start_worker_process

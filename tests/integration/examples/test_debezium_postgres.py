@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.integration.documents.live_index import indexed
 from tests.integration.examples.asking import EXAMPLES, NO_NETWORK
+from tests.live_index import indexed
 from tests.patience import HANG_S
 from worker.errors import FatalError
 from worker.kafka.admin.dead_letters import Wanted, read

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.events import QueryEvent
 from tests.fakes.llm import fake_llm
-from tests.integration.documents.live_index import live_collection
+from tests.live_index import live_collection
 from tests.patience import HANG_S
 from tests.prometheus import ask, dashboard_expressions, prometheus_of
 from tests.worker_process import WorkerProcess

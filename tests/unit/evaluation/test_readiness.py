@@ -1,6 +1,6 @@
 """When a collection is ready to take another's place; the brokers are away here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from worker.recall.chroma_swap import plan_swap, swap
 from worker.settings import KafkaSettings, RecallSettings, Settings
 
 ANOTHER = FakeHashEmbedder("another-model", dimension=8)
+Behind = Callable[[int | None], None]
 TEXTS = [f"text {number}" for number in range(20)]
 
 
@@ -40,6 +41,29 @@ def documents(chroma_client: ClientAPI, embedder: FakeHashEmbedder) -> None:
     filled(chroma_client, "documents", embedder, [(text, text, {}) for text in TEXTS])
 
 
+@pytest.fixture
+def equal(chroma_client: ClientAPI, embedder: FakeHashEmbedder) -> None:
+    """`documents-2` has what `documents` has."""
+    filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS])
+
+
+@pytest.fixture
+def of_another_model(chroma_client: ClientAPI) -> None:
+    """`documents-2` has the texts of `documents`, by another model."""
+    filled(chroma_client, "documents-2", ANOTHER, [(text, text, {}) for text in TEXTS])
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Has the brokers say how far the index is behind; None: no group has ever indexed."""
+
+    def say(events: int | None) -> None:
+        monkeypatch.setattr(module, "require_reachable", lambda _: None)
+        monkeypatch.setattr(module, "lag", lambda _: events)
+
+    return say
+
+
 def report(
     settings: Settings, connection: ChromaConnection, new: str = "documents-2", name: str = "documents", **asked: object
 ) -> Readiness:
@@ -48,20 +72,9 @@ def report(
     return readiness(settings, connection, request, lambda *_: None, new_embedder=lambda name: models[str(name)])
 
 
-def known_lag(monkeypatch: pytest.MonkeyPatch, events: int | None) -> None:
-    monkeypatch.setattr(module, "require_reachable", lambda _: None)
-    monkeypatch.setattr(module, "lag", lambda _: events)
-
-
-def test_an_equal_collection_is_ready(
-    settings: Settings,
-    connection: ChromaConnection,
-    chroma_client: ClientAPI,
-    embedder: FakeHashEmbedder,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS])
-    known_lag(monkeypatch, None)
+@pytest.mark.usefixtures("equal")
+def test_an_equal_collection_is_ready(settings: Settings, connection: ChromaConnection, behind: Behind) -> None:
+    behind(None)
     found = report(settings, connection)
     assert found.ready
     assert found.current is not None
@@ -71,25 +84,19 @@ def test_an_equal_collection_is_ready(
     assert found.behind.group == "rerank-worker-index-documents-2"
 
 
+@pytest.mark.usefixtures("equal")
 def test_a_group_behind_the_topic_is_not_ready_unless_that_is_borne(
-    settings: Settings,
-    connection: ChromaConnection,
-    chroma_client: ClientAPI,
-    embedder: FakeHashEmbedder,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, connection: ChromaConnection, behind: Behind
 ) -> None:
-    filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS])
-    known_lag(monkeypatch, 12)
+    behind(12)
     assert report(settings, connection).reasons == [
         "the group 'rerank-worker-index-documents-2' is 12 events behind the topic, more than 0"
     ]
     assert report(settings, connection, max_lag=12).ready
 
 
-def test_brokers_that_are_away_are_told_and_hang_nothing(
-    settings: Settings, connection: ChromaConnection, chroma_client: ClientAPI, embedder: FakeHashEmbedder
-) -> None:
-    filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS])
+@pytest.mark.usefixtures("equal")
+def test_brokers_that_are_away_are_told_and_hang_nothing(settings: Settings, connection: ChromaConnection) -> None:
     [reason] = report(settings, connection).reasons
     assert "is not known: no Kafka broker can be reached" in reason
 
@@ -99,9 +106,9 @@ def test_what_is_missing_and_what_is_found_otherwise_are_reasons(
     connection: ChromaConnection,
     chroma_client: ClientAPI,
     embedder: FakeHashEmbedder,
-    monkeypatch: pytest.MonkeyPatch,
+    behind: Behind,
 ) -> None:
-    known_lag(monkeypatch, 0)
+    behind(0)
     filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS[:10]])
     few, different = report(settings, connection).reasons
     assert few == "'documents-2' has 50% of the documents of 'documents'"
@@ -114,11 +121,11 @@ def test_what_is_missing_and_what_is_found_otherwise_are_reasons(
         report(settings, connection, "nowhere")
 
 
+@pytest.mark.usefixtures("of_another_model")
 def test_with_another_model_each_is_asked_with_its_own_and_nothing_is_expected(
-    settings: Settings, connection: ChromaConnection, chroma_client: ClientAPI, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, connection: ChromaConnection, behind: Behind
 ) -> None:
-    known_lag(monkeypatch, 0)
-    filled(chroma_client, "documents-2", ANOTHER, [(text, text, {}) for text in TEXTS])
+    behind(0)
     found = report(settings, connection)
     assert found.overlap is not None
     # Beside the text itself the five nearest are unrelated.
@@ -127,25 +134,21 @@ def test_with_another_model_each_is_asked_with_its_own_and_nothing_is_expected(
     assert not report(settings, connection, min_overlap=0.8).ready
 
 
+@pytest.mark.usefixtures("of_another_model")
 def test_a_model_that_is_not_here_is_the_reason_why_nothing_was_asked(
-    settings: Settings, connection: ChromaConnection, chroma_client: ClientAPI, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, connection: ChromaConnection, behind: Behind
 ) -> None:
-    known_lag(monkeypatch, 0)
-    filled(chroma_client, "documents-2", ANOTHER, [(text, text, {}) for text in TEXTS])
+    behind(0)
     found = readiness(settings, connection, Request("documents", "documents-2"), lambda *_: None)
     assert found.overlap is None
     assert "the embedding model 'fake-hash' is neither a folder here" in str(found.no_overlap)
     assert found.ready
 
 
+@pytest.mark.usefixtures("equal")
 def test_questions_of_a_file_are_asked_and_no_more_than_the_sample(
-    settings: Settings,
-    connection: ChromaConnection,
-    chroma_client: ClientAPI,
-    embedder: FakeHashEmbedder,
-    tmp_path: Path,
+    settings: Settings, connection: ChromaConnection, tmp_path: Path
 ) -> None:
-    filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS])
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(f'{{"id": {number}, "text": "what is {number}?"}}\n' for number in range(9)))
     found = report(settings, connection, questions=questions, sample=7).overlap
@@ -155,15 +158,14 @@ def test_questions_of_a_file_are_asked_and_no_more_than_the_sample(
     assert report(settings, connection, sample=0).no_overlap == "no question was to be asked"
 
 
+@pytest.mark.usefixtures("equal")
 def test_what_a_name_leads_to_is_compared_not_its_own_collection(
     settings: Settings,
     connection: ChromaConnection,
     chroma_client: ClientAPI,
-    embedder: FakeHashEmbedder,
-    monkeypatch: pytest.MonkeyPatch,
+    behind: Behind,
 ) -> None:
-    known_lag(monkeypatch, 0)
-    filled(chroma_client, "documents-2", embedder, [(text, text, {}) for text in TEXTS])
+    behind(0)
     swap(chroma_client, plan_swap(chroma_client, "documents", "documents-2"))
     there = report(settings, connection)
     assert there.current is not None

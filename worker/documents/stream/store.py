@@ -11,12 +11,11 @@ from chromadb.errors import NotFoundError
 
 from worker.documents.chunker import Chunk, Chunker
 from worker.documents.indexer import COMMIT_CHUNKS
-from worker.documents.stored import SOURCE_KEY, stored_metadata
+from worker.documents.stored import DOCUMENT_KEY, SOURCE_KEY, stored_metadata
 from worker.documents.stream.changes import Change, Outcome, Plan, Stored, planned
 from worker.domain import Item, Result
 from worker.errors import FatalError, PoisonError
 from worker.recall.chroma_collections import (
-    PRIVATE_PREFIX,
     DefaultCollectionMissingError,
     IncompatibleCollectionError,
     make_collection,
@@ -25,9 +24,6 @@ from worker.recall.chroma_collections import (
 from worker.recall.chroma_connection import ChromaConnection, StoreFailedError
 from worker.recall.embedder import Embedder
 from worker.recall.lexical.index import LexicalIndex
-
-DOCUMENT_KEY = f"{PRIVATE_PREFIX}document"
-"""Of each chunk: its document's id, by which those are found that a shorter version no longer has."""
 
 Owner = tuple[object, object]
 """Source and document that a chunk is of."""

@@ -1,7 +1,6 @@
 """A process that stood still is wary for a while, from its first instruction on; one that runs is not."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
@@ -84,12 +83,13 @@ def test_what_stands_still_twice_is_wary_for_the_second_time_too(
         standstill.check()
 
 
-async def test_a_loop_that_is_held_up_is_noticed() -> None:
-    standstill = Standstill(session_timeout_s=0.2)
+async def test_a_loop_that_is_held_up_is_noticed(clock: Clock) -> None:
+    standstill = Standstill(session_timeout_s=0.2, clock=clock)
     with capture_logs() as logs:
         async with standstill.watching(), asyncio.timeout(HANG_S):
             await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251 - as a process that is stopped
+            # Between two turns of the loop, as for a process that is stopped.
+            clock.now_s += 0.3
             with pytest.raises(StoodStillError):
                 standstill.check()
             while not logs:
